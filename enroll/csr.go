@@ -1,0 +1,90 @@
+package enroll
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+)
+
+// MaxCSR is the longest PKCS#10 request that is looked at, in bytes of DER.
+const MaxCSR = 16 << 10
+
+// ParseCSR parses a PKCS#10 request (RFC 2986), checks that its holder
+// signed it and that its key is of a kind that any product may accept. Its
+// errors are *RequestErrors.
+func ParseCSR(der []byte) (*x509.CertificateRequest, error) {
+	if len(der) > MaxCSR {
+		return nil, BadRequest("the certificate request is %d bytes long: at most %d are accepted", len(der), MaxCSR)
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, BadRequest("the certificate request is not a PKCS#10 request in DER (RFC 2986): %v", err)
+	}
+	if _, err := KeyKind(csr.PublicKey); err != nil {
+		return nil, BadRequest("the certificate request's key: %v", err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, BadRequest("the certificate request's signature does not verify with its own key: %v", err)
+	}
+	return csr, nil
+}
+
+// KeyKind names the kind and size of a public key as a product's profile
+// lists it ("P-256", "RSA-2048", …), or says why no product may accept it.
+func KeyKind(pub any) (string, error) {
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256(), elliptic.P384(), elliptic.P521():
+			return k.Curve.Params().Name, nil
+		}
+		return "", fmt.Errorf("the curve %s is not accepted; use P-256 or P-384", k.Curve.Params().Name)
+	case ed25519.PublicKey:
+		return "Ed25519", nil
+	case *rsa.PublicKey:
+		switch n := k.N.BitLen(); n {
+		case 2048, 3072, 4096:
+			if k.E < 65537 {
+				return "", fmt.Errorf("the RSA exponent %d is too small; use 65537", k.E)
+			}
+			return fmt.Sprintf("RSA-%d", n), nil
+		default:
+			return "", fmt.Errorf("an RSA key of %d bits is not accepted; use 2048, 3072 or 4096", n)
+		}
+	default:
+		return "", fmt.Errorf("the key type %T is not accepted; use EC P-256 or P-384, Ed25519 or RSA", pub)
+	}
+}
+
+var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+// checkRenewalNames holds a renewal's CSR to the names of the certificate
+// that it renews, compared as DER (RFC 7030 §4.2.2).
+func checkRenewalNames(r Request) error {
+	if r.Presented == nil {
+		return nil
+	}
+	if !bytes.Equal(r.CSR.RawSubject, r.Presented.RawSubject) {
+		return BadRequest("a renewal must repeat the subject of the current certificate (%s) exactly; the request has %q (RFC 7030 §4.2.2)", r.Presented.Subject, r.CSR.Subject)
+	}
+	var asked, held []byte
+	for _, x := range r.CSR.Extensions {
+		if x.Id.Equal(oidSubjectAltName) {
+			asked = x.Value
+		}
+	}
+	for _, x := range r.Presented.Extensions {
+		if x.Id.Equal(oidSubjectAltName) {
+			held = x.Value
+		}
+	}
+	if !bytes.Equal(asked, held) {
+		return BadRequest("a renewal must repeat the subjectAltName of the current certificate exactly (RFC 7030 §4.2.2)")
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+// Package access says who may do what: operators, their roles, and the site
+// that confines them. It decides nothing about devices.
+package access
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Role is what an operator is there for.
+type Role string
+
+const (
+	RoleAdmin        Role = "admin"         // everything, operators included
+	RolePlanner      Role = "planner"       // products, sites, orders, held registrations
+	RoleSiteOperator Role = "site-operator" // signs and hands in manifests of one site
+	RoleRig          Role = "rig"           // a QA rig of one site: registers devices
+	RoleSupport      Role = "support"       // looks devices up
+	RoleAuditor      Role = "auditor"       // reads everything, the log above all
+)
+
+// Roles lists every role.
+var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleSupport, RoleAuditor}
+
+// OfSite reports whether the role belongs to a site. Such operators hold
+// certificates of the factory CA, the others of the operator CA.
+func (r Role) OfSite() bool { return r == RoleSiteOperator || r == RoleRig }
+
+// Permission is one kind of act.
+type Permission string
+
+const (
+	ManageOperators Permission = "manage operators"
+	PlanProduction  Permission = "plan production" // write products, sites, orders
+	ReadProduction  Permission = "read production"
+	HandInManifests Permission = "hand in manifests"
+	ReadManifests   Permission = "read manifests"
+	RegisterDevices Permission = "register devices"
+	Decide          Permission = "decide held registrations"
+	ReadDevices     Permission = "read devices"
+	ManageDevices   Permission = "manage devices"
+	ReadAudit       Permission = "read the audit log"
+)
+
+var grants = map[Role][]Permission{
+	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
+		Decide, ReadDevices, ManageDevices, ReadAudit},
+	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices},
+	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices},
+	RoleRig:          {ReadProduction, RegisterDevices, ReadDevices},
+	RoleSupport:      {ReadProduction, ReadDevices},
+	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadAudit},
+}
+
+// Operator is a person or machine that uses the API with a client
+// certificate. The certificate proves the key; role, site and revocation
+// come from the database, so that a change takes effect at once.
+type Operator struct {
+	ID   int64  `json:"-"`
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	// Site confines a site operator or rig; "" for the others.
+	Site    string              `json:"site,omitempty"`
+	SiteID  int64               `json:"-"`
+	Key     vetting.Fingerprint `json:"key"`
+	Created time.Time           `json:"created"`
+	Revoked time.Time           `json:"revoked,omitzero"`
+}
+
+// Check reports the first thing wrong with the operator.
+func (o *Operator) Check() error {
+	if err := vetting.CheckName("operator", o.Name); err != nil {
+		return err
+	}
+	if !slices.Contains(Roles, o.Role) {
+		return fmt.Errorf("unknown role %q; known are %s", o.Role, joinRoles())
+	}
+	switch {
+	case o.Role.OfSite() && o.Site == "":
+		return fmt.Errorf("role %s belongs to a site: name it", o.Role)
+	case !o.Role.OfSite() && o.Site != "":
+		return fmt.Errorf("role %s belongs to no site: leave %q out", o.Role, o.Site)
+	}
+	return nil
+}
+
+// May reports whether the operator's role grants the permission.
+func (o *Operator) May(p Permission) bool {
+	return o.Revoked.IsZero() && slices.Contains(grants[o.Role], p)
+}
+
+// Sees reports whether the operator may know of things of this site.
+func (o *Operator) Sees(site string) bool { return !o.Role.OfSite() || o.Site == site }
+
+// Act is who does something, and the idempotency key that came along.
+// A store that gets the same Operator and Key twice does the act once; with
+// another Request under the same key it fails.
+type Act struct {
+	Operator string
+	Key      string   // "" if the act may not be repeated safely
+	Request  [32]byte // digest of the request under this key
+}
+
+func joinRoles() string {
+	names := make([]string, len(Roles))
+	for i, r := range Roles {
+		names[i] = string(r)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,99 @@
+// Package audit is the log that shows everything Touchmark did: a Merkle
+// tree in the manner of the Go checksum database, whose leaves are written in
+// the same transaction as what they record.
+//
+// The package knows the form of leaves, trees, checkpoints and tiles, and how
+// to verify them. Where they are kept is the business of internal/store,
+// which implements [Source].
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Kind is a kind of object whose changes the log records.
+type Kind string
+
+const (
+	KindProduct      Kind = "product"
+	KindSite         Kind = "site"
+	KindOrder        Kind = "order" // its digest covers the units issued
+	KindManifest     Kind = "manifest"
+	KindRecords      Kind = "records" // a run of records; ID is the first one's
+	KindDevice       Kind = "device"
+	KindCertificate  Kind = "certificate"
+	KindRegistration Kind = "registration"
+	KindEvidence     Kind = "evidence"
+	KindDispute      Kind = "dispute"
+	KindOperator     Kind = "operator"
+	KindAuthority    Kind = "authority" // a CA or the log itself
+)
+
+// Digest is the SHA-256 of an object's canonical content; its text form is
+// unpadded base64url.
+type Digest [sha256.Size]byte
+
+// MarshalText gives the text form.
+func (d Digest) MarshalText() ([]byte, error) {
+	return base64.RawURLEncoding.AppendEncode(nil, d[:]), nil
+}
+
+// UnmarshalText reads the text form.
+func (d *Digest) UnmarshalText(b []byte) error {
+	n, err := base64.RawURLEncoding.Decode(d[:], b[:min(len(b), 43)])
+	if err != nil || n != len(d) || len(b) != 43 {
+		return fmt.Errorf("%q is not a digest: want 43 characters of base64url", b)
+	}
+	return nil
+}
+
+// DigestOf is the digest of a value's JSON. Values digested must marshal to
+// the same bytes always: structs of scalars, strings and slices, no maps of
+// changing content, times in UTC.
+func DigestOf(v any) Digest {
+	b, err := json.Marshal(v)
+	if err != nil { // a programming error: the value cannot be marshalled
+		panic(fmt.Sprintf("audit: digest of %T: %v", v, err))
+	}
+	return sha256.Sum256(b)
+}
+
+// Object is what an act left behind: which object, and its content after
+// the act as a digest.
+type Object struct {
+	Kind   Kind   `json:"k"`
+	ID     int64  `json:"id"`
+	Digest Digest `json:"d"`
+}
+
+// Leaf is one entry of the log. Its JSON is what the tree hashes.
+type Leaf struct {
+	Time time.Time `json:"t"`
+	Act  string    `json:"act"` // e.g. "order.create", "device.enrol"
+	By   string    `json:"by"`  // e.g. "operator:anna", "device:4711", "server"
+	// Note is a few words for a reader; facts stand in the objects.
+	Note    string   `json:"note,omitempty"`
+	Objects []Object `json:"obj"`
+}
+
+// Encode gives the bytes that become the leaf.
+func (l Leaf) Encode() []byte {
+	l.Time = l.Time.UTC()
+	b, err := json.Marshal(l)
+	if err != nil { // cannot happen: the types above always marshal
+		panic(fmt.Sprintf("audit: encode leaf: %v", err))
+	}
+	return b
+}
+
+// ParseLeaf reads what Encode wrote.
+func ParseLeaf(b []byte) (l Leaf, err error) {
+	if err := json.Unmarshal(b, &l); err != nil {
+		return Leaf{}, fmt.Errorf("leaf is not in the form this version writes: %w", err)
+	}
+	return l, nil
+}

@@ -1,0 +1,82 @@
+package vetting
+
+import "time"
+
+// Claim is what the wire proved, and nothing more.
+type Claim struct {
+	At time.Time `json:"at"`
+	// Key is the key to be certified; the request was signed with it.
+	Key Fingerprint `json:"key"`
+	// Auth is who made the request.
+	Auth Auth `json:"auth"`
+	// Asserted is the identity that the requester states: the names in a
+	// bootstrap certificate, or what a rig sends along. It is a lookup key
+	// and evidence, never a fact.
+	Asserted Identity `json:"asserted,omitzero"`
+	// Label is the product that the request was addressed to; "" if none.
+	Label string `json:"label,omitempty"`
+	// Subject is the DER of the request's subject name; with Key it
+	// recognizes a repeated request (RFC 7030 §4.2.3).
+	Subject   []byte `json:"-"`
+	Transport string `json:"transport"` // "est", "api"
+	Remote    string `json:"remote"`    // the peer's address
+}
+
+// Auth is how a request was authenticated.
+type Auth struct {
+	Proof Proof `json:"proof"`
+	// Key is the fingerprint of the key that authenticated the request.
+	Key Fingerprint `json:"key,omitzero"`
+	// Certificate is the serial number, in hex, of the official certificate.
+	Certificate string `json:"certificate,omitempty"`
+	// Operator and Site name the rig.
+	Operator string `json:"operator,omitempty"`
+	Site     string `json:"site,omitempty"`
+}
+
+// Facts is everything that [Judge] may look at. Whoever gathers it leaves a
+// pointer nil where nothing was found.
+type Facts struct {
+	Now   time.Time
+	Claim Claim
+
+	// Record is the record that the claim is about: by the bootstrap key, by
+	// the asserted identity if a rig vouches, or that of the device whose
+	// official certificate was presented. Product, Order and Device belong
+	// to it; a device that never registered has state manufactured and
+	// revision 0.
+	Record  *Record
+	Product *Product
+	Order   *Order
+	Device  *Device
+
+	// Current is the device's current certificate.
+	Current *Certificate
+	// Presented is the official certificate that authenticated a renewal.
+	Presented *Certificate
+
+	// Named are records found by the asserted identity alone, when Record is
+	// nil: they bear the name, but not the key.
+	Named []*Record
+	// Dispute is the disputed record that holds the claim's authenticating
+	// key or asserted identity, when Record is nil.
+	Dispute *Dispute
+
+	// KeyHolder is the ID of another device, or of another device's record,
+	// that already holds Claim.Key; 0 if none.
+	KeyHolder int64
+
+	// Pending is the earlier registration of this same request that is still
+	// held, with the decision if a person made one.
+	Pending *Registration
+}
+
+// Dispute is a manifest line that could not become a record, because
+// another record holds one of its identifiers or its key.
+type Dispute struct {
+	ID       int64  `json:"id"`
+	RecordID int64  `json:"record"` // the record that holds it already
+	Record   Record `json:"claimed"`
+	// Kinds are the duplicates, e.g. duplicate-serial.
+	Kinds []EvidenceKind `json:"kinds"`
+}

@@ -1,0 +1,267 @@
+package vetting
+
+import (
+	"fmt"
+	"time"
+)
+
+// Judge decides a claim by the facts. It is pure: the same facts give the
+// same verdict at any time.
+func Judge(f Facts) Verdict {
+	j := &judgement{Facts: f}
+	switch f.Claim.Auth.Proof {
+	case ProofBootstrapKey, ProofRig:
+		return j.first()
+	case ProofOfficial:
+		return j.renewal()
+	default:
+		return j.refuse(ReasonNoProof, "The request was not authenticated: present the bootstrap certificate, the official certificate or a rig's certificate in the TLS handshake.")
+	}
+}
+
+// judgement is one run of Judge: the facts and the evidence found so far.
+type judgement struct {
+	Facts
+	evidence []Evidence
+}
+
+// first judges a request for a device's first certificate, or for the same
+// again before activation.
+func (j *judgement) first() Verdict {
+	if j.Record == nil {
+		return j.unknown()
+	}
+	for _, step := range []func() (Verdict, bool){
+		j.place, j.identity, j.service, j.key,
+	} {
+		if v, done := step(); done {
+			return v
+		}
+	}
+	if j.Device.State == DeviceIssued {
+		return j.again()
+	}
+	if v, done := j.entitled(); done {
+		return v
+	}
+	return j.admit(ReasonVetted, "The device is in the records of order %s and within its quota.", j.Order.Name)
+}
+
+// unknown refuses a claim for which there is no record, and says why there
+// is none.
+func (j *judgement) unknown() Verdict {
+	auth, asserted := j.Claim.Auth, j.Claim.Asserted
+	switch {
+	case j.Dispute != nil:
+		for _, kind := range j.Dispute.Kinds {
+			j.against(kind, 0, "A second unit that claims %s asked to be let in.", j.Dispute.Record.Identity)
+			j.against(kind, j.Dispute.RecordID, "A second unit that claims %s asked to be let in.", j.Dispute.Record.Identity)
+		}
+		return j.refuse(ReasonDisputed, "Another record already holds the identity or key of this device (%s). Set the unit aside; the planner sees both records as evidence.", j.Dispute.Record.Identity)
+	case len(j.Named) > 0 && auth.Proof == ProofBootstrapKey:
+		for _, r := range j.Named {
+			j.against(EvidenceWrongKey, r.ID, "A device that calls itself %s came with the key %s instead of %s.", asserted, auth.Key, r.BootstrapKey)
+		}
+		return j.refuse(ReasonWrongKey, "There is a record of %s, but with another bootstrap key. Either the record is wrong or this is not the device it describes.", asserted)
+	default:
+		j.against(EvidenceUnknownDevice, 0, "%s with key %s is in no record.", asserted, auth.Key)
+		return j.refuse(ReasonUnknownDevice, "No manufacturing record fits this device (%s, key %s). Hand in the manifest that lists it, then try again.", asserted, auth.Key)
+	}
+}
+
+// place checks that the claim came through the right door: the record's
+// site, product and an accepted proof.
+func (j *judgement) place() (Verdict, bool) {
+	auth := j.Claim.Auth
+	if auth.Proof == ProofRig && auth.Site != j.Order.Site {
+		j.against(EvidenceWrongSite, j.Record.ID, "Rig %s of site %s tried to register %s, which was built for site %s.", auth.Operator, auth.Site, j.Record.Identity, j.Order.Site)
+		return j.refuse(ReasonWrongSite, "Rig %s belongs to site %s, but the device was built for another site.", auth.Operator, auth.Site), true
+	}
+	if label := j.Claim.Label; label != "" && label != j.Product.Name {
+		return j.refuse(ReasonWrongProduct, "The request was addressed to product %s, but the device is recorded as another product.", label), true
+	}
+	if !j.Product.Accepts(auth.Proof) {
+		return j.refuse(ReasonProof, "Product %s does not accept the proof %q.", j.Product.Name, auth.Proof), true
+	}
+	return Verdict{}, false
+}
+
+// identity checks that what the requester calls the device fits its record.
+func (j *judgement) identity() (Verdict, bool) {
+	for _, f := range [...]struct{ field, claimed, recorded string }{
+		{"serial", j.Claim.Asserted.Serial, j.Record.Serial},
+		{"mac", j.Claim.Asserted.MAC, j.Record.MAC},
+		{"uid", j.Claim.Asserted.UID, j.Record.UID},
+	} {
+		if f.claimed != "" && f.claimed != f.recorded {
+			j.against(EvidenceMismatch, j.Record.ID, "The request names %s %q, the record %q.", f.field, f.claimed, f.recorded)
+			return j.refuse(ReasonMismatch, "The request names %s %q, but the record of this device has %q.", f.field, f.claimed, f.recorded), true
+		}
+	}
+	return Verdict{}, false
+}
+
+// service checks the device's state.
+func (j *judgement) service() (Verdict, bool) {
+	switch state := j.Device.State; {
+	case !state.InService():
+		return j.refuse(ReasonNotInService, "The device is %s and gets no certificate.", state), true
+	case state != DeviceActive:
+		return Verdict{}, false
+	case j.Claim.Auth.Proof == ProofRig:
+		return j.refuse(ReasonAlreadyActive, "The device %s is already in service; it renews with its own certificate.", j.Record.Identity), true
+	default:
+		j.against(EvidenceSpentKey, j.Record.ID, "The bootstrap key of %s was used after activation, from %s.", j.Record.Identity, j.Claim.Remote)
+		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its bootstrap key no longer counts. If the device lost its official key, ask the OEM.", j.Record.Identity), true
+	}
+}
+
+// key checks that the key to be certified is nobody else's.
+func (j *judgement) key() (Verdict, bool) {
+	if j.KeyHolder == 0 {
+		return Verdict{}, false
+	}
+	j.against(EvidenceDuplicateKey, j.Record.ID, "It asked for a certificate on the key %s, which device %d holds.", j.Claim.Key, j.KeyHolder)
+	j.against(EvidenceDuplicateKey, j.KeyHolder, "Device %d (%s) asked for a certificate on this device's key %s.", j.Record.ID, j.Record.Identity, j.Claim.Key)
+	return j.refuse(ReasonKeyInUse, "The key %s already belongs to another device: each device needs a key of its own.", j.Claim.Key), true
+}
+
+// again handles a device that has a certificate it never used: the same key
+// gets the same certificate, a new key replaces it. Neither takes a unit.
+func (j *judgement) again() Verdict {
+	if j.Order.State == OrderCancelled {
+		return j.refuse(ReasonOrderCancelled, "Order %s was cancelled.", j.Order.Name)
+	}
+	if j.Current != nil && j.Current.Key == j.Claim.Key {
+		v := j.admit(ReasonRepeated, "The device asked again before activation and gets the same certificate.")
+		v.admission.repeat = j.Current
+		return v
+	}
+	return j.admit(ReasonReplaced, "The device came back with a new key before activation; its earlier certificate is superseded.")
+}
+
+// entitled checks what a new unit needs: an open order, its window, its
+// quota, an uncontested record, or a person's word where that is enough.
+func (j *judgement) entitled() (Verdict, bool) {
+	switch o := j.Order; o.State {
+	case OrderClosed:
+		return j.refuse(ReasonOrderClosed, "Order %s is closed.", o.Name), true
+	case OrderCancelled:
+		return j.refuse(ReasonOrderCancelled, "Order %s was cancelled.", o.Name), true
+	}
+	if end := j.Order.NotAfter; !end.IsZero() && !j.Now.Before(end) {
+		j.against(EvidenceOutOfWindow, j.Record.ID, "It asked to be let in after the window of order %s ended at %s.", j.Order.Name, stamp(end))
+		return j.refuse(ReasonTooLate, "The window of order %s ended at %s.", j.Order.Name, stamp(end)), true
+	}
+	if j.Order.Issued >= j.Order.Quantity {
+		j.against(EvidenceOverQuota, j.Record.ID, "It is one more than the %d units of order %s.", j.Order.Quantity, j.Order.Name)
+		return j.refuse(ReasonQuota, "All %d units of order %s are used up: this device is over-production unless the planner raises the order.", j.Order.Quantity, j.Order.Name), true
+	}
+	reasons := j.holds()
+	if len(reasons) == 0 {
+		return Verdict{}, false
+	}
+	if j.Pending != nil && j.Pending.Decision != nil {
+		return j.decided(*j.Pending.Decision)
+	}
+	return Verdict{Outcome: Held, Reasons: reasons, Evidence: j.evidence}, true
+}
+
+// holds collects what keeps an entitled device waiting.
+func (j *judgement) holds() (reasons []Reason) {
+	o := j.Order
+	if o.State == OrderDraft {
+		reasons = append(reasons, j.reason(ReasonOrderDraft, "Order %s is still a draft: the device is let in when the planner opens it.", o.Name))
+	}
+	if begin := o.NotBefore; !begin.IsZero() && j.Now.Before(begin) {
+		j.against(EvidenceOutOfWindow, j.Record.ID, "It asked to be let in before the window of order %s begins at %s.", o.Name, stamp(begin))
+		reasons = append(reasons, j.reason(ReasonTooEarly, "The window of order %s begins at %s.", o.Name, stamp(begin)))
+	}
+	if j.Record.Contested {
+		reasons = append(reasons, j.reason(ReasonContested, "Another record claims the same identity or key (%s): a person must decide which unit is genuine.", j.Record.Identity))
+	}
+	return reasons
+}
+
+// decided applies a person's word. It lifts a hold, never a quota.
+func (j *judgement) decided(d Decision) (Verdict, bool) {
+	if !d.Admit {
+		return j.refuse(ReasonDecidedRef, "%s refused this device: %s", d.By, d.Note), true
+	}
+	v := j.admit(ReasonVetted, "The device is in the records of order %s and within its quota.", j.Order.Name)
+	v.Reasons = append(v.Reasons, j.reason(ReasonDecidedAdmt, "%s let it in: %s", d.By, d.Note))
+	return v, true
+}
+
+// renewal judges a request made with an official certificate.
+func (j *judgement) renewal() Verdict {
+	if j.Record == nil || j.Device == nil || j.Presented == nil {
+		return j.refuse(ReasonCertificateEnded, "The certificate %s is not one that this server issued to a device.", j.Claim.Auth.Certificate)
+	}
+	if label := j.Claim.Label; label != "" && label != j.Product.Name {
+		return j.refuse(ReasonWrongProduct, "The request was addressed to product %s, but the device is another product.", label)
+	}
+	if state := j.Device.State; !state.InService() {
+		return j.refuse(ReasonNotInService, "The device is %s and gets no certificate.", state)
+	}
+	switch p := j.Presented; {
+	case p.State == CertificateRevoked || p.State == CertificateOnHold:
+		return j.refuse(ReasonCertificateEnded, "The certificate %s is %s.", p.Serial, p.State)
+	case !j.Now.Before(p.NotAfter):
+		return j.refuse(ReasonCertificateEnded, "The certificate %s ran out at %s.", p.Serial, stamp(p.NotAfter))
+	case p.State == CertificateSuperseded:
+		return j.superseded()
+	}
+	if v, done := j.key(); done {
+		return v
+	}
+	return j.admit(ReasonRenewed, "The device renewed with its official certificate.")
+}
+
+// superseded tells the device whose reply was lost from a second holder of
+// its key: the former asks for the key that it was already given, before
+// that key was ever used.
+func (j *judgement) superseded() Verdict {
+	if j.Current != nil && j.Current.Key == j.Claim.Key && j.Current.Used.IsZero() {
+		v := j.admit(ReasonRepeated, "The device asked again before it used its new certificate and gets the same one.")
+		v.admission.repeat = j.Current
+		return v
+	}
+	j.against(EvidenceSuperseded, j.Record.ID, "The superseded certificate %s was used to renew, from %s.", j.Presented.Serial, j.Claim.Remote)
+	return j.refuse(ReasonSuperseded, "The certificate %s was superseded; only its successor renews.", j.Presented.Serial)
+}
+
+func (j *judgement) admit(kind Code, format string, args ...any) Verdict {
+	return Verdict{
+		Outcome:  Admitted,
+		Reasons:  []Reason{j.reason(kind, format, args...)},
+		Evidence: j.evidence,
+		admission: Admission{
+			granted: true, kind: kind, key: j.Claim.Key,
+			product: j.Product, order: j.Order, record: j.Record, device: j.Device,
+		},
+	}
+}
+
+func (j *judgement) refuse(code Code, format string, args ...any) Verdict {
+	return Verdict{Outcome: Refused, Reasons: []Reason{j.reason(code, format, args...)}, Evidence: j.evidence}
+}
+
+// reason makes a reason with the values that a program may want.
+func (j *judgement) reason(code Code, format string, args ...any) Reason {
+	values := map[string]string{}
+	if o := j.Order; o != nil {
+		values["order"] = o.Name
+		values["quantity"] = fmt.Sprint(o.Quantity)
+	}
+	if r := j.Record; r != nil {
+		values["serial"] = r.Serial
+	}
+	return Reason{Code: code, Text: fmt.Sprintf(format, args...), Values: values}
+}
+
+func (j *judgement) against(kind EvidenceKind, deviceID int64, format string, args ...any) {
+	j.evidence = append(j.evidence, Evidence{At: j.Now, Kind: kind, DeviceID: deviceID, Text: fmt.Sprintf(format, args...)})
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

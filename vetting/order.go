@@ -1,0 +1,181 @@
+package vetting
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// OrderState is where a production order stands.
+type OrderState string
+
+const (
+	OrderDraft     OrderState = "draft"     // being planned; nothing is issued yet
+	OrderOpen      OrderState = "open"      // devices are admitted
+	OrderClosed    OrderState = "closed"    // no further unit; issued ones may still fetch theirs
+	OrderCancelled OrderState = "cancelled" // nothing is issued any more
+)
+
+// orderMoves are the allowed changes of state.
+var orderMoves = map[OrderState][]OrderState{
+	OrderDraft:  {OrderOpen, OrderCancelled},
+	OrderOpen:   {OrderClosed, OrderCancelled},
+	OrderClosed: {OrderOpen, OrderCancelled},
+}
+
+// MaxQuantity bounds an order, and MaxIdentifierRanges what it can list.
+const (
+	MaxQuantity         = 100_000_000
+	MaxIdentifierRanges = 10_000
+	MaxSignatures       = 8
+)
+
+// Order is a production order: the factory's entitlement to build a number
+// of units of a product. The quota comes from here.
+type Order struct {
+	ID      int64  `json:"-"`
+	Name    string `json:"name"`
+	Product string `json:"product"`
+	Site    string `json:"site"`
+	// Quantity is the number of units that may be issued; Issued is how many
+	// were. Issued never exceeds Quantity.
+	Quantity int64      `json:"quantity"`
+	Issued   int64      `json:"issued"`
+	State    OrderState `json:"state"`
+	// Identifiers confines the records that a manifest may list.
+	Identifiers Identifiers `json:"identifiers"`
+	// NotBefore and NotAfter are the window in which devices may first
+	// enrol; a zero time leaves that side open.
+	NotBefore time.Time `json:"notBefore,omitzero"`
+	NotAfter  time.Time `json:"notAfter,omitzero"`
+	// ManifestSignatures is how many site operators must sign a manifest.
+	ManifestSignatures int       `json:"manifestSignatures"`
+	Revision           int64     `json:"revision"` // grows with every planner's change, not with Issued
+	Created            time.Time `json:"created"`
+	Updated            time.Time `json:"updated"`
+
+	ProductID int64 `json:"-"`
+	SiteID    int64 `json:"-"`
+}
+
+// Check reports the first thing wrong with the order's own fields.
+func (o *Order) Check() error {
+	if err := CheckName("order", o.Name); err != nil {
+		return err
+	}
+	switch {
+	case o.Quantity < 1:
+		return fmt.Errorf("order %q has a quantity of %d: an order is for at least 1 unit", o.Name, o.Quantity)
+	case o.Quantity > MaxQuantity:
+		return fmt.Errorf("order %q has a quantity of %d: at most %d are allowed", o.Name, o.Quantity, int64(MaxQuantity))
+	case o.ManifestSignatures < 1 || o.ManifestSignatures > MaxSignatures:
+		return fmt.Errorf("order %q wants %d manifest signatures: between 1 and %d are allowed", o.Name, o.ManifestSignatures, MaxSignatures)
+	case !o.NotBefore.IsZero() && !o.NotAfter.IsZero() && !o.NotAfter.After(o.NotBefore):
+		return fmt.Errorf("order %q: its window ends (%s) before it begins (%s)", o.Name, o.NotAfter.Format(time.RFC3339), o.NotBefore.Format(time.RFC3339))
+	}
+	return o.Identifiers.Check()
+}
+
+// MayBecome reports whether an order may change from its state to another.
+func (o *Order) MayBecome(s OrderState) bool { return slices.Contains(orderMoves[o.State], s) }
+
+// Identifiers lists what an order's units may be called. An empty list
+// allows anything. Each entry is one identifier ("A-0001") or an inclusive
+// range of two of equal length ("A-0001..A-0500"), compared byte by byte
+// after normalization.
+type Identifiers struct {
+	Serials []string `json:"serials,omitempty"`
+	MACs    []string `json:"macs,omitempty"`
+	UIDs    []string `json:"uids,omitempty"`
+}
+
+// Check reports the first entry that is not an identifier or range.
+func (ids Identifiers) Check() error {
+	if n := len(ids.Serials) + len(ids.MACs) + len(ids.UIDs); n > MaxIdentifierRanges {
+		return fmt.Errorf("%d identifier ranges are listed: at most %d are allowed", n, MaxIdentifierRanges)
+	}
+	_, err := ids.Compile()
+	return err
+}
+
+// IdentifierSet is a compiled Identifiers, for checking many records.
+type IdentifierSet struct{ serials, macs, uids []span }
+
+type span struct{ from, to string }
+
+// Compile normalizes and sorts the ranges.
+func (ids Identifiers) Compile() (*IdentifierSet, error) {
+	set := new(IdentifierSet)
+	for _, part := range [...]struct {
+		field   string
+		entries []string
+		into    *[]span
+		one     func(string) (string, error)
+	}{
+		{"serial", ids.Serials, &set.serials, func(s string) (string, error) { id, err := Identity{Serial: s}.Normalize(); return id.Serial, err }},
+		{"mac", ids.MACs, &set.macs, normalizeMAC},
+		{"uid", ids.UIDs, &set.uids, func(s string) (string, error) { id, err := Identity{UID: s}.Normalize(); return id.UID, err }},
+	} {
+		for _, entry := range part.entries {
+			sp, err := parseSpan(part.field, entry, part.one)
+			if err != nil {
+				return nil, err
+			}
+			*part.into = append(*part.into, sp)
+		}
+		slices.SortFunc(*part.into, func(a, b span) int { return strings.Compare(a.to, b.to) })
+	}
+	return set, nil
+}
+
+func parseSpan(field, entry string, normalize func(string) (string, error)) (span, error) {
+	from, to, isRange := strings.Cut(entry, "..")
+	if !isRange {
+		to = from
+	}
+	f, err := normalize(from)
+	if err != nil {
+		return span{}, fmt.Errorf("identifier range %q: %w", entry, err)
+	}
+	t, err := normalize(to)
+	if err != nil {
+		return span{}, fmt.Errorf("identifier range %q: %w", entry, err)
+	}
+	switch {
+	case f == "" || t == "":
+		return span{}, fmt.Errorf("%s range %q is empty on one side: want FROM..TO or one identifier", field, entry)
+	case len(f) != len(t):
+		return span{}, fmt.Errorf("%s range %q: both ends must have the same length, or the order of identifiers is not what it looks like", field, entry)
+	case f > t:
+		return span{}, fmt.Errorf("%s range %q ends before it begins", field, entry)
+	}
+	return span{f, t}, nil
+}
+
+// Allows returns nil if every listed kind of identifier allows the identity,
+// and otherwise an error that names the identifier.
+func (s *IdentifierSet) Allows(id Identity) error {
+	for _, part := range [...]struct {
+		field, value string
+		spans        []span
+	}{{"serial", id.Serial, s.serials}, {"mac", id.MAC, s.macs}, {"uid", id.UID, s.uids}} {
+		if len(part.spans) > 0 && !within(part.spans, part.value) {
+			return fmt.Errorf("%s %q is not among the order's identifiers", part.field, part.value)
+		}
+	}
+	return nil
+}
+
+// within searches spans sorted by their end. Ranges may overlap, so it scans
+// on from the first span that ends at or after the value; planners list a
+// handful.
+func within(spans []span, v string) bool {
+	i, _ := slices.BinarySearchFunc(spans, v, func(sp span, v string) int { return strings.Compare(sp.to, v) })
+	for ; i < len(spans); i++ {
+		if len(spans[i].from) == len(v) && spans[i].from <= v && v <= spans[i].to {
+			return true
+		}
+	}
+	return false
+}

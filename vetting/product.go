@@ -1,0 +1,98 @@
+package vetting
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Proof is how a requester proved that it may speak for a device.
+type Proof string
+
+const (
+	// ProofNone: nothing was presented.
+	ProofNone Proof = ""
+	// ProofBootstrapKey: TLS (or a signed message) by the key whose
+	// fingerprint the device's record holds.
+	ProofBootstrapKey Proof = "bootstrap-key"
+	// ProofRig: a QA rig, authenticated as a registration authority
+	// (RFC 7030 §3.7), vouches for the device in front of it.
+	ProofRig Proof = "rig"
+	// ProofOfficial: the device's official certificate; only for renewal.
+	ProofOfficial Proof = "official-certificate"
+)
+
+// Product is a device type: what its certificates look like and which proofs
+// it accepts.
+type Product struct {
+	ID          int64     `json:"-"`
+	Name        string    `json:"name"`
+	Description string    `json:"description,omitempty"`
+	Profile     Profile   `json:"profile"`
+	Proofs      []Proof   `json:"proofs"`
+	Revision    int64     `json:"revision"`
+	Created     time.Time `json:"created"`
+	Updated     time.Time `json:"updated"`
+}
+
+// Accepts reports whether a first enrolment may rest on this proof.
+func (p *Product) Accepts(proof Proof) bool { return slices.Contains(p.Proofs, proof) }
+
+// Check reports the first thing wrong with the product's own fields. The
+// profile's template is checked by internal/ca, which can render and lint it.
+func (p *Product) Check() error {
+	if err := CheckName("product", p.Name); err != nil {
+		return err
+	}
+	if len(p.Description) > maxDescription {
+		return fmt.Errorf("the description is %d bytes long: at most %d are allowed", len(p.Description), maxDescription)
+	}
+	if len(p.Proofs) == 0 {
+		return fmt.Errorf("product %q accepts no proof: no device could ever enrol; name at least one of %q, %q", p.Name, ProofBootstrapKey, ProofRig)
+	}
+	for _, proof := range p.Proofs {
+		if proof != ProofBootstrapKey && proof != ProofRig {
+			return fmt.Errorf("product %q: unknown proof %q; known are %q and %q", p.Name, proof, ProofBootstrapKey, ProofRig)
+		}
+	}
+	return nil
+}
+
+const maxDescription = 1000
+
+// Profile says what a product's certificates look like. It is data;
+// internal/ca compiles, renders and lints it.
+type Profile struct {
+	// Template is an x509util certificate template (JSON with Go template
+	// actions) over the variables that internal/ca documents. Empty means
+	// internal/ca's default device template.
+	Template string `json:"template,omitempty"`
+	// Validity is the lifetime as a Go duration with an optional leading
+	// number of days ("825d", "397d12h"), or "forever" for the notAfter
+	// 99991231235959Z of an IDevID (RFC 5280 §4.1.2.5, IEEE 802.1AR).
+	Validity string `json:"validity"`
+	// Keys lists the accepted public keys: "P-256", "P-384", "P-521",
+	// "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096". Empty means P-256,
+	// P-384 and Ed25519.
+	Keys []string `json:"keys,omitempty"`
+}
+
+// Site is a factory or programming centre.
+type Site struct {
+	ID          int64     `json:"-"`
+	Name        string    `json:"name"`
+	Description string    `json:"description,omitempty"`
+	Revision    int64     `json:"revision"`
+	Created     time.Time `json:"created"`
+}
+
+// Check reports the first thing wrong with the site.
+func (s *Site) Check() error {
+	if err := CheckName("site", s.Name); err != nil {
+		return err
+	}
+	if len(s.Description) > maxDescription {
+		return fmt.Errorf("the description is %d bytes long: at most %d are allowed", len(s.Description), maxDescription)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package vetting
+
+import (
+	"strings"
+	"time"
+)
+
+// Outcome is the one-word result of vetting.
+type Outcome string
+
+const (
+	Admitted Outcome = "admitted"
+	Held     Outcome = "held" // a person must decide, or a condition must come true
+	Refused  Outcome = "refused"
+)
+
+// Code is the machine-readable reason of a verdict.
+type Code string
+
+// Reasons to admit.
+const (
+	ReasonVetted      Code = "vetted"       // a first certificate; takes one unit of the quota
+	ReasonRepeated    Code = "repeated"     // the same request again; the same certificate
+	ReasonReplaced    Code = "replaced"     // a new key before activation; same unit
+	ReasonRenewed     Code = "renewed"      // by the official certificate
+	ReasonDecidedAdmt Code = "let-in"       // a person decided to admit
+	ReasonDecidedRef  Code = "turned-away"  // a person decided to refuse
+	ReasonContested   Code = "contested"    // another record claims the same identity
+	ReasonOrderDraft  Code = "order-draft"  // the order is not open yet
+	ReasonTooEarly    Code = "window-ahead" // the order's window has not begun
+)
+
+// Reasons to refuse.
+const (
+	ReasonNoProof          Code = "not-authenticated"
+	ReasonUnknownDevice    Code = "unknown-device"
+	ReasonWrongKey         Code = "wrong-key"
+	ReasonMismatch         Code = "identity-mismatch"
+	ReasonDisputed         Code = "disputed"
+	ReasonWrongSite        Code = "wrong-site"
+	ReasonWrongProduct     Code = "wrong-product"
+	ReasonProof            Code = "proof-not-accepted"
+	ReasonNotInService     Code = "not-in-service"
+	ReasonBootstrapSpent   Code = "bootstrap-key-spent"
+	ReasonAlreadyActive    Code = "already-active"
+	ReasonKeyInUse         Code = "key-in-use"
+	ReasonOrderClosed      Code = "order-closed"
+	ReasonOrderCancelled   Code = "order-cancelled"
+	ReasonTooLate          Code = "window-over"
+	ReasonQuota            Code = "quota-exhausted"
+	ReasonCertificateEnded Code = "certificate-ended"
+	ReasonSuperseded       Code = "certificate-superseded"
+)
+
+// Reason is one reason of a verdict: a code for programs, a sentence for the
+// person on the line, and the values that decided.
+type Reason struct {
+	Code   Code              `json:"code"`
+	Text   string            `json:"text"`
+	Values map[string]string `json:"values,omitempty"`
+}
+
+// Verdict is the result of vetting one claim.
+type Verdict struct {
+	Outcome  Outcome
+	Reasons  []Reason
+	Evidence []Evidence
+
+	admission Admission
+}
+
+// Text joins the reasons' sentences.
+func (v Verdict) Text() string { return joinReasons(v.Reasons) }
+
+// Admission returns what an admitted verdict allows; ok is false for any
+// other.
+func (v Verdict) Admission() (a Admission, ok bool) { return v.admission, v.admission.granted }
+
+func joinReasons(reasons []Reason) string {
+	texts := make([]string, len(reasons))
+	for i, r := range reasons {
+		texts[i] = r.Text
+	}
+	return strings.Join(texts, " ")
+}
+
+// Admission is the permission to give one key one certificate. Only [Judge]
+// makes one; the zero value permits nothing, and the CA refuses it. So the
+// compiler sees to it that nothing is issued that was not admitted.
+type Admission struct {
+	granted bool
+	kind    Code
+	key     Fingerprint
+	product *Product
+	order   *Order
+	record  *Record
+	device  *Device
+	repeat  *Certificate
+}
+
+// Granted reports whether this is a permission at all.
+func (a Admission) Granted() bool { return a.granted }
+
+// Key is the fingerprint of the only key that may be certified.
+func (a Admission) Key() Fingerprint { return a.key }
+
+// Product is the device's product, whose profile shapes the certificate.
+func (a Admission) Product() *Product { return a.product }
+
+// Order is the order that the unit belongs to.
+func (a Admission) Order() *Order { return a.order }
+
+// Record is the manufacturing record that names the device.
+func (a Admission) Record() *Record { return a.record }
+
+// Device is the device as it was when it was judged.
+func (a Admission) Device() *Device { return a.device }
+
+// TakesUnit reports whether the certificate takes one unit of the quota:
+// true for a device's first certificate only.
+func (a Admission) TakesUnit() bool { return a.kind == ReasonVetted }
+
+// Kind is ReasonVetted, ReasonRepeated, ReasonReplaced or ReasonRenewed.
+func (a Admission) Kind() Code { return a.kind }
+
+// Repeat is the certificate to answer again; nil if a new one is due.
+func (a Admission) Repeat() *Certificate { return a.repeat }
+
+// EvidenceKind is a sign of counterfeit or misuse.
+type EvidenceKind string
+
+const (
+	EvidenceUnknownDevice   EvidenceKind = "unknown-device"
+	EvidenceWrongKey        EvidenceKind = "wrong-key"
+	EvidenceMismatch        EvidenceKind = "identity-mismatch"
+	EvidenceDuplicateSerial EvidenceKind = "duplicate-serial"
+	EvidenceDuplicateUID    EvidenceKind = "duplicate-uid"
+	EvidenceDuplicateMAC    EvidenceKind = "duplicate-mac"
+	EvidenceDuplicateKey    EvidenceKind = "duplicate-key"
+	EvidenceOverQuota       EvidenceKind = "over-quota"
+	EvidenceOutOfWindow     EvidenceKind = "out-of-window"
+	EvidenceWrongSite       EvidenceKind = "wrong-site"
+	EvidenceSpentKey        EvidenceKind = "spent-bootstrap-key"
+	EvidenceSuperseded      EvidenceKind = "superseded-certificate"
+)
+
+// Evidence is one observed sign, kept with the device it speaks against.
+type Evidence struct {
+	ID   int64        `json:"id"`
+	At   time.Time    `json:"at"`
+	Kind EvidenceKind `json:"kind"`
+	// DeviceID is the device or record it speaks against; 0 if none is known.
+	DeviceID       int64  `json:"device,omitempty"`
+	RegistrationID int64  `json:"registration,omitempty"`
+	ManifestID     int64  `json:"manifest,omitempty"`
+	Text           string `json:"text"`
+	Leaf           int64  `json:"leaf"`
+}
+
+// Registration is one request to be let in, with its verdict and reasons.
+type Registration struct {
+	ID       int64     `json:"id"`
+	At       time.Time `json:"at"`
+	Claim    Claim     `json:"claim"`
+	DeviceID int64     `json:"device,omitempty"` // 0 if no record was found
+	Product  string    `json:"product,omitempty"`
+	Order    string    `json:"order,omitempty"`
+	Site     string    `json:"site,omitempty"`
+	Outcome  Outcome   `json:"verdict"`
+	Reasons  []Reason  `json:"reasons"`
+	// Certificate is the serial number of what was answered, in hex.
+	Certificate string `json:"certificate,omitempty"`
+	// Decision is what a person decided on a held registration.
+	Decision *Decision `json:"decision,omitempty"`
+	// Repeats counts how often the same request came again with the same
+	// verdict, Last when it came last.
+	Repeats int64     `json:"repeats"`
+	Last    time.Time `json:"last"`
+	Leaf    int64     `json:"leaf"`
+}
+
+// Text joins the reasons' sentences.
+func (r *Registration) Text() string { return joinReasons(r.Reasons) }
+
+// Decision is a person's word on a held registration.
+type Decision struct {
+	Admit bool      `json:"admit"`
+	By    string    `json:"by"`
+	At    time.Time `json:"at"`
+	Note  string    `json:"note"`
+}
