@@ -1,0 +1,69 @@
+package vetting
+
+import "time"
+
+// Page asks for a part of a list: at most Limit entries whose ID is greater
+// than After (for newest-first lists: smaller, unless After is 0).
+type Page struct {
+	After int64
+	Limit int
+}
+
+// OrderFilter narrows a list of orders; empty fields do not.
+type OrderFilter struct {
+	Site, Product string
+	State         OrderState
+}
+
+// ManifestFilter narrows a list of manifests.
+type ManifestFilter struct{ Site, Order string }
+
+// DeviceFilter narrows a list of devices. Serial, MAC and UID match exactly,
+// after normalization.
+type DeviceFilter struct {
+	Site, Order, Product string
+	State                DeviceState
+	Identity
+}
+
+// RegistrationFilter narrows a list of registrations, which is newest first.
+type RegistrationFilter struct {
+	Site, Order string
+	Outcome     Outcome
+	DeviceID    int64
+	// Undecided keeps only held registrations that wait for a person.
+	Undecided bool
+}
+
+// EvidenceFilter narrows a list of evidence, which is newest first.
+type EvidenceFilter struct {
+	Site     string
+	Kind     EvidenceKind
+	DeviceID int64
+}
+
+// OrderChange is what a planner may change of an order; nil fields stay.
+type OrderChange struct {
+	State     *OrderState
+	Quantity  *int64
+	NotBefore *time.Time // the zero time opens that side
+	NotAfter  *time.Time
+}
+
+// History is everything that is kept about one device.
+type History struct {
+	Device        Device          `json:"device"`
+	Record        Record          `json:"record"`
+	Certificates  []*Certificate  `json:"certificates"`
+	Registrations []*Registration `json:"registrations"`
+	Evidence      []*Evidence     `json:"evidence"`
+	Disputes      []*Dispute      `json:"disputes"`
+}
+
+// Tally counts what a server holds, for dashboards.
+type Tally struct {
+	Devices       map[DeviceState]int64
+	Registrations map[Outcome]int64
+	Evidence      map[EvidenceKind]int64
+	OpenOrders    int64
+}
