@@ -1,0 +1,149 @@
+package cms
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"time"
+
+	"github.com/smallstep/pkcs7"
+)
+
+// The types below are SignedData as this package writes it (RFC 5652 §5.1,
+// §5.3). The library cannot make one over content that is not in memory.
+
+type contentInfo struct {
+	Type    asn1.ObjectIdentifier
+	Content signedData `asn1:"explicit,tag:0"`
+}
+
+type signedData struct {
+	Version          int
+	DigestAlgorithms []pkix.AlgorithmIdentifier `asn1:"set"`
+	Encapsulated     struct{ Type asn1.ObjectIdentifier }
+	Certificates     asn1.RawValue // [0] IMPLICIT
+	Signers          []signerInfo  `asn1:"set"`
+}
+
+type signerInfo struct {
+	Version            int
+	ID                 issuerAndSerial
+	DigestAlgorithm    pkix.AlgorithmIdentifier
+	Attributes         []attribute `asn1:"set,tag:0"`
+	SignatureAlgorithm pkix.AlgorithmIdentifier
+	Signature          []byte
+}
+
+type issuerAndSerial struct {
+	Issuer asn1.RawValue
+	Serial *big.Int
+}
+
+// SignDetached reads content to its end and makes a detached SignedData over
+// it (DER), with the certificate inside and the given signing time. The key
+// must be the certificate's, RSA or ECDSA. The digest is SHA-256, for keys on
+// P-384 and P-521 SHA-384 and SHA-512.
+func SignDetached(content io.Reader, cert *x509.Certificate, key crypto.Signer, at time.Time) ([]byte, error) {
+	hash := crypto.SHA256
+	if pub, ok := cert.PublicKey.(*ecdsa.PublicKey); ok {
+		switch pub.Curve.Params().BitSize {
+		case 384:
+			hash = crypto.SHA384
+		case 521:
+			hash = crypto.SHA512
+		}
+	}
+	h := hash.New()
+	if _, err := io.Copy(h, content); err != nil {
+		return nil, fmt.Errorf("read the file to sign: %w", err)
+	}
+	info, err := makeSigner(h.Sum(nil), hash, cert, key, at)
+	if err != nil {
+		return nil, err
+	}
+	data := signedData{
+		Version:          1,
+		DigestAlgorithms: []pkix.AlgorithmIdentifier{info.DigestAlgorithm},
+		Certificates:     asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: cert.Raw},
+		Signers:          []signerInfo{info},
+	}
+	data.Encapsulated.Type = pkcs7.OIDData
+	return asn1.Marshal(contentInfo{pkcs7.OIDSignedData, data})
+}
+
+func makeSigner(sum []byte, hash crypto.Hash, cert *x509.Certificate, key crypto.Signer, at time.Time) (signerInfo, error) {
+	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(cert.PublicKey) {
+		return signerInfo{}, fmt.Errorf("the key is not that of the certificate of %q", cert.Subject)
+	}
+	digest, signature, err := oidsFor(hash, cert)
+	if err != nil {
+		return signerInfo{}, err
+	}
+	attrs, err := makeAttributes(sum, at)
+	if err != nil {
+		return signerInfo{}, err
+	}
+	signed, err := encodeAttributes(attrs)
+	if err != nil {
+		return signerInfo{}, err
+	}
+	h := hash.New()
+	h.Write(signed)
+	sig, err := key.Sign(rand.Reader, h.Sum(nil), hash)
+	if err != nil {
+		return signerInfo{}, fmt.Errorf("sign with the key of %q: %w", cert.Subject, err)
+	}
+	return signerInfo{
+		Version:            1,
+		ID:                 issuerAndSerial{asn1.RawValue{FullBytes: cert.RawIssuer}, cert.SerialNumber},
+		DigestAlgorithm:    pkix.AlgorithmIdentifier{Algorithm: digest},
+		Attributes:         attrs,
+		SignatureAlgorithm: signature,
+		Signature:          sig,
+	}, nil
+}
+
+// oidsFor names the digest and signature algorithms. For RSA it is
+// rsaEncryption with NULL parameters, which every implementation must
+// understand (RFC 3370 §3.2).
+func oidsFor(hash crypto.Hash, cert *x509.Certificate) (digest asn1.ObjectIdentifier, signature pkix.AlgorithmIdentifier, err error) {
+	for _, d := range digests {
+		if d.hash != hash {
+			continue
+		}
+		switch cert.PublicKey.(type) {
+		case *rsa.PublicKey:
+			return d.oid, pkix.AlgorithmIdentifier{Algorithm: pkcs7.OIDEncryptionAlgorithmRSA, Parameters: asn1.NullRawValue}, nil
+		case *ecdsa.PublicKey:
+			return d.oid, pkix.AlgorithmIdentifier{Algorithm: d.ecdsaOID}, nil
+		}
+	}
+	return nil, signature, fmt.Errorf("a key of type %T cannot sign manifests: use RSA or ECDSA", cert.PublicKey)
+}
+
+func makeAttributes(sum []byte, at time.Time) ([]attribute, error) {
+	var attrs []attribute
+	for _, a := range []struct {
+		oid   asn1.ObjectIdentifier
+		value any
+	}{
+		{pkcs7.OIDAttributeContentType, pkcs7.OIDData},
+		{pkcs7.OIDAttributeMessageDigest, sum},
+		{pkcs7.OIDAttributeSigningTime, at.UTC().Truncate(time.Second)},
+	} {
+		value, err := asn1.Marshal(a.value)
+		if err != nil {
+			return nil, errors.Join(errors.New("encode a signed attribute"), err)
+		}
+		attrs = append(attrs, attribute{a.oid, asn1.RawValue{Tag: asn1.TagSet, IsCompound: true, Bytes: value}})
+	}
+	return attrs, nil
+}
