@@ -44,10 +44,12 @@ func (d Digest) MarshalText() ([]byte, error) {
 
 // UnmarshalText reads the text form.
 func (d *Digest) UnmarshalText(b []byte) error {
-	n, err := base64.RawURLEncoding.Decode(d[:], b[:min(len(b), 43)])
-	if err != nil || n != len(d) || len(b) != 43 {
-		return fmt.Errorf("%q is not a digest: want 43 characters of base64url", b)
+	var got Digest
+	n, err := base64.RawURLEncoding.Strict().Decode(got[:], b[:min(len(b), 43)])
+	if err != nil || n != len(got) || len(b) != 43 {
+		return fmt.Errorf("%q is not a digest: want 43 characters of base64url", clip(string(b)))
 	}
+	*d = got
 	return nil
 }
 
@@ -94,6 +96,10 @@ func (l Leaf) Encode() []byte {
 func ParseLeaf(b []byte) (l Leaf, err error) {
 	if err := json.Unmarshal(b, &l); err != nil {
 		return Leaf{}, fmt.Errorf("leaf is not in the form this version writes: %w", err)
+	}
+	l.Time = l.Time.UTC()
+	if y := l.Time.Year(); y < 0 || y > 9999 { // a zone can take it there
+		return Leaf{}, fmt.Errorf("leaf is not in the form this version writes: its time is in the year %d", y)
 	}
 	return l, nil
 }

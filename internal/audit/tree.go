@@ -20,14 +20,7 @@ func (t *Tree) Size() int64 { return t.size }
 
 // Append adds a leaf and returns its index.
 func (t *Tree) Append(leaf []byte) int64 {
-	h := tlog.RecordHash(leaf)
-	f := append([]tlog.Hash(nil), t.frontier...) // earlier copies keep theirs
-	for n := t.size; n&1 == 1; n >>= 1 {
-		h = tlog.NodeHash(f[len(f)-1], h)
-		f = f[:len(f)-1]
-	}
-	t.frontier = append(f, h)
-	t.size++
+	t.appendSubtree(0, tlog.RecordHash(leaf))
 	return t.size - 1
 }
 
@@ -65,3 +58,19 @@ func OpenTree(size int64, frontier []byte) (*Tree, error) {
 	}
 	return t, nil
 }
+
+// appendSubtree adds the root of a complete subtree of 1<<level leaves. The
+// tree's size must be a multiple of that.
+func (t *Tree) appendSubtree(level int, h tlog.Hash) {
+	f := append([]tlog.Hash(nil), t.frontier...) // earlier copies keep theirs
+	for n := t.size >> level; n&1 == 1; n >>= 1 {
+		h = tlog.NodeHash(f[len(f)-1], h)
+		f = f[:len(f)-1]
+	}
+	t.frontier = append(f, h)
+	t.size += 1 << level
+}
+
+// highBit is the greatest power of 2 that is not greater than n, which is
+// greater than 0.
+func highBit(n int64) int64 { return 1 << (bits.Len64(uint64(n)) - 1) }
