@@ -1,0 +1,264 @@
+package manifest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// ErrStopped says that the importer was stopped before a manifest was
+// loaded; it goes on where it was with the next Resume.
+var ErrStopped = errors.New("the importer was stopped; loading goes on at the next start")
+
+const (
+	defaultChunk = 500
+	defaultRetry = 3 * time.Second
+	atOnce       = 2 // manifests that are loaded at the same time
+)
+
+// loader is the background work of an Importer.
+type loader struct {
+	ctx    context.Context // ends with Stop
+	cancel context.CancelFunc
+	slots  chan struct{}
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	jobs    map[int64]*job
+	stopped bool
+}
+
+// job is the loading of one manifest.
+type job struct {
+	done chan struct{} // closed at the end
+	err  error         // valid after done
+}
+
+func (im *Importer) init() *loader {
+	l := &im.loader
+	im.once.Do(func() {
+		l.ctx, l.cancel = context.WithCancel(context.Background())
+		l.slots = make(chan struct{}, atOnce)
+		l.jobs = map[int64]*job{}
+	})
+	return l
+}
+
+// Resume begins to load every accepted manifest that is not loaded yet. It
+// is called at start, and may be called at any time to take over what
+// another server left.
+func (im *Importer) Resume(ctx context.Context) error {
+	ms, err := im.Store.ManifestsToLoad(ctx)
+	if err != nil {
+		return fmt.Errorf("find manifests to load: %w", err)
+	}
+	for _, m := range ms {
+		im.start(m.ID)
+	}
+	return nil
+}
+
+// Stop ends the loading after the chunk in hand and waits for that, at most
+// until ctx ends.
+func (im *Importer) Stop(ctx context.Context) error {
+	l := im.init()
+	l.mu.Lock()
+	l.stopped = true
+	l.mu.Unlock()
+	l.cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.wg.Wait()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop loading manifests: %w", ctx.Err())
+	}
+}
+
+// Wait returns when every record of an accepted manifest is loaded. A
+// manifest that awaits signatures is a Conflict.
+func (im *Importer) Wait(ctx context.Context, id int64) (*vetting.Manifest, error) {
+	m, err := im.Store.Manifest(ctx, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.State == vetting.ManifestLoaded:
+		return m, nil
+	case m.State != vetting.ManifestAccepted:
+		return nil, notAccepted(m)
+	}
+	j := im.start(id)
+	select {
+	case <-j.done:
+		if j.err != nil {
+			return nil, j.err
+		}
+		return im.Store.Manifest(ctx, id)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func notAccepted(m *vetting.Manifest) error {
+	return vetting.Errorf(vetting.Conflict, "manifest %d is %s: %d of %d signatures are there", m.ID, m.State, len(m.Signers), m.Wanted)
+}
+
+func (im *Importer) loadIfAccepted(m *vetting.Manifest) {
+	if m.State == vetting.ManifestAccepted {
+		im.start(m.ID)
+	}
+}
+
+// start begins to load a manifest unless that is under way.
+func (im *Importer) start(id int64) *job {
+	l := im.init()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if j := l.jobs[id]; j != nil {
+		return j
+	}
+	j := &job{done: make(chan struct{})}
+	if l.stopped {
+		j.err = ErrStopped
+		close(j.done)
+		return j
+	}
+	l.jobs[id] = j
+	l.wg.Go(func() {
+		j.err = im.keepLoading(id)
+		l.mu.Lock()
+		delete(l.jobs, id)
+		l.mu.Unlock()
+		close(j.done)
+	})
+	return j
+}
+
+// keepLoading repeats load until it succeeds, the store says that there is
+// nothing to load, or the importer stops.
+func (im *Importer) keepLoading(id int64) error {
+	l := &im.loader
+	select {
+	case l.slots <- struct{}{}:
+		defer func() { <-l.slots }()
+	case <-l.ctx.Done():
+		return ErrStopped
+	}
+	first := im.Retry
+	if first == 0 {
+		first = defaultRetry
+	}
+	for wait := first; ; wait = min(2*wait, 100*first) {
+		m, err := im.load(l.ctx, id)
+		switch {
+		case err == nil:
+			im.Log.InfoContext(l.ctx, "manifest loaded", "manifest", id, "order", m.Order, "site", m.Site,
+				"records", m.Records, "fresh", m.Fresh, "repeated", m.Repeated, "disputed", m.Disputed)
+			return nil
+		case l.ctx.Err() != nil:
+			return ErrStopped
+		case vetting.ProblemOf(err) != 0:
+			im.Log.ErrorContext(l.ctx, "manifest cannot be loaded", "manifest", id, "error", err)
+			return err
+		}
+		im.Log.WarnContext(l.ctx, "loading a manifest failed and will be tried again", "manifest", id, "in", wait, "error", err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-l.ctx.Done():
+			timer.Stop()
+			return ErrStopped
+		}
+	}
+}
+
+// load loads what is missing of one manifest.
+func (im *Importer) load(ctx context.Context, id int64) (*vetting.Manifest, error) {
+	m, err := im.Store.Manifest(ctx, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.State == vetting.ManifestLoaded:
+		return m, nil
+	case m.State != vetting.ManifestAccepted:
+		return nil, notAccepted(m)
+	}
+	size := im.Chunk
+	if size == 0 {
+		size = defaultChunk
+	}
+	c := &chunk{ctx: ctx, store: im.Store, manifest: m, records: make([]vetting.Record, 0, size)}
+	r := readParts(ctx, im.Store, id)
+	defer r.Close()
+	// The file was checked against the order when it was accepted.
+	err = Read(r, m.Format, Rules{}, func(row, _ int64, rec vetting.Record) error { return c.add(row, rec) })
+	if wrong := (*LineErrors)(nil); errors.As(err, &wrong) {
+		return nil, fmt.Errorf("the stored file of manifest %d was good once and is no longer: %s", id, wrong.Error())
+	}
+	if err == nil {
+		err = c.flush()
+	}
+	if err == nil && c.manifest.State != vetting.ManifestLoaded {
+		err = fmt.Errorf("the stored file of manifest %d ends, but it is %s with %d of %d records loaded", id, c.manifest.State, c.manifest.Loaded, c.manifest.Records)
+	}
+	return c.manifest, err
+}
+
+// chunk collects records for one transaction. Its first is always the one
+// after the last that was loaded.
+type chunk struct {
+	ctx      context.Context
+	store    Store
+	manifest *vetting.Manifest // as it was last seen
+	records  []vetting.Record
+}
+
+func (c *chunk) add(row int64, rec vetting.Record) error {
+	if row <= c.manifest.Loaded {
+		return nil
+	}
+	rec.Row, rec.ManifestID = row, c.manifest.ID
+	rec.OrderID, rec.ProductID, rec.SiteID = c.manifest.OrderID, c.manifest.ProductID, c.manifest.SiteID
+	c.records = append(c.records, rec)
+	if len(c.records) == cap(c.records) {
+		return c.flush()
+	}
+	return nil
+}
+
+// flush stores the chunk. A Conflict means that another server loads the
+// same manifest: what it stored falls away here, and both go on.
+func (c *chunk) flush() error {
+	for len(c.records) > 0 {
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+		after := c.manifest.Loaded
+		m, err := c.store.LoadRecords(c.ctx, c.manifest.ID, after, c.records)
+		if err == nil {
+			c.manifest, c.records = m, c.records[:0]
+			return nil
+		}
+		if vetting.ProblemOf(err) != vetting.Conflict {
+			return fmt.Errorf("load records %d to %d: %w", after+1, after+int64(len(c.records)), err)
+		}
+		if m, err = c.store.Manifest(c.ctx, c.manifest.ID); err != nil {
+			return err
+		}
+		if m.Loaded <= after {
+			return fmt.Errorf("records after %d were refused as loaded already, but manifest %d has only %d", after, m.ID, m.Loaded)
+		}
+		c.manifest = m
+		c.records = slices.DeleteFunc(c.records, func(r vetting.Record) bool { return r.Row <= m.Loaded })
+	}
+	return nil
+}
