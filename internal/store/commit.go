@@ -1,0 +1,362 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Commit implements enroll.Ledger.
+func (s *Store) Commit(ctx context.Context, c enroll.Commit) (enroll.Committed, error) {
+	e := &enrolment{facts: c.Facts, verdict: c.Verdict, issued: c.Issued}
+	e.admission, e.admitted = c.Verdict.Admission()
+	if e.admitted != (c.Issued != nil) {
+		return enroll.Committed{}, fmt.Errorf("a commit carries a certificate exactly when its verdict admits: admitted %v, certificate %v", e.admitted, c.Issued != nil)
+	}
+	if err := e.prepare(ctx, s); err != nil {
+		return enroll.Committed{}, err
+	}
+	if err := s.submit(&job{ctx: ctx, load: e.load, apply: e.apply}); err != nil {
+		return enroll.Committed{}, err
+	}
+	return enroll.Committed{Registration: e.row.ID}, nil
+}
+
+// enrolment is one commit on its way through the writer. A batch that is
+// tried again loads and applies it anew.
+type enrolment struct {
+	facts     vetting.Facts
+	verdict   vetting.Verdict
+	admission vetting.Admission
+	admitted  bool
+	issued    *enroll.Issued
+
+	siteID int64
+	body   registrationBody
+	ask    []byte
+
+	// What load found.
+	holder  int64
+	current *certificateRow
+	earlier *registrationRow
+
+	row registrationRow
+}
+
+// prepare does what needs no transaction.
+func (e *enrolment) prepare(ctx context.Context, s *Store) error {
+	c := e.facts.Claim
+	e.ask = askOf(&c)
+	e.body = registrationBody{Claim: c, Reasons: e.verdict.Reasons, Product: c.Label, Site: c.Auth.Site}
+	if r := e.facts.Record; r != nil {
+		e.siteID = r.SiteID
+		e.body.Product, e.body.Order, e.body.Site = e.facts.Product.Name, e.facts.Order.Name, e.facts.Order.Site
+	} else if c.Auth.Site != "" {
+		if _, err := one(ctx, s.db, `SELECT id FROM sites WHERE name = $1`, []any{c.Auth.Site}, &e.siteID); err != nil {
+			return err
+		}
+	}
+	if e.issued != nil {
+		e.body.Certificate = fmt.Sprintf("%x", e.issued.Serial)
+	}
+	return nil
+}
+
+func (e *enrolment) load(w *writing) {
+	e.holder, e.current, e.earlier = 0, nil, nil
+	if r := e.facts.Record; r != nil {
+		w.loadDevice(r.ID)
+		w.loadOrder(r.OrderID)
+	}
+	if !e.admitted || e.facts.Pending != nil {
+		w.fetch(`SELECT `+registrationColumns+` FROM registrations r WHERE r.ask = $1`, []any{e.ask}, func(r row) error {
+			e.earlier = &registrationRow{ask: e.ask}
+			return r.Scan(e.earlier.dest()...)
+		})
+	}
+	if !e.admitted {
+		return
+	}
+	key := e.facts.Claim.Key
+	w.fetch(`SELECT id FROM devices WHERE key = $1 AND id <> $2`, []any{key[:], e.facts.Record.ID}, func(r row) error {
+		return r.Scan(&e.holder)
+	})
+	if id := e.facts.Device.CertificateID; id != 0 {
+		w.fetch(`SELECT `+certificateColumns+` FROM certificates c WHERE c.id = $1`, []any{id}, func(r row) error {
+			e.current = new(certificateRow)
+			return r.Scan(e.current.dest()...)
+		})
+	}
+}
+
+// loadDevice and loadOrder read a row once for the whole batch.
+func (w *writing) loadDevice(id int64) {
+	if w.devices[id] != nil {
+		return
+	}
+	d := &deviceRow{ID: id, State: string(vetting.DeviceManufactured)}
+	w.devices[id] = d
+	w.fetch(`SELECT `+deviceColumns+` FROM devices d WHERE d.id = $1`, []any{id}, func(r row) error {
+		return r.Scan(d.dest()...)
+	})
+}
+
+func (w *writing) loadOrder(id int64) {
+	if w.orders[id] != nil {
+		return
+	}
+	o := new(orderRow)
+	w.orders[id] = o
+	w.fetch(`SELECT `+orderColumns+` FROM orders o WHERE o.id = $1`, []any{id}, func(r row) error {
+		return r.Scan(o.dest()...)
+	})
+}
+
+func (e *enrolment) apply(w *writing) error {
+	if e.admitted && e.stale(w) {
+		return enroll.ErrStale
+	}
+	if e.repeats() {
+		e.row = *e.earlier
+		w.exec(`UPDATE registrations SET repeats = repeats + 1, last = $2 WHERE id = $1`, e.row.ID, micros(w.now))
+		return nil
+	}
+	e.register(w)
+	objects := []audit.Object{e.row.object()}
+	if e.admitted {
+		objects = append(objects, e.admit(w)...)
+	} else if e.verdict.Outcome == vetting.Held {
+		objects = append(objects, e.hold(w)...)
+	}
+	evidence := e.evidence(w)
+	for _, row := range evidence {
+		objects = append(objects, row.object())
+	}
+	leaf := w.leaf("device."+string(e.verdict.Outcome), by(e.facts.Claim), e.note(), objects...)
+	e.save(w, leaf, evidence)
+	return nil
+}
+
+// stale reports whether what an admission rested on changed since.
+func (e *enrolment) stale(w *writing) bool {
+	d, o := w.devices[e.facts.Record.ID], w.orders[e.facts.Record.OrderID]
+	key := e.facts.Claim.Key
+	if holder, taken := w.keys[key]; taken && holder != d.ID {
+		return true
+	}
+	switch {
+	case e.holder != 0:
+		return true
+	case d.Revision != e.facts.Device.Revision || o.Revision != e.facts.Order.Revision:
+		return true
+	case e.admission.TakesUnit() && o.Issued >= o.Quantity:
+		return true
+	case e.facts.Pending != nil:
+		return e.earlier == nil || e.earlier.ID != e.facts.Pending.ID || (e.earlier.Decision != "") != (e.facts.Pending.Decision != nil)
+	}
+	return false
+}
+
+// repeats reports whether the same request got the same verdict before.
+func (e *enrolment) repeats() bool {
+	if e.admitted || e.earlier == nil || e.earlier.Outcome != string(e.verdict.Outcome) {
+		return false
+	}
+	earlier, err := e.earlier.registration()
+	return err == nil && slices.EqualFunc(earlier.Reasons, e.verdict.Reasons, func(a, b vetting.Reason) bool { return a.Code == b.Code })
+}
+
+// register makes the registration's row: a new one, or the held one that is
+// now decided.
+func (e *enrolment) register(w *writing) {
+	body, err := json.Marshal(e.body)
+	if err != nil { // cannot happen: it is made of strings and numbers
+		panic(fmt.Sprintf("store: registration: %v", err))
+	}
+	follows := e.earlier != nil && e.earlier.Outcome == string(vetting.Held)
+	e.row = registrationRow{At: micros(w.now), last: micros(w.now), SiteID: e.siteID, Outcome: string(e.verdict.Outcome), Body: string(body)}
+	if follows {
+		e.row.ID, e.row.At, e.row.Decision, e.row.repeats = e.earlier.ID, e.earlier.At, e.earlier.Decision, e.earlier.repeats
+	} else {
+		e.row.ID = w.ids(1)
+	}
+	if r := e.facts.Record; r != nil {
+		e.row.DeviceID, e.row.OrderID = r.ID, r.OrderID
+	}
+	if !e.admitted {
+		e.row.ask = e.ask
+	}
+}
+
+// admit changes the device, the order and the certificates in memory and
+// queues their rows but for the registration.
+func (e *enrolment) admit(w *writing) []audit.Object {
+	d, o := w.devices[e.facts.Record.ID], w.orders[e.facts.Record.OrderID]
+	key := e.facts.Claim.Key
+	var objects []audit.Object
+	switch e.admission.Kind() {
+	case vetting.ReasonVetted:
+		d.State, d.Issued = string(vetting.DeviceIssued), micros(w.now)
+		o.Issued++
+		o.dirty = true
+		objects = append(objects, o.object())
+	case vetting.ReasonReplaced:
+		if e.current != nil {
+			objects = append(objects, w.end(e.current, vetting.CertificateRevoked, reasonSuperseded))
+		}
+	case vetting.ReasonRenewed:
+		d.State = string(vetting.DeviceActive)
+		if d.Activated == 0 {
+			d.Activated = micros(w.now)
+		}
+		if e.current != nil {
+			objects = append(objects, w.end(e.current, vetting.CertificateSuperseded, 0))
+			w.exec(`UPDATE certificates SET used = $2 WHERE id = $1 AND used = 0`, e.current.ID, micros(w.now))
+		}
+	}
+	cert := &certificateRow{
+		ID: w.ids(1), DeviceID: d.ID, Serial: e.issued.Serial, Key: key[:], DER: e.issued.DER,
+		State: string(vetting.CertificateValid), NotAfter: micros(e.issued.NotAfter), Issued: micros(w.now),
+		Leaf: w.tree.Size(), // the leaf that is about to be appended
+	}
+	w.exec(`INSERT INTO certificates (id, device_id, serial, key, der, state, not_after, issued, used, revoked, reason, leaf) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		cert.ID, cert.DeviceID, cert.Serial, cert.Key, cert.DER, cert.State, cert.NotAfter, cert.Issued, cert.Used, cert.Revoked, cert.Reason, cert.Leaf)
+	d.Key, d.CertificateID = key[:], cert.ID
+	w.keys[key] = d.ID
+	w.save(d)
+	return append(objects, d.object(), cert.object())
+}
+
+// reasonSuperseded is the CRLReason superseded (RFC 5280 §5.3.1).
+const reasonSuperseded = 4
+
+// end takes a certificate out of use.
+func (w *writing) end(c *certificateRow, state vetting.CertificateState, reason int64) audit.Object {
+	c.State, c.Reason = string(state), reason
+	if state == vetting.CertificateRevoked || state == vetting.CertificateOnHold {
+		c.Revoked = micros(w.now)
+	}
+	w.exec(`UPDATE certificates SET state = $2, revoked = $3, reason = $4 WHERE id = $1`, c.ID, c.State, c.Revoked, c.Reason)
+	return c.object()
+}
+
+// hold makes a device that asked for the first time a registered one.
+func (e *enrolment) hold(w *writing) []audit.Object {
+	d := w.devices[e.facts.Record.ID]
+	if d.State != string(vetting.DeviceManufactured) {
+		return nil
+	}
+	d.State = string(vetting.DeviceRegistered)
+	w.save(d)
+	return []audit.Object{d.object()}
+}
+
+func (e *enrolment) evidence(w *writing) []*evidenceRow {
+	var rows []*evidenceRow
+	for _, ev := range e.verdict.Evidence {
+		rows = append(rows, &evidenceRow{
+			ID: w.ids(1), At: micros(w.now), Kind: string(ev.Kind), DeviceID: ev.DeviceID,
+			RegistrationID: e.row.ID, SiteID: e.siteOf(ev.DeviceID), Text: ev.Text,
+		})
+	}
+	return rows
+}
+
+// siteOf is the site of the device that evidence speaks against, as far as
+// the facts tell; 0 is shown to the OEM only.
+func (e *enrolment) siteOf(deviceID int64) int64 {
+	if r := e.facts.Record; r != nil && r.ID == deviceID {
+		return r.SiteID
+	}
+	for _, r := range e.facts.Named {
+		if r.ID == deviceID {
+			return r.SiteID
+		}
+	}
+	return 0
+}
+
+func (e *enrolment) save(w *writing, leaf int64, evidence []*evidenceRow) {
+	r := &e.row
+	switch {
+	case e.earlier != nil && e.earlier.ID == r.ID:
+		w.exec(`UPDATE registrations SET outcome = $2, body = $3, decision = $4, ask = $5, last = $6, leaf = $7 WHERE id = $1`,
+			r.ID, r.Outcome, r.Body, r.Decision, bytesOrNull(r.ask, r.ask == nil), r.last, leaf)
+	default:
+		if e.earlier != nil { // another verdict than before: the newer one answers repetitions
+			w.exec(`UPDATE registrations SET ask = NULL WHERE id = $1`, e.earlier.ID)
+		}
+		w.exec(`INSERT INTO registrations (id, at, device_id, order_id, site_id, outcome, body, decision, ask, repeats, last, leaf) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			r.ID, r.At, r.DeviceID, r.OrderID, r.SiteID, r.Outcome, r.Body, r.Decision, bytesOrNull(r.ask, r.ask == nil), r.repeats, r.last, leaf)
+	}
+	for _, row := range evidence {
+		row.leaf = leaf
+		w.insertEvidence(row)
+	}
+}
+
+// note tells a reader of the log what happened.
+func (e *enrolment) note() string {
+	if len(e.verdict.Reasons) == 0 {
+		return ""
+	}
+	note := string(e.verdict.Reasons[0].Code)
+	if e.issued != nil {
+		note += " " + e.body.Certificate
+	}
+	return note
+}
+
+// by names the requester in the log.
+func by(c vetting.Claim) string {
+	switch c.Auth.Proof {
+	case vetting.ProofRig:
+		return "operator:" + c.Auth.Operator
+	case vetting.ProofOfficial:
+		return "certificate:" + c.Auth.Certificate
+	default:
+		return "key:" + c.Auth.Key.String()
+	}
+}
+
+// Activate implements enroll.Ledger.
+func (s *Store) Activate(ctx context.Context, serial, remote string) error {
+	cert, err := s.Certificate(ctx, serial)
+	if err != nil {
+		return err
+	}
+	if !cert.Used.IsZero() || cert.State != vetting.CertificateValid {
+		return nil
+	}
+	var now certificateRow
+	return s.submit(&job{ctx: ctx,
+		load: func(w *writing) {
+			w.loadDevice(cert.DeviceID)
+			w.fetch(`SELECT `+certificateColumns+` FROM certificates c WHERE c.id = $1`, []any{cert.ID}, func(r row) error {
+				return r.Scan(now.dest()...)
+			})
+		},
+		apply: func(w *writing) error { return w.activate(&now, remote) },
+	})
+}
+
+func (w *writing) activate(c *certificateRow, remote string) error {
+	d := w.devices[c.DeviceID]
+	if c.Used != 0 || c.State != string(vetting.CertificateValid) {
+		return nil
+	}
+	objects := []audit.Object{c.object()}
+	if d.State == string(vetting.DeviceIssued) && d.CertificateID == c.ID {
+		d.State, d.Activated = string(vetting.DeviceActive), micros(w.now)
+		w.save(d)
+		objects = append(objects, d.object())
+	}
+	w.exec(`UPDATE certificates SET used = $2 WHERE id = $1`, c.ID, micros(w.now))
+	w.leaf("certificate.first-use", fmt.Sprintf("certificate:%x", c.Serial), "from "+remote, objects...)
+	return nil
+}

@@ -1,0 +1,388 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// unit is what one query tells about a record and what hangs on it.
+type unit struct {
+	record          recordRow
+	order           orderRow
+	productRevision int64
+	device          deviceRow
+	current         *certificateRow
+}
+
+const unitQuery = `SELECT ` + recordColumns + `, ` + orderColumns + `, p.revision,
+  COALESCE(d.id, 0), COALESCE(d.state, ''), COALESCE(d.before, ''), d.key, COALESCE(d.certificate_id, 0),
+  COALESCE(d.issued, 0), COALESCE(d.activated, 0), COALESCE(d.updated, 0), COALESCE(d.revision, 0),
+  COALESCE(c.id, 0), c.serial, c.key, c.der, COALESCE(c.state, ''), COALESCE(c.not_after, 0),
+  COALESCE(c.issued, 0), COALESCE(c.used, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0)
+  FROM records rec
+  JOIN orders o ON o.id = rec.order_id
+  JOIN products p ON p.id = rec.product_id
+  LEFT JOIN devices d ON d.id = rec.id
+  LEFT JOIN certificates c ON c.id = d.certificate_id
+  WHERE `
+
+func (s *Store) units(ctx context.Context, where string, args ...any) ([]*unit, error) {
+	var units []*unit
+	err := s.db.query(ctx, unitQuery+where, args, func(r row) error {
+		u, c := new(unit), new(certificateRow)
+		dest := append(u.record.dest(), u.order.dest()...)
+		dest = append(dest, &u.productRevision)
+		dest = append(dest, u.device.dest()...)
+		if err := r.Scan(append(dest, c.dest()...)...); err != nil {
+			return err
+		}
+		if c.ID != 0 {
+			c.DeviceID = u.record.ID
+			u.current = c
+		}
+		units = append(units, u)
+		return nil
+	})
+	return units, err
+}
+
+// Facts implements enroll.Ledger.
+func (s *Store) Facts(ctx context.Context, c vetting.Claim) (vetting.Facts, error) {
+	f := vetting.Facts{Now: s.now(), Claim: c}
+	var err error
+	switch c.Auth.Proof {
+	case vetting.ProofBootstrapKey:
+		err = s.byBootstrapKey(ctx, &f)
+	case vetting.ProofRig:
+		err = s.byIdentity(ctx, &f)
+	case vetting.ProofOfficial:
+		err = s.byCertificate(ctx, &f)
+	}
+	if err != nil || f.Record == nil {
+		return f, err
+	}
+	if f.KeyHolder, err = s.keyHolder(ctx, c.Key, f.Record.ID); err != nil {
+		return f, err
+	}
+	f.Pending, err = s.pending(ctx, &f)
+	return f, err
+}
+
+func (s *Store) byBootstrapKey(ctx context.Context, f *vetting.Facts) error {
+	key := f.Claim.Auth.Key
+	units, err := s.units(ctx, `rec.key = $1`, key[:])
+	if err != nil {
+		return err
+	}
+	if len(units) > 0 {
+		return s.fill(ctx, f, units[0])
+	}
+	if f.Dispute, err = s.dispute(ctx, `di.key = $1`, key[:]); err != nil || f.Dispute != nil {
+		return err
+	}
+	f.Named, err = s.named(ctx, f.Claim)
+	return err
+}
+
+// named finds records by the asserted identity, within the product that the
+// request is addressed to if it names one.
+func (s *Store) named(ctx context.Context, c vetting.Claim) ([]*vetting.Record, error) {
+	units, err := s.byAsserted(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	var records []*vetting.Record
+	for _, u := range units {
+		r, err := u.record.record()
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+// byAsserted looks the asserted identity up. A serial number is unique
+// within a product only, so without a label there may be several.
+func (s *Store) byAsserted(ctx context.Context, c vetting.Claim) ([]*unit, error) {
+	id := c.Asserted
+	switch {
+	case id.Serial != "" && c.Label != "":
+		return s.units(ctx, `rec.serial = $1 AND p.name = $2`, id.Serial, c.Label)
+	case id.Serial != "":
+		return s.units(ctx, `rec.product_id IN (SELECT id FROM products) AND rec.serial = $1 LIMIT 8`, id.Serial)
+	case id.UID != "":
+		return s.units(ctx, `rec.uid = $1`, id.UID)
+	case id.MAC != "":
+		return s.units(ctx, `rec.mac = $1`, id.MAC)
+	}
+	return nil, nil
+}
+
+// byIdentity finds the record that a rig speaks of. Where a serial number
+// exists in several products, the rig's own site decides; if that is not
+// enough, no record is the answer and the rig has to name the product.
+func (s *Store) byIdentity(ctx context.Context, f *vetting.Facts) error {
+	units, err := s.byAsserted(ctx, f.Claim)
+	if err != nil {
+		return err
+	}
+	if len(units) > 1 {
+		units, err = s.ofSite(ctx, units, f.Claim.Auth.Site)
+		if err != nil {
+			return err
+		}
+	}
+	if len(units) == 1 {
+		return s.fill(ctx, f, units[0])
+	}
+	if len(units) == 0 && f.Claim.Asserted.Serial != "" {
+		f.Dispute, err = s.dispute(ctx, `di.product_id IN (SELECT id FROM products) AND di.serial = $1`, f.Claim.Asserted.Serial)
+	}
+	return err
+}
+
+func (s *Store) ofSite(ctx context.Context, units []*unit, name string) (own []*unit, err error) {
+	for _, u := range units {
+		site, err := s.siteName(ctx, u.record.SiteID)
+		if err != nil {
+			return nil, err
+		}
+		if site == name {
+			own = append(own, u)
+		}
+	}
+	return own, nil
+}
+
+func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
+	presented, err := s.Certificate(ctx, f.Claim.Auth.Certificate)
+	if err != nil {
+		if vetting.ProblemOf(err) == vetting.NotFound {
+			return nil
+		}
+		return err
+	}
+	units, err := s.units(ctx, `rec.id = $1`, presented.DeviceID)
+	if err != nil || len(units) == 0 {
+		return err
+	}
+	f.Presented = presented
+	return s.fill(ctx, f, units[0])
+}
+
+func (s *Store) fill(ctx context.Context, f *vetting.Facts, u *unit) (err error) {
+	if f.Record, err = u.record.record(); err != nil {
+		return err
+	}
+	if f.Product, err = s.productAt(ctx, u.record.ProductID, u.productRevision); err != nil {
+		return err
+	}
+	if f.Order, err = s.orderFrom(ctx, &u.order); err != nil {
+		return err
+	}
+	f.Device = s.deviceFrom(&u.device, f)
+	if u.current != nil {
+		f.Current = u.current.certificate()
+		f.Device.Certificate = f.Current.Serial
+	}
+	return nil
+}
+
+func (s *Store) deviceFrom(d *deviceRow, f *vetting.Facts) *vetting.Device {
+	out := &vetting.Device{
+		ID: f.Record.ID, Product: f.Product.Name, Order: f.Order.Name, Site: f.Order.Site, Identity: f.Record.Identity,
+		State: vetting.DeviceState(d.State), Before: vetting.DeviceState(d.Before),
+		BootstrapKey: f.Record.BootstrapKey, Contested: f.Record.Contested,
+		Issued: fromMicros(d.Issued), Activated: fromMicros(d.Activated), Updated: fromMicros(d.Updated),
+		Revision: d.Revision, CertificateID: d.CertificateID,
+	}
+	if d.Revision == 0 {
+		out.State = vetting.DeviceManufactured
+	}
+	copy(out.Key[:], d.Key)
+	return out
+}
+
+// keyHolder returns another device that holds the key, officially or in its
+// record.
+func (s *Store) keyHolder(ctx context.Context, key vetting.Fingerprint, self int64) (holder int64, err error) {
+	_, err = one(ctx, s.db, `SELECT id FROM devices WHERE key = $1 AND id <> $2 UNION ALL SELECT id FROM records WHERE key = $1 AND id <> $2 LIMIT 1`,
+		[]any{key[:], self}, &holder)
+	return holder, err
+}
+
+// pending finds the held registration of this same request. Only a device
+// that is registered, or not yet known at all, can have one.
+func (s *Store) pending(ctx context.Context, f *vetting.Facts) (*vetting.Registration, error) {
+	if f.Device.State != vetting.DeviceRegistered {
+		return nil, nil
+	}
+	var row registrationRow
+	found, err := one(ctx, s.db, `SELECT `+registrationColumns+` FROM registrations r WHERE r.ask = $1 AND r.outcome = 'held'`,
+		[]any{askOf(&f.Claim)}, row.dest()...)
+	if err != nil || !found {
+		return nil, err
+	}
+	return row.registration()
+}
+
+// askOf recognizes a request that comes again: same requester, same key to
+// be certified, same subject, same address (RFC 7030 §4.2.3 forbids to
+// compare whole requests, which may be signed anew each time).
+func askOf(c *vetting.Claim) []byte {
+	h := sha256.New()
+	for _, part := range [][]byte{
+		[]byte(c.Auth.Proof), c.Auth.Key[:], []byte(c.Auth.Certificate), c.Key[:], c.Subject,
+		[]byte(c.Asserted.String()), []byte(c.Label),
+	} {
+		fmt.Fprintf(h, "%d:", len(part))
+		h.Write(part)
+	}
+	return h.Sum(nil)[:16]
+}
+
+func (s *Store) dispute(ctx context.Context, where string, args ...any) (*vetting.Dispute, error) {
+	list, err := s.disputes(ctx, where+` LIMIT 1`, args...)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+func (s *Store) disputes(ctx context.Context, where string, args ...any) (list []*vetting.Dispute, err error) {
+	err = s.db.query(ctx, `SELECT di.id, di.record_id, di.body FROM disputes di WHERE `+where, args, func(r row) error {
+		d, body := new(vetting.Dispute), ""
+		if err := r.Scan(&d.ID, &d.RecordID, &body); err != nil {
+			return err
+		}
+		list = append(list, d)
+		return json.Unmarshal([]byte(body), d)
+	})
+	return list, err
+}
+
+// Certificate returns an issued certificate by its serial number in hex, or
+// a NotFound error.
+func (s *Store) Certificate(ctx context.Context, serial string) (*vetting.Certificate, error) {
+	b, err := hex.DecodeString(serial)
+	if err != nil {
+		return nil, vetting.Errorf(vetting.Invalid, "%q is not a certificate serial number in hexadecimal", serial)
+	}
+	var c certificateRow
+	found, err := one(ctx, s.db, `SELECT `+certificateColumns+` FROM certificates c WHERE c.serial = $1`, []any{b}, c.dest()...)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, vetting.Errorf(vetting.NotFound, "no certificate has the serial number %s", serial)
+	}
+	return c.certificate(), nil
+}
+
+// cache keeps what is read with every request and changes rarely. Entries
+// are found by ID and revision, so a change on another server is seen at
+// once; names of sites never change.
+type cache struct {
+	mu       sync.RWMutex
+	sites    map[int64]string
+	products map[int64]*vetting.Product
+	orders   map[int64]*cachedOrder
+}
+
+type cachedOrder struct {
+	revision int64
+	order    vetting.Order
+}
+
+// maxCached bounds the cached orders; a factory works on a handful at once.
+const maxCached = 1000
+
+func (s *Store) siteName(ctx context.Context, id int64) (string, error) {
+	s.cache.mu.RLock()
+	name, ok := s.cache.sites[id]
+	s.cache.mu.RUnlock()
+	if ok {
+		return name, nil
+	}
+	if _, err := one(ctx, s.db, `SELECT name FROM sites WHERE id = $1`, []any{id}, &name); err != nil || name == "" {
+		return "", err
+	}
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	if s.cache.sites == nil {
+		s.cache.sites = map[int64]string{}
+	}
+	s.cache.sites[id] = name
+	return name, nil
+}
+
+// productAt returns the product in at least this revision.
+func (s *Store) productAt(ctx context.Context, id, revision int64) (*vetting.Product, error) {
+	s.cache.mu.RLock()
+	p := s.cache.products[id]
+	s.cache.mu.RUnlock()
+	if p != nil && p.Revision >= revision {
+		return p, nil
+	}
+	p, err := s.productWhere(ctx, `id = $1`, id)
+	if err != nil {
+		return nil, err
+	}
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	if s.cache.products == nil {
+		s.cache.products = map[int64]*vetting.Product{}
+	}
+	s.cache.products[id] = p
+	return p, nil
+}
+
+// orderFrom makes an order of its row.
+func (s *Store) orderFrom(ctx context.Context, o *orderRow) (*vetting.Order, error) {
+	s.cache.mu.RLock()
+	c := s.cache.orders[o.ID]
+	s.cache.mu.RUnlock()
+	if c == nil || c.revision != o.Revision {
+		var err error
+		if c, err = s.parseOrder(ctx, o); err != nil {
+			return nil, err
+		}
+		s.cache.mu.Lock()
+		if s.cache.orders == nil || len(s.cache.orders) >= maxCached {
+			s.cache.orders = map[int64]*cachedOrder{}
+		}
+		s.cache.orders[o.ID] = c
+		s.cache.mu.Unlock()
+	}
+	out := c.order
+	out.Issued, out.State, out.Quantity = o.Issued, vetting.OrderState(o.State), o.Quantity
+	return &out, nil
+}
+
+func (s *Store) parseOrder(ctx context.Context, o *orderRow) (*cachedOrder, error) {
+	var b orderBody
+	if err := json.Unmarshal([]byte(o.Body), &b); err != nil {
+		return nil, fmt.Errorf("order %s in the database: %w", o.Name, err)
+	}
+	site, err := s.siteName(ctx, o.SiteID)
+	if err != nil {
+		return nil, err
+	}
+	product := ""
+	if _, err := one(ctx, s.db, `SELECT name FROM products WHERE id = $1`, []any{o.ProductID}, &product); err != nil {
+		return nil, err
+	}
+	return &cachedOrder{revision: o.Revision, order: vetting.Order{
+		ID: o.ID, Name: o.Name, Product: product, Site: site, Revision: o.Revision,
+		Identifiers: b.Identifiers, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
+		ManifestSignatures: b.ManifestSignatures, Created: b.Created, Updated: b.Updated,
+		ProductID: o.ProductID, SiteID: o.SiteID,
+	}}, nil
+}

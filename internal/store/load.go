@@ -1,0 +1,210 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// LoadRecords puts the next records of an accepted manifest in place: those
+// after the first `after`. It is one transaction, and a Conflict if another
+// server got there first. When the last record is in place, the manifest is
+// loaded.
+func (s *Store) LoadRecords(ctx context.Context, id, after int64, records []vetting.Record) (*vetting.Manifest, error) {
+	m, err := s.Manifest(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	l := &loading{rows: make([]*candidate, len(records))}
+	for i := range records {
+		r := &records[i]
+		r.ManifestID, r.OrderID, r.ProductID, r.SiteID = id, m.OrderID, m.ProductID, m.SiteID
+		row, err := newRecordRow(r)
+		if err != nil {
+			return nil, err
+		}
+		l.rows[i] = &candidate{row: row, claimed: r}
+	}
+	err = s.update(ctx, func(w *writing) error { return l.apply(w, id, after) })
+	if err != nil {
+		return nil, err
+	}
+	return s.Manifest(ctx, id)
+}
+
+// loading is one chunk of a manifest on its way into records.
+type loading struct {
+	rows     []*candidate
+	manifest manifestRow
+	fresh    []*recordRow
+	objects  []audit.Object
+}
+
+// candidate is a record to be, and the records that hold what it claims.
+type candidate struct {
+	row     *recordRow
+	claimed *vetting.Record
+	held    []*recordRow
+	keyUsed int64 // a device whose official key is this bootstrap key
+}
+
+func (l *loading) apply(w *writing, id, after int64) error {
+	l.fresh, l.objects, l.manifest = nil, nil, manifestRow{}
+	w.fetch(manifestQuery+`WHERE m.id = $1`, []any{id}, func(r row) error { return r.Scan(l.manifest.dest()...) })
+	for _, c := range l.rows {
+		c.look(w)
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	m := &l.manifest
+	if m.State != string(vetting.ManifestAccepted) || m.Loaded != after {
+		return vetting.Errorf(vetting.Conflict, "manifest %d is %s with %d records loaded, not %d: somebody else is loading it", id, m.State, m.Loaded, after)
+	}
+	for _, c := range l.rows {
+		l.settle(w, c)
+	}
+	l.insert(w)
+	m.Loaded += int64(len(l.rows))
+	act := "manifest.load"
+	if m.Loaded >= m.Records {
+		m.State = string(vetting.ManifestLoaded)
+		act = "manifest.loaded"
+	}
+	w.saveManifest(m)
+	w.leaf(act, "server", fmt.Sprintf("%d of %d", m.Loaded, m.Records), append(l.objects, m.object())...)
+	return nil
+}
+
+// look finds who holds one of the identifiers or the key already.
+func (c *candidate) look(w *writing) {
+	c.held, c.keyUsed = nil, 0
+	add := func(r row) error {
+		h := new(recordRow)
+		c.held = append(c.held, h)
+		return r.Scan(h.dest()...)
+	}
+	q := `SELECT ` + recordColumns + ` FROM records rec WHERE `
+	w.fetch(q+`rec.product_id = $1 AND rec.serial = $2`, []any{c.row.ProductID, c.row.Serial}, add)
+	if c.row.MAC != "" {
+		w.fetch(q+`rec.mac = $1`, []any{c.row.MAC}, add)
+	}
+	if c.row.UID != "" {
+		w.fetch(q+`rec.uid = $1`, []any{c.row.UID}, add)
+	}
+	if c.row.Key != nil {
+		w.fetch(q+`rec.key = $1`, []any{c.row.Key}, add)
+		w.fetch(`SELECT id FROM devices WHERE key = $1`, []any{c.row.Key}, func(r row) error { return r.Scan(&c.keyUsed) })
+	}
+}
+
+// settle makes a candidate a record, a repetition or a dispute.
+func (l *loading) settle(w *writing, c *candidate) {
+	switch {
+	case len(c.held) == 0 && c.keyUsed == 0:
+		l.fresh = append(l.fresh, c.row)
+	case c.repeats():
+		l.manifest.Repeated++
+	default:
+		l.manifest.Disputed++
+		l.dispute(w, c)
+	}
+}
+
+// repeats reports whether the candidate says what one record says already.
+func (c *candidate) repeats() bool {
+	if len(c.held) == 0 {
+		return false
+	}
+	for _, h := range c.held {
+		if h.ID != c.held[0].ID {
+			return false
+		}
+	}
+	h := c.held[0]
+	return h.OrderID == c.row.OrderID && h.Serial == c.row.Serial && h.MAC == c.row.MAC && h.UID == c.row.UID &&
+		string(h.Key) == string(c.row.Key) && h.Made == c.row.Made
+}
+
+// duplicates names what a candidate shares with a record.
+func (c *candidate) duplicates(h *recordRow) (kinds []vetting.EvidenceKind) {
+	if h.ProductID == c.row.ProductID && h.Serial == c.row.Serial {
+		kinds = append(kinds, vetting.EvidenceDuplicateSerial)
+	}
+	if c.row.MAC != "" && h.MAC == c.row.MAC {
+		kinds = append(kinds, vetting.EvidenceDuplicateMAC)
+	}
+	if c.row.UID != "" && h.UID == c.row.UID {
+		kinds = append(kinds, vetting.EvidenceDuplicateUID)
+	}
+	if c.row.Key != nil && string(h.Key) == string(c.row.Key) {
+		kinds = append(kinds, vetting.EvidenceDuplicateKey)
+	}
+	return kinds
+}
+
+// dispute keeps a candidate that cannot become a record, once for each
+// record it clashes with, and evidence against that record.
+func (l *loading) dispute(w *writing, c *candidate) {
+	seen := map[int64]bool{}
+	for _, h := range c.held {
+		if !seen[h.ID] {
+			seen[h.ID] = true
+			l.clash(w, c, h.ID, h.SiteID, c.duplicates(h))
+		}
+	}
+	if c.keyUsed != 0 && !seen[c.keyUsed] {
+		l.clash(w, c, c.keyUsed, 0, []vetting.EvidenceKind{vetting.EvidenceDuplicateKey})
+	}
+}
+
+// disputeRow is what the log holds of a dispute.
+type disputeRow struct {
+	ID, RecordID, ProductID int64
+	Serial                  string
+	Key                     []byte
+	Body                    string
+}
+
+func (d *disputeRow) object() audit.Object {
+	return audit.Object{Kind: audit.KindDispute, ID: d.ID, Digest: audit.DigestOf(d)}
+}
+
+func (l *loading) clash(w *writing, c *candidate, recordID, siteID int64, kinds []vetting.EvidenceKind) {
+	d := &disputeRow{ID: w.ids(1), RecordID: recordID, ProductID: c.row.ProductID, Serial: c.row.Serial, Key: c.row.Key}
+	d.Body = mustJSON(vetting.Dispute{ID: d.ID, RecordID: recordID, Record: *c.claimed, Kinds: kinds})
+	w.exec(`INSERT INTO disputes (id, record_id, product_id, serial, key, body) VALUES ($1, $2, $3, $4, $5, $6)`,
+		d.ID, d.RecordID, d.ProductID, d.Serial, bytesOrNull(d.Key, d.Key == nil), d.Body)
+	w.exec(`UPDATE records SET contested = 1 WHERE id = $1`, recordID)
+	l.objects = append(l.objects, d.object())
+	for _, kind := range kinds {
+		e := &evidenceRow{ID: w.ids(1), At: micros(w.now), Kind: string(kind), DeviceID: recordID, ManifestID: l.manifest.ID, SiteID: siteID,
+			Text: fmt.Sprintf("Row %d of manifest %d claims %s, which this device holds.", c.row.Row, l.manifest.ID, c.claimed.Identity), leaf: w.tree.Size()}
+		w.insertEvidence(e)
+		l.objects = append(l.objects, e.object())
+	}
+}
+
+// insert writes the fresh records, numbered in a run, which one object of
+// the leaf accounts for.
+func (l *loading) insert(w *writing) {
+	if len(l.fresh) == 0 {
+		return
+	}
+	first := w.ids(int64(len(l.fresh)))
+	for i, r := range l.fresh {
+		r.ID = first + int64(i)
+		w.exec(`INSERT INTO records (id, manifest_id, row_no, order_id, product_id, site_id, serial, mac, uid, key, made, contested) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)`,
+			r.ID, r.ManifestID, r.Row, r.OrderID, r.ProductID, r.SiteID, r.Serial, textOrNull(r.MAC), textOrNull(r.UID), bytesOrNull(r.Key, r.Key == nil), r.Made)
+	}
+	last := first + int64(len(l.fresh)) - 1
+	w.exec(`INSERT INTO record_runs (first_id, last_id) VALUES ($1, $2)`, first, last)
+	l.manifest.Fresh += int64(len(l.fresh))
+	run := newRun()
+	for _, r := range l.fresh {
+		run.add(r)
+	}
+	l.objects = append(l.objects, run.object())
+}

@@ -1,0 +1,190 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"hash"
+
+	"github.com/touchmark/touchmark/internal/audit"
+)
+
+// source is the log as one reader sees it.
+type source struct{ r reader }
+
+// Snapshot runs fn on one unchanging state of the log and its objects.
+func (s *Store) Snapshot(ctx context.Context, fn func(audit.Source) error) error {
+	return s.db.snapshot(ctx, func(r reader) error { return fn(source{r}) })
+}
+
+// Head returns the log's tree.
+func (s *Store) Head(ctx context.Context) (*audit.Tree, error) { return source{s.db}.Head(ctx) }
+
+// Leaves reads leaves; see audit.Source.
+func (s *Store) Leaves(ctx context.Context, from, to int64, fn func(int64, []byte) error) error {
+	return source{s.db}.Leaves(ctx, from, to, fn)
+}
+
+// LastCheckpoint returns the largest checkpoint that was signed, nil if none.
+func (s *Store) LastCheckpoint(ctx context.Context) (note []byte, err error) {
+	_, err = one(ctx, s.db, `SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1`, nil, &note)
+	return note, err
+}
+
+// SaveCheckpoint keeps a signed checkpoint unless a larger one is kept. Only
+// the largest matters, so earlier ones go.
+func (s *Store) SaveCheckpoint(ctx context.Context, size int64, note []byte) error {
+	return s.update(ctx, func(w *writing) error {
+		larger, err := w.taken(`SELECT 1 FROM checkpoints WHERE size >= $1`, size)
+		if err != nil || larger {
+			return err
+		}
+		w.exec(`DELETE FROM checkpoints WHERE size < $1`, size)
+		w.exec(`INSERT INTO checkpoints (size, note) VALUES ($1, $2)`, size, note)
+		return nil
+	})
+}
+
+func (s source) Head(ctx context.Context) (*audit.Tree, error) {
+	var h headRow
+	if _, err := one(ctx, s.r, `SELECT size, frontier FROM log_head WHERE id = 1`, nil, &h.size, &h.frontier); err != nil {
+		return nil, err
+	}
+	return audit.OpenTree(h.size, h.frontier)
+}
+
+func (s source) Leaves(ctx context.Context, from, to int64, fn func(int64, []byte) error) error {
+	return s.r.query(ctx, `SELECT idx, body FROM leaves WHERE idx >= $1 AND idx < $2 ORDER BY idx`, []any{from, to}, func(r row) error {
+		var index int64
+		var body []byte
+		if err := r.Scan(&index, &body); err != nil {
+			return err
+		}
+		return fn(index, body)
+	})
+}
+
+// Objects reads every object that the log accounts for.
+func (s source) Objects(ctx context.Context, fn func(audit.Object) error) error {
+	for _, table := range tables {
+		err := s.r.query(ctx, table.query, nil, func(r row) error {
+			o, err := table.object(r)
+			if err != nil {
+				return err
+			}
+			return fn(o)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.runs(ctx, fn)
+}
+
+// tables are the audited tables but for records.
+var tables = []struct {
+	query  string
+	object func(row) (audit.Object, error)
+}{
+	{`SELECT id, name, revision, body FROM products`, func(r row) (audit.Object, error) {
+		var p productRow
+		err := r.Scan(&p.ID, &p.Name, &p.Revision, &p.Body)
+		return p.object(), err
+	}},
+	{`SELECT id, name, body FROM sites`, func(r row) (audit.Object, error) {
+		var s siteRow
+		err := r.Scan(&s.ID, &s.Name, &s.Body)
+		return s.object(), err
+	}},
+	{`SELECT ` + operatorColumns + ` FROM operators op`, func(r row) (audit.Object, error) {
+		var o operatorRow
+		err := r.Scan(o.dest()...)
+		return o.object(), err
+	}},
+	{`SELECT ` + orderColumns + ` FROM orders o`, func(r row) (audit.Object, error) {
+		var o orderRow
+		err := r.Scan(o.dest()...)
+		return o.object(), err
+	}},
+	{manifestQuery + `WHERE m.state <> 'receiving'`, func(r row) (audit.Object, error) {
+		var m manifestRow
+		err := r.Scan(m.dest()...)
+		return m.object(), err
+	}},
+	{`SELECT id, record_id, product_id, serial, key, body FROM disputes`, func(r row) (audit.Object, error) {
+		var d disputeRow
+		err := r.Scan(&d.ID, &d.RecordID, &d.ProductID, &d.Serial, &d.Key, &d.Body)
+		return d.object(), err
+	}},
+	{`SELECT ` + deviceColumns + ` FROM devices d`, func(r row) (audit.Object, error) {
+		var d deviceRow
+		err := r.Scan(d.dest()...)
+		return d.object(), err
+	}},
+	{`SELECT ` + certificateColumns + ` FROM certificates c`, func(r row) (audit.Object, error) {
+		var c certificateRow
+		err := r.Scan(c.dest()...)
+		return c.object(), err
+	}},
+	{`SELECT ` + registrationColumns + ` FROM registrations r`, func(r row) (audit.Object, error) {
+		var reg registrationRow
+		err := r.Scan(reg.dest()...)
+		return reg.object(), err
+	}},
+	{`SELECT ` + evidenceColumns + ` FROM evidence e`, func(r row) (audit.Object, error) {
+		var e evidenceRow
+		err := r.Scan(e.dest()...)
+		return e.object(), err
+	}},
+}
+
+// runs digests the records run by run. A record outside every run makes a
+// run of its own, which no leaf knows.
+func (s source) runs(ctx context.Context, fn func(audit.Object) error) error {
+	var run *recordRun
+	err := s.r.query(ctx, `SELECT `+recordColumns+`, COALESCE(rr.first_id, rec.id) FROM records rec
+		LEFT JOIN record_runs rr ON rr.first_id = (SELECT MAX(first_id) FROM record_runs WHERE first_id <= rec.id) AND rr.last_id >= rec.id
+		ORDER BY rec.id`, nil, func(r row) error {
+		var rec recordRow
+		var first int64
+		if err := r.Scan(append(rec.dest(), &first)...); err != nil {
+			return err
+		}
+		if run != nil && run.first != first {
+			if err := fn(run.object()); err != nil {
+				return err
+			}
+			run = nil
+		}
+		if run == nil {
+			run = newRun()
+			run.first = first
+		}
+		run.add(&rec)
+		return nil
+	})
+	if err != nil || run == nil {
+		return err
+	}
+	return fn(run.object())
+}
+
+// recordRun digests records that were loaded together: the SHA-256 of their
+// canonical JSON, one a line.
+type recordRun struct {
+	first int64
+	sum   hash.Hash
+}
+
+func newRun() *recordRun { return &recordRun{sum: sha256.New()} }
+
+func (r *recordRun) add(rec *recordRow) {
+	if r.first == 0 {
+		r.first = rec.ID
+	}
+	_ = json.NewEncoder(r.sum).Encode(rec) // neither can fail
+}
+
+func (r *recordRun) object() audit.Object {
+	return audit.Object{Kind: audit.KindRecords, ID: r.first, Digest: audit.Digest(r.sum.Sum(nil))}
+}

@@ -1,0 +1,123 @@
+package store
+
+import (
+	"context"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+type operatorRow struct {
+	ID         int64
+	Name, Role string
+	SiteID     int64
+	Key        []byte
+	Created    int64
+	Revoked    int64
+}
+
+func (o *operatorRow) dest() []any {
+	return []any{&o.ID, &o.Name, &o.Role, &o.SiteID, &o.Key, &o.Created, &o.Revoked}
+}
+
+func (o *operatorRow) object() audit.Object {
+	return audit.Object{Kind: audit.KindOperator, ID: o.ID, Digest: audit.DigestOf(o)}
+}
+
+const operatorColumns = `op.id, op.name, op.role, op.site_id, op.key, op.created, op.revoked`
+
+func (s *Store) operators(ctx context.Context, where string, args ...any) (list []*access.Operator, err error) {
+	err = s.db.query(ctx, `SELECT `+operatorColumns+`, COALESCE(s.name, '') FROM operators op LEFT JOIN sites s ON s.id = op.site_id WHERE `+where, args, func(r row) error {
+		var o operatorRow
+		var site string
+		if err := r.Scan(append(o.dest(), &site)...); err != nil {
+			return err
+		}
+		out := &access.Operator{ID: o.ID, Name: o.Name, Role: access.Role(o.Role), Site: site, SiteID: o.SiteID,
+			Created: fromMicros(o.Created), Revoked: fromMicros(o.Revoked)}
+		copy(out.Key[:], o.Key)
+		list = append(list, out)
+		return nil
+	})
+	return list, err
+}
+
+func (s *Store) operator(ctx context.Context, where string, arg, name any) (*access.Operator, error) {
+	list, err := s.operators(ctx, where, arg)
+	if err != nil || len(list) == 0 {
+		return nil, orNotFound(err, "operator", name)
+	}
+	return list[0], nil
+}
+
+// Operators lists operators by ID.
+func (s *Store) Operators(ctx context.Context, p vetting.Page) ([]*access.Operator, error) {
+	return s.operators(ctx, `op.id > $1 ORDER BY op.id LIMIT $2`, p.After, limit(p))
+}
+
+// Operator returns an operator by name, or a NotFound error.
+func (s *Store) Operator(ctx context.Context, name string) (*access.Operator, error) {
+	return s.operator(ctx, `op.name = $1`, name, name)
+}
+
+// OperatorByKey returns the operator who holds a key, revoked or not, or a
+// NotFound error.
+func (s *Store) OperatorByKey(ctx context.Context, key vetting.Fingerprint) (*access.Operator, error) {
+	return s.operator(ctx, `op.key = $1`, key[:], "with the key "+key.String())
+}
+
+// CreateOperator keeps a new operator; name and key must be free (Exists),
+// the site must exist (NotFound).
+func (s *Store) CreateOperator(ctx context.Context, a access.Act, o *access.Operator) (*access.Operator, error) {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		if used, err := w.taken(`SELECT 1 FROM operators WHERE name = $1`, o.Name); err != nil || used {
+			return 0, orExists(err, "operator", o.Name)
+		}
+		if used, err := w.taken(`SELECT 1 FROM operators WHERE key = $1`, o.Key[:]); err != nil || used {
+			return 0, orExists(err, "operator with the key", o.Key.String())
+		}
+		row := &operatorRow{Name: o.Name, Role: string(o.Role), Key: o.Key[:], Created: micros(w.now)}
+		if o.Site != "" {
+			var err error
+			if row.SiteID, err = w.idOf("site", "sites", o.Site); err != nil {
+				return 0, err
+			}
+		}
+		row.ID = w.ids(1)
+		w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked) VALUES ($1, $2, $3, $4, $5, $6, 0)`,
+			row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created)
+		w.leaf("operator.create", operatorOf(a), o.Name+" as "+row.Role, row.object())
+		return row.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Operator(ctx, o.Name)
+}
+
+// RevokeOperator takes an operator's rights away, at once and for good.
+// Revoking again changes nothing.
+func (s *Store) RevokeOperator(ctx context.Context, a access.Act, name string) (*access.Operator, error) {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		var o operatorRow
+		w.fetch(`SELECT `+operatorColumns+` FROM operators op WHERE op.name = $1`, []any{name}, func(r row) error { return r.Scan(o.dest()...) })
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+		if o.ID == 0 {
+			return 0, notFound("operator", name)
+		}
+		if o.Revoked != 0 {
+			return o.ID, nil
+		}
+		o.Revoked = micros(w.now)
+		w.exec(`UPDATE operators SET revoked = $2 WHERE id = $1`, o.ID, o.Revoked)
+		w.leaf("operator.revoke", operatorOf(a), name, o.object())
+		return o.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Operator(ctx, name)
+}

@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+func (s *Store) orders(ctx context.Context, where string, args ...any) (list []*vetting.Order, err error) {
+	var rows []*orderRow
+	err = s.db.query(ctx, `SELECT `+orderColumns+` FROM orders o JOIN products p ON p.id = o.product_id JOIN sites s ON s.id = o.site_id WHERE `+where, args, func(r row) error {
+		o := new(orderRow)
+		rows = append(rows, o)
+		return r.Scan(o.dest()...)
+	})
+	for _, row := range rows {
+		o, err := s.orderFrom(ctx, row)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, o)
+	}
+	return list, err
+}
+
+// Orders lists orders by ID.
+func (s *Store) Orders(ctx context.Context, f vetting.OrderFilter, p vetting.Page) ([]*vetting.Order, error) {
+	return s.orders(ctx, `o.id > $1 AND ($2 = '' OR s.name = $2) AND ($3 = '' OR p.name = $3) AND ($4 = '' OR o.state = $4) ORDER BY o.id LIMIT $5`,
+		p.After, f.Site, f.Product, string(f.State), limit(p))
+}
+
+// Order returns an order by name, or a NotFound error.
+func (s *Store) Order(ctx context.Context, name string) (*vetting.Order, error) {
+	list, err := s.orders(ctx, `o.name = $1`, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, notFound("order", name)
+	}
+	return list[0], nil
+}
+
+// CreateOrder keeps a new order in the state it names (draft if none); name
+// must be free (Exists), product and site must exist (NotFound).
+func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order) (*vetting.Order, error) {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		if used, err := w.taken(`SELECT 1 FROM orders WHERE name = $1`, o.Name); err != nil || used {
+			return 0, orExists(err, "order", o.Name)
+		}
+		product, err := w.idOf("product", "products", o.Product)
+		if err != nil {
+			return 0, err
+		}
+		site, err := w.idOf("site", "sites", o.Site)
+		if err != nil {
+			return 0, err
+		}
+		row := &orderRow{ID: w.ids(1), ProductID: product, SiteID: site, Name: o.Name, State: string(o.State), Quantity: o.Quantity, Revision: 1,
+			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Created: w.now, Updated: w.now})}
+		if row.State == "" {
+			row.State = string(vetting.OrderDraft)
+		}
+		w.exec(`INSERT INTO orders (id, name, product_id, site_id, state, quantity, issued, revision, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			row.ID, row.Name, row.ProductID, row.SiteID, row.State, row.Quantity, row.Issued, row.Revision, row.Body)
+		w.leaf("order.create", operatorOf(a), o.Name, row.object())
+		return row.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Order(ctx, o.Name)
+}
+
+// ChangeOrder applies a planner's change. A change of state that does not
+// follow draft → open ⇄ closed → cancelled, or a quantity below what was
+// issued, is a Conflict.
+func (s *Store) ChangeOrder(ctx context.Context, a access.Act, name string, c vetting.OrderChange) (*vetting.Order, error) {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		o := new(orderRow)
+		w.fetch(`SELECT `+orderColumns+` FROM orders o WHERE o.name = $1`, []any{name}, func(r row) error { return r.Scan(o.dest()...) })
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+		if o.ID == 0 {
+			return 0, notFound("order", name)
+		}
+		if err := w.changeOrder(o, c); err != nil {
+			return 0, err
+		}
+		w.exec(`UPDATE orders SET state = $2, quantity = $3, revision = $4, body = $5 WHERE id = $1`, o.ID, o.State, o.Quantity, o.Revision, o.Body)
+		w.leaf("order.change", operatorOf(a), name+" is "+o.State, o.object())
+		return o.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Order(ctx, name)
+}
+
+// changeOrder checks a change against the order as it is now.
+func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange) error {
+	var body orderBody
+	if err := json.Unmarshal([]byte(row.Body), &body); err != nil {
+		return err
+	}
+	o := vetting.Order{Name: row.Name, State: vetting.OrderState(row.State), Quantity: row.Quantity, Issued: row.Issued,
+		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures}
+	if c.State != nil && *c.State != o.State {
+		if !o.MayBecome(*c.State) {
+			return vetting.Errorf(vetting.Conflict, "order %s is %s and cannot become %q", o.Name, o.State, *c.State)
+		}
+		o.State = *c.State
+	}
+	if c.Quantity != nil {
+		o.Quantity = *c.Quantity
+	}
+	if c.NotBefore != nil {
+		o.NotBefore = c.NotBefore.UTC()
+	}
+	if c.NotAfter != nil {
+		o.NotAfter = c.NotAfter.UTC()
+	}
+	if err := o.Check(); err != nil {
+		return vetting.Errorf(vetting.Invalid, "%v", err)
+	}
+	if o.Quantity < o.Issued {
+		return vetting.Errorf(vetting.Conflict, "order %s has issued %d units already, so its quantity cannot become %d", o.Name, o.Issued, o.Quantity)
+	}
+	body.NotBefore, body.NotAfter, body.Updated = o.NotBefore, o.NotAfter, w.now
+	row.State, row.Quantity, row.Body = string(o.State), o.Quantity, mustJSON(body)
+	row.Revision++
+	return nil
+}

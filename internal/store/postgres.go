@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// postgres is the scaled store: any PostgreSQL from 15 on. A transaction's
+// statements travel in pipelines.
+type postgres struct {
+	pool *pgxpool.Pool
+	dsn  string
+}
+
+func openPostgres(ctx context.Context, dsn string) (*postgres, error) {
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		// pgx redacts the password in this message.
+		return nil, fmt.Errorf("database address: %w", err)
+	}
+	cfg.MaxConns = max(cfg.MaxConns, 8)
+	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	cfg.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return &postgres{pool: pool, dsn: dsn}, nil
+}
+
+func (p *postgres) query(ctx context.Context, query string, args []any, each func(row) error) error {
+	rows, err := p.pool.Query(ctx, query, args...)
+	return eachPgRow(rows, err, each)
+}
+
+func eachPgRow(rows pgx.Rows, err error, each func(row) error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (p *postgres) snapshot(ctx context.Context, fn func(reader) error) error {
+	tx, err := p.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	return fn(pgSnapshot{tx})
+}
+
+type pgSnapshot struct{ tx pgx.Tx }
+
+func (s pgSnapshot) query(ctx context.Context, query string, args []any, each func(row) error) error {
+	rows, err := s.tx.Query(ctx, query, args...)
+	return eachPgRow(rows, err, each)
+}
+
+// begin relies on READ COMMITTED: statements after the one that waited for
+// the head's lock see everything that the holder before committed.
+func (p *postgres) begin(ctx context.Context) (transaction, error) {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &pgTx{ctx: ctx, conn: conn, batch: &pgx.Batch{}}
+	t.batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	return t, nil
+}
+
+type pgTx struct {
+	ctx   context.Context
+	conn  *pgxpool.Conn
+	batch *pgx.Batch
+	err   error
+	done  bool
+}
+
+func (t *pgTx) exec(query string, args ...any) { t.batch.Queue(query, args...) }
+
+func (t *pgTx) fetch(query string, args []any, each func(row) error) {
+	if query == lockHead {
+		query += " FOR UPDATE"
+	}
+	t.batch.Queue(query, args...).Query(func(rows pgx.Rows) error { return eachPgRow(rows, nil, each) })
+}
+
+func (t *pgTx) flush() error {
+	if t.err != nil || t.batch.Len() == 0 {
+		return t.err
+	}
+	b := t.batch
+	t.batch = &pgx.Batch{}
+	t.err = t.conn.SendBatch(t.ctx, b).Close()
+	return t.err
+}
+
+// commit sends what is waiting and COMMIT in separate pipelines: so an error
+// of a statement is known to have prevented the commit.
+func (t *pgTx) commit() error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if _, err := t.conn.Exec(t.ctx, "COMMIT"); err != nil {
+		t.err = err
+		return fmt.Errorf("%w: %w", errOutcomeUnknown, err)
+	}
+	t.done = true
+	t.conn.Release()
+	return nil
+}
+
+// rollback ends the transaction if commit did not. A connection whose state
+// is unknown is closed rather than returned to the pool.
+func (t *pgTx) rollback() {
+	if t.done {
+		return
+	}
+	t.done = true
+	if _, err := t.conn.Exec(context.WithoutCancel(t.ctx), "ROLLBACK"); err != nil {
+		_ = t.conn.Conn().Close(context.WithoutCancel(t.ctx))
+	}
+	t.conn.Release()
+}
+
+func (p *postgres) close() error {
+	p.pool.Close()
+	return nil
+}

@@ -1,0 +1,239 @@
+package store
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// The rows below are also the canonical content whose digest stands in the
+// audit log: their exported fields, in this order, as JSON. Adding a field
+// changes digests, so it needs a new struct for the rows written from then on.
+
+// orderRow is a row of orders.
+type orderRow struct {
+	ID, ProductID, SiteID int64
+	Name                  string
+	State                 string
+	Quantity, Issued      int64
+	Revision              int64
+	Body                  string
+
+	dirty bool // Issued changed in this transaction
+}
+
+// orderBody is what only vetting looks at, as JSON.
+type orderBody struct {
+	Identifiers        vetting.Identifiers
+	NotBefore          time.Time
+	NotAfter           time.Time
+	ManifestSignatures int
+	Created, Updated   time.Time
+}
+
+const orderColumns = `o.id, o.product_id, o.site_id, o.name, o.state, o.quantity, o.issued, o.revision, o.body`
+
+func (o *orderRow) dest() []any {
+	return []any{&o.ID, &o.ProductID, &o.SiteID, &o.Name, &o.State, &o.Quantity, &o.Issued, &o.Revision, &o.Body}
+}
+
+func (o *orderRow) object() audit.Object {
+	return audit.Object{Kind: audit.KindOrder, ID: o.ID, Digest: audit.DigestOf(o)}
+}
+
+// deviceRow is a row of devices, or, with Revision 0, what stands for a
+// device of which only the record is known.
+type deviceRow struct {
+	ID            int64
+	State, Before string
+	Key           []byte // nil before the first certificate
+	CertificateID int64
+	Issued        int64
+	Activated     int64
+	Updated       int64
+	Revision      int64
+}
+
+const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision`
+
+func (d *deviceRow) dest() []any {
+	return []any{&d.ID, &d.State, &d.Before, &d.Key, &d.CertificateID, &d.Issued, &d.Activated, &d.Updated, &d.Revision}
+}
+
+func (d *deviceRow) object() audit.Object {
+	return audit.Object{Kind: audit.KindDevice, ID: d.ID, Digest: audit.DigestOf(d)}
+}
+
+// save writes the device's next revision.
+func (w *writing) save(d *deviceRow) {
+	d.Revision++
+	d.Updated = micros(w.now)
+	if d.Revision == 1 {
+		w.exec(`INSERT INTO devices (id, state, before, key, certificate_id, issued, activated, updated, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision)
+		return
+	}
+	w.exec(`UPDATE devices SET state = $2, before = $3, key = $4, certificate_id = $5, issued = $6, activated = $7, updated = $8, revision = $9 WHERE id = $1`,
+		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision)
+}
+
+// certificateRow is a row of certificates.
+type certificateRow struct {
+	ID, DeviceID     int64
+	Serial, Key, DER []byte
+	State            string
+	NotAfter, Issued int64
+	Used, Revoked    int64
+	Reason, Leaf     int64
+}
+
+const certificateColumns = `c.id, c.device_id, c.serial, c.key, c.der, c.state, c.not_after, c.issued, c.used, c.revoked, c.reason, c.leaf`
+
+func (c *certificateRow) dest() []any {
+	return []any{&c.ID, &c.DeviceID, &c.Serial, &c.Key, &c.DER, &c.State, &c.NotAfter, &c.Issued, &c.Used, &c.Revoked, &c.Reason, &c.Leaf}
+}
+
+func (c *certificateRow) object() audit.Object {
+	return audit.Object{Kind: audit.KindCertificate, ID: c.ID, Digest: audit.CertificateDigest(c.DER, c.State)}
+}
+
+func (c *certificateRow) certificate() *vetting.Certificate {
+	out := &vetting.Certificate{
+		ID: c.ID, DeviceID: c.DeviceID, Serial: hex.EncodeToString(c.Serial), DER: c.DER,
+		State: vetting.CertificateState(c.State), NotAfter: fromMicros(c.NotAfter), Issued: fromMicros(c.Issued),
+		Used: fromMicros(c.Used), Revoked: fromMicros(c.Revoked), Reason: int(c.Reason), Leaf: c.Leaf,
+	}
+	copy(out.Key[:], c.Key)
+	return out
+}
+
+// registrationRow is a row of registrations. Ask, Repeats and Last are no
+// part of its digest: a repetition changes nothing that was decided.
+type registrationRow struct {
+	ID, At, DeviceID, OrderID, SiteID int64
+	Outcome, Body, Decision           string
+
+	ask     []byte
+	repeats int64
+	last    int64
+	leaf    int64
+}
+
+const registrationColumns = `r.id, r.at, r.device_id, r.order_id, r.site_id, r.outcome, r.body, r.decision, r.repeats, r.last, r.leaf`
+
+func (r *registrationRow) dest() []any {
+	return []any{&r.ID, &r.At, &r.DeviceID, &r.OrderID, &r.SiteID, &r.Outcome, &r.Body, &r.Decision, &r.repeats, &r.last, &r.leaf}
+}
+
+func (r *registrationRow) object() audit.Object {
+	return audit.Object{Kind: audit.KindRegistration, ID: r.ID, Digest: audit.DigestOf(r)}
+}
+
+// registrationBody is what people read of a registration.
+type registrationBody struct {
+	Claim       vetting.Claim    `json:"claim"`
+	Product     string           `json:"product,omitempty"`
+	Order       string           `json:"order,omitempty"`
+	Site        string           `json:"site,omitempty"`
+	Reasons     []vetting.Reason `json:"reasons"`
+	Certificate string           `json:"certificate,omitempty"`
+}
+
+func (r *registrationRow) registration() (*vetting.Registration, error) {
+	var b registrationBody
+	if err := json.Unmarshal([]byte(r.Body), &b); err != nil {
+		return nil, fmt.Errorf("registration %d in the database: %w", r.ID, err)
+	}
+	out := &vetting.Registration{
+		ID: r.ID, At: fromMicros(r.At), Claim: b.Claim, DeviceID: r.DeviceID,
+		Product: b.Product, Order: b.Order, Site: b.Site,
+		Outcome: vetting.Outcome(r.Outcome), Reasons: b.Reasons, Certificate: b.Certificate,
+		Repeats: r.repeats, Last: fromMicros(r.last), Leaf: r.leaf,
+	}
+	if r.Decision != "" {
+		out.Decision = new(vetting.Decision)
+		if err := json.Unmarshal([]byte(r.Decision), out.Decision); err != nil {
+			return nil, fmt.Errorf("decision on registration %d in the database: %w", r.ID, err)
+		}
+	}
+	return out, nil
+}
+
+// evidenceRow is a row of evidence.
+type evidenceRow struct {
+	ID, At                               int64
+	Kind                                 string
+	DeviceID, RegistrationID, ManifestID int64
+	SiteID                               int64
+	Text                                 string
+
+	leaf int64
+}
+
+const evidenceColumns = `e.id, e.at, e.kind, e.device_id, e.registration_id, e.manifest_id, e.site_id, e.text, e.leaf`
+
+func (e *evidenceRow) dest() []any {
+	return []any{&e.ID, &e.At, &e.Kind, &e.DeviceID, &e.RegistrationID, &e.ManifestID, &e.SiteID, &e.Text, &e.leaf}
+}
+
+func (e *evidenceRow) object() audit.Object {
+	return audit.Object{Kind: audit.KindEvidence, ID: e.ID, Digest: audit.DigestOf(e)}
+}
+
+func (e *evidenceRow) evidence() *vetting.Evidence {
+	return &vetting.Evidence{
+		ID: e.ID, At: fromMicros(e.At), Kind: vetting.EvidenceKind(e.Kind), DeviceID: e.DeviceID,
+		RegistrationID: e.RegistrationID, ManifestID: e.ManifestID, Text: e.Text, Leaf: e.leaf,
+	}
+}
+
+func (w *writing) insertEvidence(e *evidenceRow) {
+	w.exec(`INSERT INTO evidence (id, at, kind, device_id, registration_id, manifest_id, site_id, text, leaf) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		e.ID, e.At, e.Kind, e.DeviceID, e.RegistrationID, e.ManifestID, e.SiteID, e.Text, e.leaf)
+}
+
+// recordRow is a row of records; contested is no part of its digest.
+type recordRow struct {
+	ID, ManifestID, Row        int64
+	OrderID, ProductID, SiteID int64
+	Serial, MAC, UID           string
+	Key                        []byte
+	Made                       string
+
+	contested int64
+}
+
+const recordColumns = `rec.id, rec.manifest_id, rec.row_no, rec.order_id, rec.product_id, rec.site_id, rec.serial, COALESCE(rec.mac, ''), COALESCE(rec.uid, ''), rec.key, rec.made, rec.contested`
+
+func (r *recordRow) dest() []any {
+	return []any{&r.ID, &r.ManifestID, &r.Row, &r.OrderID, &r.ProductID, &r.SiteID, &r.Serial, &r.MAC, &r.UID, &r.Key, &r.Made, &r.contested}
+}
+
+func (r *recordRow) record() (*vetting.Record, error) {
+	out := &vetting.Record{
+		ID: r.ID, ManifestID: r.ManifestID, OrderID: r.OrderID, ProductID: r.ProductID, SiteID: r.SiteID,
+		Row: r.Row, Identity: vetting.Identity{Serial: r.Serial, MAC: r.MAC, UID: r.UID}, Contested: r.contested != 0,
+	}
+	copy(out.BootstrapKey[:], r.Key)
+	if err := json.Unmarshal([]byte(r.Made), &out.Made); err != nil {
+		return nil, fmt.Errorf("record %d in the database: %w", r.ID, err)
+	}
+	return out, nil
+}
+
+func newRecordRow(r *vetting.Record) (*recordRow, error) {
+	made, err := json.Marshal(r.Made)
+	if err != nil {
+		return nil, fmt.Errorf("row %d: %w", r.Row, err)
+	}
+	row := &recordRow{ManifestID: r.ManifestID, Row: r.Row, OrderID: r.OrderID, ProductID: r.ProductID, SiteID: r.SiteID,
+		Serial: r.Serial, MAC: r.MAC, UID: r.UID, Made: string(made)}
+	if !r.BootstrapKey.IsZero() {
+		row.Key = r.BootstrapKey[:]
+	}
+	return row, nil
+}

@@ -1,0 +1,155 @@
+// Package store keeps everything Touchmark knows, in SQLite or PostgreSQL.
+//
+// It implements the narrow interfaces that enroll, vetting/manifest,
+// internal/audit and server/api declare. Every change goes through one writer
+// (see writer.go) that first locks the audit log's head: so there is one
+// order of all changes over all servers, conditions that were checked under
+// the lock still hold at the commit, and each change's audit leaf is in the
+// same transaction.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Options say which database to open.
+type Options struct {
+	// DSN is "sqlite:PATH" or "postgres://…" as libpq reads it.
+	DSN string
+	Log *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Observe, if set, is told the size of every group commit and how long
+	// it took.
+	Observe func(batch int, took time.Duration)
+
+	// fault, for tests, wraps every write transaction.
+	fault func(transaction) transaction
+}
+
+// Store is one open database. Its methods may be used concurrently.
+type Store struct {
+	db      backend
+	log     *slog.Logger
+	now     func() time.Time
+	observe func(int, time.Duration)
+	fault   func(transaction) transaction
+
+	jobs    chan *job
+	closing chan struct{}
+	closed  chan struct{}
+	once    sync.Once
+
+	cache cache
+}
+
+// Open opens the database, migrates its schema and starts the writer. It
+// fails with a *NewerSchemaError on a schema that it does not know.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	db, err := open(ctx, o.DSN)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.migrate(ctx); err != nil {
+		return nil, errors.Join(err, db.close())
+	}
+	s := &Store{
+		db: db, log: o.Log, now: o.Now, observe: o.Observe, fault: o.fault,
+		jobs: make(chan *job, 2*maxBatch), closing: make(chan struct{}), closed: make(chan struct{}),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.observe == nil {
+		s.observe = func(int, time.Duration) {}
+	}
+	go s.write()
+	return s, nil
+}
+
+func open(ctx context.Context, dsn string) (backend, error) {
+	switch {
+	case strings.HasPrefix(dsn, "sqlite:"):
+		return openSQLite(ctx, strings.TrimPrefix(dsn, "sqlite:"))
+	case strings.HasPrefix(dsn, "postgres:"), strings.HasPrefix(dsn, "postgresql:"):
+		return openPostgres(ctx, dsn)
+	default:
+		kind, _, _ := strings.Cut(dsn, ":") // the rest may hold a password
+		return nil, fmt.Errorf("database address of kind %q: want sqlite:PATH or postgres://USER@HOST/NAME", kind)
+	}
+}
+
+// Close ends the writer after what it was given, and closes the database.
+func (s *Store) Close() error {
+	var err error
+	s.once.Do(func() {
+		close(s.closing)
+		<-s.closed
+		err = s.db.close()
+	})
+	return err
+}
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	var n int64
+	_, err := one(ctx, s.db, `SELECT size FROM log_head WHERE id = 1`, nil, &n)
+	return err
+}
+
+// Bind ties the database to a CA, named by the SHA-256 of its root
+// certificate in hex. The first call stores the name; a later one with
+// another name fails, because serial numbers, certificates and the log of
+// one CA must not mix with another's.
+func (s *Store) Bind(ctx context.Context, authority string) error {
+	return s.update(ctx, func(w *writing) error {
+		have := ""
+		w.fetch(`SELECT value FROM meta WHERE name = 'authority'`, nil, func(r row) error { return r.Scan(&have) })
+		if err := w.flush(); err != nil {
+			return err
+		}
+		switch have {
+		case authority:
+		case "":
+			w.exec(`INSERT INTO meta (name, value) VALUES ('authority', $1)`, authority)
+		default:
+			return vetting.Errorf(vetting.Conflict, "the database belongs to another CA: its root certificate has the SHA-256 %s, this server's has %s; start with the data directory that the database was made with, or with another database", have, authority)
+		}
+		return nil
+	})
+}
+
+// Times are kept as microseconds since 1970, 0 for the zero time.
+
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}
+
+// limit bounds a page.
+func limit(p vetting.Page) int {
+	if p.Limit < 1 || p.Limit > 1000 {
+		return 100
+	}
+	return p.Limit
+}

@@ -1,0 +1,39 @@
+package store
+
+import (
+	"context"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Tally counts devices, registrations and evidence. It reads whole indexes,
+// so it is for a dashboard's pace, not for requests.
+func (s *Store) Tally(ctx context.Context) (vetting.Tally, error) {
+	t := vetting.Tally{
+		Devices:       map[vetting.DeviceState]int64{},
+		Registrations: map[vetting.Outcome]int64{},
+		Evidence:      map[vetting.EvidenceKind]int64{},
+	}
+	count := func(sql string, add func(name string, n int64)) error {
+		return s.db.query(ctx, sql, nil, func(r row) error {
+			var name string
+			var n int64
+			if err := r.Scan(&name, &n); err != nil {
+				return err
+			}
+			add(name, n)
+			return nil
+		})
+	}
+	if err := count(`SELECT state, COUNT(*) FROM devices GROUP BY state`, func(name string, n int64) { t.Devices[vetting.DeviceState(name)] = n }); err != nil {
+		return t, err
+	}
+	if err := count(`SELECT outcome, COUNT(*) FROM registrations GROUP BY outcome`, func(name string, n int64) { t.Registrations[vetting.Outcome(name)] = n }); err != nil {
+		return t, err
+	}
+	if err := count(`SELECT kind, COUNT(*) FROM evidence GROUP BY kind`, func(name string, n int64) { t.Evidence[vetting.EvidenceKind(name)] = n }); err != nil {
+		return t, err
+	}
+	_, err := one(ctx, s.db, `SELECT COUNT(*) FROM orders WHERE state = 'open'`, nil, &t.OpenOrders)
+	return t, err
+}

@@ -1,0 +1,248 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// maxBatch is how many enrolments share one transaction at most. More would
+// gain little and make the first of them wait.
+const maxBatch = 128
+
+// writeTimeout bounds one write transaction, waiting for other servers
+// included.
+const writeTimeout = 30 * time.Second
+
+// errClosed is the answer to writes after Close.
+var errClosed = errors.New("the store is closing")
+
+// job is one thing to write. Its two steps run inside a transaction that
+// holds the log's head: load queues reads, apply decides on what they gave
+// and queues writes. An error of apply means that it queued nothing.
+type job struct {
+	ctx   context.Context
+	load  func(*writing)
+	apply func(*writing) error
+	alone bool // not to share its transaction
+	done  chan error
+}
+
+// update carries out one change alone in its transaction; an error of apply
+// rolls it back.
+func (s *Store) update(ctx context.Context, apply func(*writing) error) error {
+	return s.submit(&job{ctx: ctx, apply: apply, alone: true})
+}
+
+// submit hands a job to the writer and waits. If ctx ends first, the job may
+// be carried out all the same.
+func (s *Store) submit(j *job) error {
+	j.done = make(chan error, 1)
+	select {
+	case <-s.closing:
+		return errClosed
+	case <-j.ctx.Done():
+		return j.ctx.Err()
+	case s.jobs <- j:
+	}
+	select {
+	case err := <-j.done:
+		return err
+	case <-j.ctx.Done():
+		return j.ctx.Err()
+	case <-s.closed:
+		select {
+		case err := <-j.done:
+			return err
+		default:
+			return errClosed
+		}
+	}
+}
+
+// write is the only writer of this process. What waits while a transaction
+// commits makes up the next one, so the batch grows with the load by itself.
+func (s *Store) write() {
+	defer close(s.closed)
+	var next *job
+	for {
+		first := next
+		next = nil
+		if first == nil {
+			select {
+			case first = <-s.jobs:
+			case <-s.closing:
+				select { // what was handed in before Close is still done
+				case first = <-s.jobs:
+				default:
+					return
+				}
+			}
+		}
+		batch := []*job{first}
+		if !first.alone {
+			batch, next = s.gather(batch)
+		}
+		s.run(batch)
+	}
+}
+
+// gather adds what is waiting, up to a job that wants to be alone.
+func (s *Store) gather(batch []*job) (_ []*job, next *job) {
+	for len(batch) < maxBatch {
+		select {
+		case j := <-s.jobs:
+			if j.alone {
+				return batch, j
+			}
+			batch = append(batch, j)
+		default:
+			return batch, nil
+		}
+	}
+	return batch, nil
+}
+
+// run commits a batch. If a statement fails, nothing was written, and each
+// job is tried alone, so that one cannot spoil the others.
+func (s *Store) run(batch []*job) {
+	live := batch[:0]
+	for _, j := range batch {
+		if err := j.ctx.Err(); err != nil {
+			j.done <- err
+			continue
+		}
+		live = append(live, j)
+	}
+	if len(live) == 0 {
+		return
+	}
+	began := time.Now()
+	errs, err := s.attempt(live)
+	s.observe(len(live), time.Since(began))
+	switch {
+	case err == nil:
+		for i, j := range live {
+			j.done <- errs[i]
+		}
+	case len(live) > 1 && !errors.Is(err, errOutcomeUnknown):
+		for _, j := range live {
+			s.run([]*job{j})
+		}
+	default:
+		for _, j := range live {
+			j.done <- err
+		}
+	}
+}
+
+// attempt runs the jobs in one transaction. The slice holds each job's own
+// refusal; the error means that nothing, or nothing certain, was written.
+func (s *Store) attempt(jobs []*job) ([]error, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	tx, err := s.db.begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("begin a transaction: %w", err)
+	}
+	defer tx.rollback()
+	if s.fault != nil {
+		tx = s.fault(tx)
+	}
+	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{}, keys: map[vetting.Fingerprint]int64{}}
+	if err := w.open(jobs); err != nil {
+		return nil, err
+	}
+	errs := make([]error, len(jobs))
+	for i, j := range jobs {
+		errs[i] = j.apply(w)
+		if errs[i] != nil && j.alone {
+			return errs, nil // rolled back
+		}
+	}
+	if err := w.close(); err != nil {
+		return nil, err
+	}
+	return errs, nil
+}
+
+// writing is one write transaction: the log as it grows, and the rows that
+// several jobs of a batch may touch, as the earlier ones left them.
+type writing struct {
+	transaction
+	store  *Store
+	tree   *audit.Tree
+	start  int64 // the tree's size at the beginning
+	now    time.Time
+	nextID int64
+	idFrom int64
+
+	orders  map[int64]*orderRow
+	devices map[int64]*deviceRow
+	keys    map[vetting.Fingerprint]int64 // given out in this transaction
+}
+
+// open locks the head and runs the jobs' loads in the same round trip.
+func (w *writing) open(jobs []*job) error {
+	var head headRow
+	w.fetch(lockHead, nil, func(r row) error {
+		return r.Scan(&head.size, &head.frontier, &head.time, &head.nextID)
+	})
+	for _, j := range jobs {
+		if j.load != nil {
+			j.load(w)
+		}
+	}
+	if err := w.flush(); err != nil {
+		return fmt.Errorf("begin a transaction: %w", err)
+	}
+	tree, err := audit.OpenTree(head.size, head.frontier)
+	if err != nil {
+		return err
+	}
+	w.tree, w.start = tree, head.size
+	w.nextID, w.idFrom = head.nextID, head.nextID
+	// The log's time never goes back, whatever the clock does.
+	w.now = fromMicros(max(micros(w.store.now()), head.time))
+	return nil
+}
+
+type headRow struct {
+	size     int64
+	frontier []byte
+	time     int64
+	nextID   int64
+}
+
+// close writes the rows that the jobs share, and commits.
+func (w *writing) close() error {
+	for _, o := range w.orders {
+		if o.dirty {
+			w.exec(`UPDATE orders SET issued = $2 WHERE id = $1`, o.ID, o.Issued)
+		}
+	}
+	if w.tree.Size() != w.start || w.nextID != w.idFrom {
+		w.exec(`UPDATE log_head SET size = $1, frontier = $2, time = $3, next_id = $4 WHERE id = 1`,
+			w.tree.Size(), w.tree.Frontier(), micros(w.now), w.nextID)
+	}
+	return w.commit()
+}
+
+// ids takes n consecutive new IDs and returns the first.
+func (w *writing) ids(n int64) int64 {
+	id := w.nextID
+	w.nextID += n
+	return id
+}
+
+// leaf appends to the audit log and returns the leaf's index.
+func (w *writing) leaf(act, by, note string, objects ...audit.Object) int64 {
+	body := audit.Leaf{Time: w.now, Act: act, By: by, Note: note, Objects: objects}.Encode()
+	index := w.tree.Append(body)
+	w.exec(`INSERT INTO leaves (idx, body) VALUES ($1, $2)`, index, body)
+	return index
+}
