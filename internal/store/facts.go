@@ -23,7 +23,7 @@ type unit struct {
 const unitQuery = `SELECT ` + recordColumns + `, ` + orderColumns + `, p.revision,
   COALESCE(d.id, 0), COALESCE(d.state, ''), COALESCE(d.before, ''), d.key, COALESCE(d.certificate_id, 0),
   COALESCE(d.issued, 0), COALESCE(d.activated, 0), COALESCE(d.updated, 0), COALESCE(d.revision, 0),
-  COALESCE(c.id, 0), c.serial, c.key, c.der, COALESCE(c.state, ''), COALESCE(c.not_after, 0),
+  COALESCE(c.id, 0), COALESCE(c.device_id, 0), c.serial, c.key, c.der, COALESCE(c.state, ''), COALESCE(c.not_after, 0),
   COALESCE(c.issued, 0), COALESCE(c.used, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0)
   FROM records rec
   JOIN orders o ON o.id = rec.order_id
@@ -43,7 +43,6 @@ func (s *Store) units(ctx context.Context, where string, args ...any) ([]*unit, 
 			return err
 		}
 		if c.ID != 0 {
-			c.DeviceID = u.record.ID
 			u.current = c
 		}
 		units = append(units, u)
