@@ -1,0 +1,301 @@
+package api_test
+
+import (
+	"bytes"
+	"fmt"
+	"mime/multipart"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/server/api"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// form makes the body of an upload; parts are name, type, file name, bytes.
+func form(t testing.TB, parts ...[4]string) (body []byte, contentType string) {
+	t.Helper()
+	var b bytes.Buffer
+	mw := multipart.NewWriter(&b)
+	for _, p := range parts {
+		h := textproto.MIMEHeader{"Content-Disposition": {fmt.Sprintf("form-data; name=%q; filename=%q", p[0], p[2])}}
+		if p[1] != "" {
+			h.Set("Content-Type", p[1])
+		}
+		w, err := mw.CreatePart(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(w, p[3])
+	}
+	if err := mw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes(), mw.FormDataContentType()
+}
+
+// attempt is one route as the table tries it: on things of the near site and,
+// where it names one, on those of the far site.
+type attempt struct {
+	near, far string
+	body      any
+	options   []option
+	status    int // of success
+}
+
+func attempts(t testing.TB) map[string]attempt {
+	csr, _ := newCSR(t, "x")
+	upload, uploadType := form(t, [4]string{"signature", "", "s.p7s", "sig"}, [4]string{"manifest", "text/csv", "m.csv", "serial\n1\n"})
+	product := map[string]any{"profile": map[string]any{"validity": "10d"}, "proofs": []string{"rig"}}
+	with := func(m map[string]any, k string, v any) map[string]any {
+		out := map[string]any{k: v}
+		for k, v := range m {
+			out[k] = v
+		}
+		return out
+	}
+	return map[string]attempt{
+		"listProducts":         {near: "/products", status: 200},
+		"createProduct":        {near: "/products", body: with(product, "name", "new"), status: 201},
+		"getProduct":           {near: "/products/lamp", status: 200},
+		"replaceProduct":       {near: "/products/lamp", body: with(product, "revision", 3), status: 200},
+		"listSites":            {near: "/sites", status: 200},
+		"createSite":           {near: "/sites", body: map[string]any{"name": "new"}, status: 201},
+		"getSite":              {near: "/sites/near", far: "/sites/far", status: 200},
+		"listOrders":           {near: "/orders", status: 200},
+		"createOrder":          {near: "/orders", body: map[string]any{"name": "new", "product": "lamp", "site": "near", "quantity": 1}, status: 201},
+		"getOrder":             {near: "/orders/order-near", far: "/orders/order-far", status: 200},
+		"changeOrder":          {near: "/orders/order-near", far: "/orders/order-far", body: map[string]any{"quantity": 7}, status: 200},
+		"handInManifest":       {near: "/orders/order-near/manifests", far: "/orders/order-far/manifests", body: upload, options: []option{header("Content-Type", uploadType)}, status: 201},
+		"listManifests":        {near: "/manifests", status: 200},
+		"getManifest":          {near: "/manifests/21", far: "/manifests/22", status: 200},
+		"addManifestSignature": {near: "/manifests/21/signatures", far: "/manifests/22/signatures", body: "sig", options: []option{header("Content-Type", "application/pkcs7-signature")}, status: 200},
+		"registerDevice":       {near: "/registrations", body: map[string]any{"serial": "1", "csr": csr}, status: 200},
+		"listRegistrations":    {near: "/registrations", status: 200},
+		"getRegistration":      {near: "/registrations/31", far: "/registrations/32", status: 200},
+		"decideRegistration":   {near: "/registrations/31/decision", far: "/registrations/32/decision", body: map[string]any{"admit": true, "note": "looked at it"}, status: 200},
+		"listDevices":          {near: "/devices", status: 200},
+		"getDevice":            {near: "/devices/11", far: "/devices/12", status: 200},
+		"getDeviceHistory":     {near: "/devices/11/history", far: "/devices/12/history", status: 200},
+		"setDeviceState":       {near: "/devices/11/state", far: "/devices/12/state", body: map[string]any{"state": "suspended", "note": "lost"}, status: 200},
+		"listEvidence":         {near: "/evidence", status: 200},
+		"getCertificate":       {near: "/certificates/" + nearCert, far: "/certificates/" + farCert, status: 200},
+		"getCertificateProof":  {near: "/certificates/" + nearCert + "/proof", far: "/certificates/" + farCert + "/proof", status: 200},
+		"listOperators":        {near: "/operators", status: 200},
+		"createOperator":       {near: "/operators", body: map[string]any{"name": "new", "role": "support", "csr": csr}, status: 201},
+		"getOperator":          {near: "/operators/planner", status: 200},
+		"revokeOperator":       {near: "/operators/support/revoke", status: 200},
+		"whoami":               {near: "/whoami", status: 200},
+	}
+}
+
+// who is the permission of every route, written down a second time: a change
+// of either needs the other.
+var who = map[string]access.Permission{
+	"listProducts": access.ReadProduction, "createProduct": access.PlanProduction, "getProduct": access.ReadProduction, "replaceProduct": access.PlanProduction,
+	"listSites": access.ReadProduction, "createSite": access.PlanProduction, "getSite": access.ReadProduction,
+	"listOrders": access.ReadProduction, "createOrder": access.PlanProduction, "getOrder": access.ReadProduction, "changeOrder": access.PlanProduction,
+	"handInManifest": access.HandInManifests, "listManifests": access.ReadManifests, "getManifest": access.ReadManifests, "addManifestSignature": access.HandInManifests,
+	"registerDevice": access.RegisterDevices, "listRegistrations": access.ReadDevices, "getRegistration": access.ReadDevices, "decideRegistration": access.Decide,
+	"listDevices": access.ReadDevices, "getDevice": access.ReadDevices, "getDeviceHistory": access.ReadDevices, "setDeviceState": access.ManageDevices,
+	"listEvidence": access.ReadDevices, "getCertificate": access.ReadDevices, "getCertificateProof": access.ReadDevices,
+	"listOperators": access.ReadAudit, "createOperator": access.ManageOperators, "getOperator": access.ReadAudit, "revokeOperator": access.ManageOperators,
+	"whoami": api.AnyOperator,
+}
+
+// TestRolesAndSites tries every route as every role, on things of the
+// operator's own site and of another one.
+func TestRolesAndSites(t *testing.T) {
+	routes := newWorld(t).api.Routes()
+	if len(routes) != len(who) {
+		t.Errorf("the API has %d routes, the table %d", len(routes), len(who))
+	}
+	for _, role := range access.Roles {
+		t.Run(string(role), func(t *testing.T) {
+			w := newWorld(t) // each role finds things as they were
+			w.enroller.out.Verdict = vetting.Refused
+			for _, r := range routes {
+				tryRoute(t, w, role, r)
+			}
+		})
+	}
+}
+
+func tryRoute(t *testing.T, w *world, role access.Role, r api.Route) {
+	t.Helper()
+	a, ok := attempts(t)[r.ID]
+	if !ok || who[r.ID] != r.Permission {
+		t.Fatalf("route %s (%s) is not in the table, or with another permission", r.ID, r.Permission)
+	}
+	op := &access.Operator{Role: role}
+	may := r.Permission == api.AnyOperator || op.May(r.Permission)
+	before := len(w.store.acted) + len(w.importer.acts) + len(w.enroller.got)
+	if a.far != "" {
+		got := w.as(string(role), r.Method, a.far, a.body, a.options...)
+		switch {
+		case !may:
+			refused(t, got, http.StatusForbidden, string(role), string(r.Permission))
+		case role.OfSite():
+			refused(t, got, http.StatusNotFound, "there is no")
+		default:
+			decode[any](t, got, a.status)
+			before = len(w.store.acted) + len(w.importer.acts) + len(w.enroller.got)
+		}
+	}
+	if !may {
+		refused(t, w.as(string(role), r.Method, a.near, a.body, a.options...), http.StatusForbidden)
+	}
+	if after := len(w.store.acted) + len(w.importer.acts) + len(w.enroller.got); after != before {
+		t.Errorf("%s as %s was refused, but something was done", r.ID, role)
+	}
+	if may {
+		decode[any](t, w.as(string(role), r.Method, a.near, a.body, a.options...), a.status)
+	}
+}
+
+// TestListsAreConfined asks for lists as a site operator, with and without a
+// filter that names another site.
+func TestListsAreConfined(t *testing.T) {
+	w := newWorld(t)
+	type anything map[string]any
+	for path, near := range map[string]string{
+		"/sites": `"near"`, "/orders": `"order-near"`, "/manifests": `"id":21`,
+		"/registrations": `"id":31`, "/devices": `"id":11`, "/evidence": `"id":41`,
+	} {
+		own := w.as("site-operator", "GET", path, nil)
+		if l := decode[api.List[anything]](t, own, 200); len(l.Items) != 1 || !strings.Contains(own.body, near) {
+			t.Errorf("%s shows a site operator %s", path, own.body)
+		}
+		if l := decode[api.List[anything]](t, w.as("planner", "GET", path, nil), 200); len(l.Items) != 2 {
+			t.Errorf("%s shows a planner %d entries, want 2", path, len(l.Items))
+		}
+		if path == "/sites" {
+			continue
+		}
+		far := w.as("site-operator", "GET", path+"?site=far", nil)
+		if l := decode[api.List[anything]](t, far, 200); len(l.Items) != 0 || !strings.Contains(far.body, `"items":[]`) {
+			t.Errorf("%s?site=far shows a site operator %s", path, far.body)
+		}
+		if l := decode[api.List[anything]](t, w.as("planner", "GET", path+"?site=far", nil), 200); len(l.Items) != 1 {
+			t.Errorf("%s?site=far shows a planner %d entries, want 1", path, len(l.Items))
+		}
+	}
+}
+
+// TestOthersLookUnknown compares, byte by byte, the answers for what belongs
+// to another site and for what does not exist.
+func TestOthersLookUnknown(t *testing.T) {
+	w := newWorld(t)
+	for _, pair := range [][2]string{
+		{"/sites/far", "/sites/zzz"}, {"/orders/order-far", "/orders/order-zzz"}, {"/manifests/22", "/manifests/99"},
+		{"/registrations/32", "/registrations/99"}, {"/devices/12", "/devices/99"}, {"/devices/12/history", "/devices/99/history"},
+		{"/certificates/0a12", "/certificates/0a99"}, {"/certificates/0a12/proof", "/certificates/0a99/proof"},
+	} {
+		there, not := w.as("site-operator", "GET", pair[0], nil), w.as("site-operator", "GET", pair[1], nil)
+		name := func(p string) string { return strings.Split(p, "/")[2] }
+		if a, b := strings.ReplaceAll(there.body, name(pair[0]), "X"), strings.ReplaceAll(not.body, name(pair[1]), "X"); a != b || there.status != 404 || not.status != 404 {
+			t.Errorf("%s: %s\n%s: %s", pair[0], there.body, pair[1], not.body)
+		}
+	}
+}
+
+// TestWhatSitesSeeOfOthers is about objects that tell of two sites at once.
+func TestWhatSitesSeeOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.store.histories[nearDevice] = &vetting.History{
+		Device: *w.store.devices[0],
+		Disputes: []*vetting.Dispute{
+			{ID: 1, Record: vetting.Record{SiteID: 1}},
+			{ID: 2, Record: vetting.Record{SiteID: 2, Made: vetting.Manufacturing{Line: "far's secret line"}}},
+		},
+	}
+	if h := decode[vetting.History](t, w.as("site-operator", "GET", "/devices/11/history", nil), 200); len(h.Disputes) != 1 || h.Disputes[0].ID != 1 {
+		t.Errorf("a site operator sees the disputes %v", h.Disputes)
+	}
+	if h := decode[vetting.History](t, w.as("planner", "GET", "/devices/11/history", nil), 200); len(h.Disputes) != 2 {
+		t.Errorf("a planner sees the disputes %v", h.Disputes)
+	}
+
+	// A registration of a device in no record is its rig's site's affair; one
+	// of a device of another site is not.
+	rig := vetting.Claim{Auth: vetting.Auth{Proof: vetting.ProofRig, Operator: "rig", Site: "near"}}
+	w.store.registrations = append(w.store.registrations,
+		&vetting.Registration{ID: 51, Claim: rig, Outcome: vetting.Refused},
+		&vetting.Registration{ID: 52, Claim: rig, Outcome: vetting.Refused, DeviceID: farDevice, Site: "far"},
+		&vetting.Registration{ID: 53, Outcome: vetting.Refused})
+	for id, status := range map[int]int{51: 200, 52: 404, 53: 404} {
+		if got := w.as("rig", "GET", fmt.Sprintf("/registrations/%d", id), nil); got.status != status {
+			t.Errorf("registration %d: status %d, want %d", id, got.status, status)
+		}
+	}
+
+	// A manifest that is being received does not exist for anybody.
+	w.store.manifests = append(w.store.manifests, &vetting.Manifest{ID: 60, Site: "near", State: vetting.ManifestReceiving})
+	refused(t, w.as("admin", "GET", "/manifests/60", nil), 404)
+}
+
+func TestAuthentication(t *testing.T) {
+	w := newWorld(t)
+	year := today.AddDate(1, 0, 0)
+	gone := w.addOperator("gone", access.RolePlanner)
+	gone.Revoked = today.Add(-time.Hour)
+	homeless := w.addOperator("homeless", access.RoleRig)
+	homeless.Site = ""
+	planner := w.addOperator("planner2", access.RolePlanner)
+	foreign := newAuthority(t, "operator CA") // the same name, another key
+	swap := func(ca *authority, op *access.Operator, end time.Time) *http.Client {
+		key := newKey(t)
+		cert := ca.issue(t, op.Name, key, end)
+		op.Key = vetting.KeyFingerprint(parse(t, cert.Certificate[0]).RawSubjectPublicKeyInfo)
+		return w.with(&cert)
+	}
+	stranger := w.office.issue(t, "planner", newKey(t), year)
+
+	for name, c := range map[string]struct {
+		client *http.Client
+		words  string
+	}{
+		"no certificate":       {w.client(""), "no client certificate"},
+		"unknown key":          {w.with(&stranger), "belongs to no operator"},
+		"revoked":              {w.client("gone"), "revoked"},
+		"rig without a site":   {w.client("homeless"), "no site"},
+		"expired":              {swap(w.office, w.addOperator("late", access.RolePlanner), today.Add(-time.Minute)), "expired"},
+		"foreign CA":           {swap(foreign, w.addOperator("alien", access.RolePlanner), year), "not accepted"},
+		"factory CA's planner": {swap(w.plant, planner, year), "does not fit the role planner"},
+		"operator CA's rig":    {swap(w.office, w.addOperator("rig2", access.RoleRig), year), "does not fit the role rig"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := w.do(c.client, "GET", api.Base+"/whoami", nil)
+			refused(t, got, http.StatusUnauthorized, c.words)
+			if got.header.Get("WWW-Authenticate") == "" {
+				t.Error("no challenge in WWW-Authenticate")
+			}
+		})
+	}
+	if n := len(w.store.acted); n != 0 {
+		t.Errorf("%d acts were done", n)
+	}
+}
+
+// TestRevocationIsImmediate keeps a connection open over a revocation.
+func TestRevocationIsImmediate(t *testing.T) {
+	w := newWorld(t)
+	c := w.client("support")
+	decode[api.Whoami](t, w.do(c, "GET", api.Base+"/whoami", nil), 200)
+	decode[access.Operator](t, w.as("admin", "POST", "/operators/support/revoke", nil), 200)
+	refused(t, w.do(c, "GET", api.Base+"/whoami", nil), 401, "revoked")
+	refused(t, w.as("admin", "POST", "/operators/admin/revoke", nil), 409, "itself")
+}
+
+func TestWhoami(t *testing.T) {
+	w := newWorld(t)
+	me := decode[api.Whoami](t, w.as("rig", "GET", "/whoami", nil), 200)
+	want := []access.Permission{access.ReadProduction, access.RegisterDevices, access.ReadDevices}
+	if me.Operator.Name != "rig" || me.Operator.Site != "near" || !slices.Equal(me.Permissions, want) {
+		t.Errorf("got %+v", me)
+	}
+}

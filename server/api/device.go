@@ -1,0 +1,156 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/pem"
+	"net/http"
+	"strings"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// DeviceStateInput moves a device to another state.
+type DeviceStateInput struct {
+	State vetting.DeviceState `json:"state" enum:"manufactured,registered,issued,active,suspended,retired,quarantined,scrapped" doc:"The new state. A quarantined device may go back to the state it came from; registered, issued and active are otherwise reached by enrolment only"`
+	Note  string              `json:"note" minLength:"1" maxLength:"1000" doc:"Why, for the audit log"`
+}
+
+// IssuedCertificate is a device's certificate.
+type IssuedCertificate struct {
+	vetting.Certificate
+	PEM string `json:"pem" doc:"The certificate"`
+}
+
+type idInput struct {
+	ID int64 `path:"id" minimum:"1" doc:"The number"`
+}
+
+type idBody[T any] struct {
+	ID   int64 `path:"id" minimum:"1" doc:"The number"`
+	Body T
+}
+
+// deviceList are the parameters of the list of devices.
+type deviceList struct {
+	PageInput
+	Site    string              `query:"site" maxLength:"63" doc:"Only devices of this site"`
+	Order   string              `query:"order" maxLength:"63" doc:"Only devices of this order"`
+	Product string              `query:"product" maxLength:"63" doc:"Only devices of this product"`
+	State   vetting.DeviceState `query:"state" enum:"manufactured,registered,issued,active,suspended,retired,quarantined,scrapped" doc:"Only devices in this state"`
+	Serial  string              `query:"serial" maxLength:"64" doc:"Only the device with this serial number"`
+	MAC     string              `query:"mac" maxLength:"64" doc:"Only the device with this MAC address, with or without separators"`
+	UID     string              `query:"uid" maxLength:"128" doc:"Only the device with this chip UID"`
+}
+
+func (in *deviceList) filter() (vetting.DeviceFilter, error) {
+	id, err := vetting.Identity{Serial: in.Serial, MAC: in.MAC, UID: in.UID}.Normalize()
+	if err != nil {
+		return vetting.DeviceFilter{}, invalid("query", "%v", err)
+	}
+	return vetting.DeviceFilter{Site: in.Site, Order: in.Order, Product: in.Product, State: in.State, Identity: id}, nil
+}
+
+func (a *API) devices() {
+	register(a, access.ReadDevices, operation{
+		id: "listDevices", method: http.MethodGet, path: "/devices", tag: tagDevices,
+		summary: "List devices", errors: []int{400},
+	}, func(ctx context.Context, c *call, in *deviceList) (*listOutput[vetting.Device], error) {
+		f, err := in.filter()
+		if err != nil {
+			return nil, err
+		}
+		return listing(in.PageInput, "devices", func(d *vetting.Device) int64 { return d.ID },
+			func(p vetting.Page) ([]*vetting.Device, error) { return c.Devices(ctx, f, p) })
+	})
+	register(a, access.ReadDevices, operation{
+		id: "getDevice", method: http.MethodGet, path: "/devices/{id}", tag: tagDevices,
+		summary: "Show a device",
+	}, func(ctx context.Context, c *call, in *idInput) (*bodyOutput[vetting.Device], error) {
+		return answer(c.Device(ctx, in.ID))
+	})
+	register(a, access.ReadDevices, operation{
+		id: "getDeviceHistory", method: http.MethodGet, path: "/devices/{id}/history", tag: tagDevices,
+		summary:     "Show all that is kept about a device",
+		description: "The record it was built from, its certificates, registrations, evidence and the disputed records that claim the same identity. A site's operators do not see the disputed records of other sites.",
+	}, func(ctx context.Context, c *call, in *idInput) (*bodyOutput[vetting.History], error) {
+		return answer(c.DeviceHistory(ctx, in.ID))
+	})
+	register(a, access.ManageDevices, operation{
+		id: "setDeviceState", method: http.MethodPost, path: "/devices/{id}/state", tag: tagDevices,
+		summary:     "Move a device to another state",
+		description: "Suspends, reactivates, retires, quarantines or scraps a device. A device out of service has no way to a certificate; scrapping is final.",
+	}, func(ctx context.Context, c *call, in *idBody[DeviceStateInput]) (*bodyOutput[vetting.Device], error) {
+		return answer(c.SetDeviceState(ctx, c.act, in.ID, in.Body.State, in.Body.Note))
+	})
+	a.evidence()
+}
+
+func (a *API) evidence() {
+	type list struct {
+		PageInput
+		Site   string               `query:"site" maxLength:"63" doc:"Only evidence about devices of this site"`
+		Kind   vetting.EvidenceKind `query:"kind" enum:"unknown-device,wrong-key,identity-mismatch,duplicate-serial,duplicate-uid,duplicate-mac,duplicate-key,over-quota,out-of-window,wrong-site,spent-bootstrap-key,superseded-certificate" doc:"Only evidence of this kind"`
+		Device int64                `query:"device" minimum:"1" doc:"Only evidence against this device"`
+	}
+	register(a, access.ReadDevices, operation{
+		id: "listEvidence", method: http.MethodGet, path: "/evidence", tag: tagDevices,
+		summary: "List evidence of counterfeit and misuse, newest first", errors: []int{400},
+	}, func(ctx context.Context, c *call, in *list) (*listOutput[vetting.Evidence], error) {
+		f := vetting.EvidenceFilter{Site: in.Site, Kind: in.Kind, DeviceID: in.Device}
+		return listing(in.PageInput, "evidence", func(e *vetting.Evidence) int64 { return e.ID },
+			func(p vetting.Page) ([]*vetting.Evidence, error) { return c.Evidence(ctx, f, p) })
+	})
+}
+
+type serialInput struct {
+	Serial string `path:"serial" maxLength:"64" doc:"The serial number in hexadecimal; colons and upper case are accepted"`
+}
+
+func (a *API) certificates() {
+	register(a, access.ReadDevices, operation{
+		id: "getCertificate", method: http.MethodGet, path: "/certificates/{serial}", tag: tagDevices,
+		summary: "Show a device's certificate",
+	}, func(ctx context.Context, c *call, in *serialInput) (*bodyOutput[IssuedCertificate], error) {
+		cert, err := certificate(ctx, c, in.Serial)
+		if err != nil {
+			return nil, err
+		}
+		out := &IssuedCertificate{Certificate: *cert, PEM: toPEM(cert.DER)}
+		out.DER = nil // the PEM says the same
+		return &bodyOutput[IssuedCertificate]{out}, nil
+	})
+	register(a, access.ReadDevices, operation{
+		id: "getCertificateProof", method: http.MethodGet, path: "/certificates/{serial}/proof", tag: tagDevices,
+		summary: "Prove that the audit log shows a certificate's issuance", errors: []int{409},
+		description: "The proof can be checked offline with nothing but the certificate and the log's verifier. Until the first checkpoint that covers the issuance, the answer is 409.",
+	}, func(ctx context.Context, c *call, in *serialInput) (*bodyOutput[audit.Proof], error) {
+		cert, err := certificate(ctx, c, in.Serial)
+		if err != nil {
+			return nil, err
+		}
+		return answer(a.config.Prover.Prove(ctx, cert.Leaf))
+	})
+}
+
+// certificate finds a certificate by its serial number as people write it.
+func certificate(ctx context.Context, c *call, serial string) (*vetting.Certificate, error) {
+	s := strings.ToLower(strings.ReplaceAll(serial, ":", ""))
+	if _, err := hex.DecodeString(s); err != nil {
+		return nil, vetting.Errorf(vetting.NotFound, "there is no certificate %q: serial numbers are hexadecimal", serial)
+	}
+	return c.Certificate(ctx, s)
+}
+
+// toPEM gives certificates as PEM (RFC 7468 §5), one after the other.
+func toPEM(ders ...[]byte) string {
+	var b bytes.Buffer
+	for _, der := range ders {
+		// A bytes.Buffer never fails.
+		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+	}
+	return b.String()
+}

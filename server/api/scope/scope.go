@@ -1,0 +1,138 @@
+// Package scope shows an operator that part of the store which the operator
+// may know of, and no other.
+//
+// The API's handlers have no way to the store but a [View], so none of them
+// can forget to confine a site's people to their site. What belongs to
+// another site is not forbidden but unknown: it looks like something that
+// does not exist.
+package scope
+
+import (
+	"context"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Store is what the operators' API reads and changes. Every change is
+// durable, and in the audit log, when its method returns nil. An act that
+// carries an idempotency key is done once: the same operator, key and request
+// again give the first result. Refusals are *vetting.Errors, written for the
+// operator; NotFound among them. All methods are safe for concurrent use.
+type Store interface {
+	Plans
+	Manifests
+	Devices
+	Operators
+}
+
+// Plans are products, sites and orders.
+type Plans interface {
+	Products(context.Context, vetting.Page) ([]*vetting.Product, error)
+	Product(ctx context.Context, name string) (*vetting.Product, error)
+	CreateProduct(context.Context, access.Act, *vetting.Product) (*vetting.Product, error)
+	UpdateProduct(context.Context, access.Act, *vetting.Product) (*vetting.Product, error)
+	Sites(context.Context, vetting.Page) ([]*vetting.Site, error)
+	Site(ctx context.Context, name string) (*vetting.Site, error)
+	CreateSite(context.Context, access.Act, *vetting.Site) (*vetting.Site, error)
+	Orders(context.Context, vetting.OrderFilter, vetting.Page) ([]*vetting.Order, error)
+	Order(ctx context.Context, name string) (*vetting.Order, error)
+	CreateOrder(context.Context, access.Act, *vetting.Order) (*vetting.Order, error)
+	ChangeOrder(ctx context.Context, act access.Act, name string, c vetting.OrderChange) (*vetting.Order, error)
+}
+
+// Manifests are read here; they are written by the importer.
+type Manifests interface {
+	Manifests(context.Context, vetting.ManifestFilter, vetting.Page) ([]*vetting.Manifest, error)
+	Manifest(ctx context.Context, id int64) (*vetting.Manifest, error)
+}
+
+// Devices are devices and what is kept about them.
+type Devices interface {
+	Registrations(context.Context, vetting.RegistrationFilter, vetting.Page) ([]*vetting.Registration, error)
+	Registration(ctx context.Context, id int64) (*vetting.Registration, error)
+	DecideRegistration(ctx context.Context, act access.Act, id int64, d vetting.Decision) (*vetting.Registration, error)
+	Devices(context.Context, vetting.DeviceFilter, vetting.Page) ([]*vetting.Device, error)
+	Device(ctx context.Context, id int64) (*vetting.Device, error)
+	DeviceHistory(ctx context.Context, id int64) (*vetting.History, error)
+	SetDeviceState(ctx context.Context, act access.Act, id int64, s vetting.DeviceState, note string) (*vetting.Device, error)
+	Certificate(ctx context.Context, serial string) (*vetting.Certificate, error)
+	Evidence(context.Context, vetting.EvidenceFilter, vetting.Page) ([]*vetting.Evidence, error)
+}
+
+// Operators are the API's own users.
+type Operators interface {
+	Operators(context.Context, vetting.Page) ([]*access.Operator, error)
+	Operator(ctx context.Context, name string) (*access.Operator, error)
+	CreateOperator(context.Context, access.Act, *access.Operator) (*access.Operator, error)
+	RevokeOperator(ctx context.Context, act access.Act, name string) (*access.Operator, error)
+	// OperatorByKey finds the operator that holds a key, revoked ones too.
+	OperatorByKey(context.Context, vetting.Fingerprint) (*access.Operator, error)
+}
+
+// Gate opens views on a store.
+type Gate struct{ store Store }
+
+// NewGate makes the gate of a store.
+func NewGate(s Store) Gate { return Gate{s} }
+
+// Holder finds the operator that holds a key, revoked ones too. The error is
+// a *vetting.Error with NotFound if none does.
+func (g Gate) Holder(ctx context.Context, key vetting.Fingerprint) (*access.Operator, error) {
+	return g.store.OperatorByKey(ctx, key)
+}
+
+// View gives what the operator may know of.
+func (g Gate) View(op *access.Operator) View { return View{g.store, op} }
+
+// View is the store as one operator sees it. Its methods are the store's,
+// confined to the operator's site if the role belongs to one. Which of them
+// the operator's role may use at all is not decided here.
+type View struct {
+	store Store
+	op    *access.Operator
+}
+
+// Operator is whose view it is.
+func (v View) Operator() *access.Operator { return v.op }
+
+// site narrows a filter to the operator's site. It returns false if nothing
+// can be left, because the filter names another site.
+func (v View) site(filter *string) bool {
+	if !v.op.Role.OfSite() {
+		return true
+	}
+	if *filter != "" && *filter != v.op.Site {
+		return false
+	}
+	*filter = v.op.Site
+	// A site's operator without a site sees nothing, rather than everything.
+	return v.op.Site != ""
+}
+
+// sees reports whether the operator may know of something of a site.
+func (v View) sees(site string) bool {
+	return v.op.Sees(site) && (site != "" || !v.op.Role.OfSite())
+}
+
+func unknownName(what, name string) error {
+	return vetting.Errorf(vetting.NotFound, "there is no %s %q", what, name)
+}
+
+func unknownID(what string, id int64) error {
+	return vetting.Errorf(vetting.NotFound, "there is no %s %d", what, id)
+}
+
+// confine passes on an object of a site that the operator sees. For all
+// others, and for those that do not exist, it gives the same error.
+func confine[T any](v View, obj *T, err error, site func(*T) string, unknown error) (*T, error) {
+	switch {
+	case vetting.ProblemOf(err) == vetting.NotFound:
+		return nil, unknown
+	case err != nil:
+		return nil, err
+	case !v.sees(site(obj)):
+		return nil, unknown
+	}
+	return obj, nil
+}

@@ -1,0 +1,231 @@
+package scope
+
+import (
+	"context"
+	"slices"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Products lists products, which belong to no site.
+func (v View) Products(ctx context.Context, p vetting.Page) ([]*vetting.Product, error) {
+	return v.store.Products(ctx, p)
+}
+
+// Product finds a product.
+func (v View) Product(ctx context.Context, name string) (*vetting.Product, error) {
+	p, err := v.store.Product(ctx, name)
+	if vetting.ProblemOf(err) == vetting.NotFound {
+		return nil, unknownName("product", name)
+	}
+	return p, err
+}
+
+// CreateProduct adds a product.
+func (v View) CreateProduct(ctx context.Context, act access.Act, p *vetting.Product) (*vetting.Product, error) {
+	return v.store.CreateProduct(ctx, act, p)
+}
+
+// UpdateProduct replaces a product of the same name and revision.
+func (v View) UpdateProduct(ctx context.Context, act access.Act, p *vetting.Product) (*vetting.Product, error) {
+	return v.store.UpdateProduct(ctx, act, p)
+}
+
+// Sites lists sites; to a site's operator, the one.
+func (v View) Sites(ctx context.Context, p vetting.Page) ([]*vetting.Site, error) {
+	if !v.op.Role.OfSite() {
+		return v.store.Sites(ctx, p)
+	}
+	s, err := v.Site(ctx, v.op.Site)
+	if err != nil || s.ID <= p.After {
+		return nil, err
+	}
+	return []*vetting.Site{s}, nil
+}
+
+// Site finds a site.
+func (v View) Site(ctx context.Context, name string) (*vetting.Site, error) {
+	s, err := v.store.Site(ctx, name)
+	return confine(v, s, err, func(s *vetting.Site) string { return s.Name }, unknownName("site", name))
+}
+
+// CreateSite adds a site.
+func (v View) CreateSite(ctx context.Context, act access.Act, s *vetting.Site) (*vetting.Site, error) {
+	return v.store.CreateSite(ctx, act, s)
+}
+
+// Orders lists orders.
+func (v View) Orders(ctx context.Context, f vetting.OrderFilter, p vetting.Page) ([]*vetting.Order, error) {
+	if !v.site(&f.Site) {
+		return nil, nil
+	}
+	return v.store.Orders(ctx, f, p)
+}
+
+// Order finds an order.
+func (v View) Order(ctx context.Context, name string) (*vetting.Order, error) {
+	o, err := v.store.Order(ctx, name)
+	return confine(v, o, err, func(o *vetting.Order) string { return o.Site }, unknownName("order", name))
+}
+
+// CreateOrder adds an order.
+func (v View) CreateOrder(ctx context.Context, act access.Act, o *vetting.Order) (*vetting.Order, error) {
+	if !v.sees(o.Site) {
+		return nil, unknownName("site", o.Site)
+	}
+	return v.store.CreateOrder(ctx, act, o)
+}
+
+// ChangeOrder changes an order.
+func (v View) ChangeOrder(ctx context.Context, act access.Act, name string, c vetting.OrderChange) (*vetting.Order, error) {
+	if _, err := v.Order(ctx, name); err != nil {
+		return nil, err
+	}
+	return v.store.ChangeOrder(ctx, act, name, c)
+}
+
+// Manifests lists manifests.
+func (v View) Manifests(ctx context.Context, f vetting.ManifestFilter, p vetting.Page) ([]*vetting.Manifest, error) {
+	if !v.site(&f.Site) {
+		return nil, nil
+	}
+	return v.store.Manifests(ctx, f, p)
+}
+
+// Manifest finds a manifest. One that is still being received is unknown.
+func (v View) Manifest(ctx context.Context, id int64) (*vetting.Manifest, error) {
+	m, err := v.store.Manifest(ctx, id)
+	if err == nil && m.State == vetting.ManifestReceiving {
+		return nil, unknownID("manifest", id)
+	}
+	return confine(v, m, err, func(m *vetting.Manifest) string { return m.Site }, unknownID("manifest", id))
+}
+
+// Registrations lists registrations. Those of devices in no record belong to
+// no site, and no site's list shows them.
+func (v View) Registrations(ctx context.Context, f vetting.RegistrationFilter, p vetting.Page) ([]*vetting.Registration, error) {
+	if !v.site(&f.Site) {
+		return nil, nil
+	}
+	return v.store.Registrations(ctx, f, p)
+}
+
+// Registration finds a registration. A site's operator sees those of the
+// site's devices, and those that a rig of the site made for a device that is
+// in no record: such a registration tells of nobody else's affairs.
+func (v View) Registration(ctx context.Context, id int64) (*vetting.Registration, error) {
+	site := func(r *vetting.Registration) string {
+		if r.Site == "" && r.DeviceID == 0 && r.Claim.Auth.Proof == vetting.ProofRig {
+			return r.Claim.Auth.Site
+		}
+		return r.Site
+	}
+	r, err := v.store.Registration(ctx, id)
+	return confine(v, r, err, site, unknownID("registration", id))
+}
+
+// DecideRegistration decides a held registration.
+func (v View) DecideRegistration(ctx context.Context, act access.Act, id int64, d vetting.Decision) (*vetting.Registration, error) {
+	if _, err := v.Registration(ctx, id); err != nil {
+		return nil, err
+	}
+	return v.store.DecideRegistration(ctx, act, id, d)
+}
+
+// Devices lists devices.
+func (v View) Devices(ctx context.Context, f vetting.DeviceFilter, p vetting.Page) ([]*vetting.Device, error) {
+	if !v.site(&f.Site) {
+		return nil, nil
+	}
+	return v.store.Devices(ctx, f, p)
+}
+
+// Device finds a device.
+func (v View) Device(ctx context.Context, id int64) (*vetting.Device, error) {
+	d, err := v.store.Device(ctx, id)
+	return confine(v, d, err, func(d *vetting.Device) string { return d.Site }, unknownID("device", id))
+}
+
+// DeviceHistory gives what is kept about a device. A site's operator does not
+// see the disputed records of other sites that claim the same identity.
+func (v View) DeviceHistory(ctx context.Context, id int64) (*vetting.History, error) {
+	h, err := v.store.DeviceHistory(ctx, id)
+	h, err = confine(v, h, err, func(h *vetting.History) string { return h.Device.Site }, unknownID("device", id))
+	if err != nil || !v.op.Role.OfSite() {
+		return h, err
+	}
+	own := *h
+	own.Disputes = slices.DeleteFunc(slices.Clone(h.Disputes), func(d *vetting.Dispute) bool {
+		return d.Record.SiteID != v.op.SiteID
+	})
+	return &own, nil
+}
+
+// SetDeviceState moves a device to another state.
+func (v View) SetDeviceState(ctx context.Context, act access.Act, id int64, s vetting.DeviceState, note string) (*vetting.Device, error) {
+	if _, err := v.Device(ctx, id); err != nil {
+		return nil, err
+	}
+	return v.store.SetDeviceState(ctx, act, id, s, note)
+}
+
+// Certificate finds a device's certificate by its serial number.
+func (v View) Certificate(ctx context.Context, serial string) (*vetting.Certificate, error) {
+	c, err := v.store.Certificate(ctx, serial)
+	if err != nil || !v.op.Role.OfSite() {
+		if vetting.ProblemOf(err) == vetting.NotFound {
+			err = unknownName("certificate", serial)
+		}
+		return c, err
+	}
+	if _, err := v.Device(ctx, c.DeviceID); err != nil {
+		if vetting.ProblemOf(err) == vetting.NotFound {
+			err = unknownName("certificate", serial)
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// Evidence lists evidence.
+func (v View) Evidence(ctx context.Context, f vetting.EvidenceFilter, p vetting.Page) ([]*vetting.Evidence, error) {
+	if !v.site(&f.Site) {
+		return nil, nil
+	}
+	return v.store.Evidence(ctx, f, p)
+}
+
+// Operators lists operators; a site's operators know of none.
+func (v View) Operators(ctx context.Context, p vetting.Page) ([]*access.Operator, error) {
+	if v.op.Role.OfSite() {
+		return nil, nil
+	}
+	return v.store.Operators(ctx, p)
+}
+
+// NamedOperator finds an operator.
+func (v View) NamedOperator(ctx context.Context, name string) (*access.Operator, error) {
+	o, err := v.store.Operator(ctx, name)
+	return confine(v, o, err, func(o *access.Operator) string { return o.Site }, unknownName("operator", name))
+}
+
+// CreateOperator adds an operator.
+func (v View) CreateOperator(ctx context.Context, act access.Act, o *access.Operator) (*access.Operator, error) {
+	if o.Site != "" && !v.sees(o.Site) {
+		return nil, unknownName("site", o.Site)
+	}
+	return v.store.CreateOperator(ctx, act, o)
+}
+
+// RevokeOperator takes an operator's access away for good.
+func (v View) RevokeOperator(ctx context.Context, act access.Act, name string) (*access.Operator, error) {
+	if v.op.Role.OfSite() {
+		return nil, unknownName("operator", name)
+	}
+	o, err := v.store.RevokeOperator(ctx, act, name)
+	if vetting.ProblemOf(err) == vetting.NotFound {
+		return nil, unknownName("operator", name)
+	}
+	return o, err
+}
