@@ -1,0 +1,80 @@
+# Touchmark. `make help` lists what can be made.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# The same commit gives the same bytes, wherever and whenever it is built.
+BUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
+
+# Programs that check the code are built from a module of their own.
+STATICCHECK := .cache/staticcheck
+TESTGATE    := .cache/testgate
+
+# Packages whose tests run goroutines against each other.
+RACE := ./enroll/... ./internal/audit/... ./internal/ca/... ./internal/keys/... ./server/... ./device/... ./devicesim/... ./vetting/...
+
+.PHONY: build programs pkcs11 demo test check race lint bench fuzz clean help
+
+build: programs pkcs11 ## the static programs, and one with PKCS#11 (needs a C compiler)
+
+programs: ## bin/touchmark and bin/devicesim, static, without cgo
+	CGO_ENABLED=0 $(BUILD) -o bin/touchmark ./cmd/touchmark
+	CGO_ENABLED=0 $(BUILD) -o bin/devicesim ./cmd/devicesim
+
+pkcs11: ## bin/touchmark-pkcs11, which also takes keys from an HSM
+	CGO_ENABLED=1 $(BUILD) -tags pkcs11 -o bin/touchmark-pkcs11 ./cmd/touchmark
+
+demo: programs ## a factory's day, told on the terminal (KEEP=1 leaves the server running)
+	@deploy/demo.sh $(if $(KEEP),--keep) $(DEMO)
+
+test: ## everything that CI runs; installs what the tests need (Debian: as root or with sudo)
+	@deploy/install-test-deps.sh
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory race
+
+# Every test has what it needs here, so one that is skipped fails.
+check: $(TESTGATE)
+	TOUCHMARK_TEST_REQUIRE=1 deploy/postgres-test.sh run go test -json -count=1 -timeout 10m ./... | $(TESTGATE)
+	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 ./internal/keys/... ./cmd/touchmark/... | $(TESTGATE)
+	go test -C .ci/tools -json ./... | $(TESTGATE)
+
+race: $(TESTGATE) ## the tests that race, under the race detector
+	TOUCHMARK_TEST_REQUIRE=1 deploy/postgres-test.sh run env CGO_ENABLED=1 go test -json -race -count=1 -short -timeout 10m $(RACE) | $(TESTGATE)
+
+lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, and what no commit may hold
+	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not gofmt-ed:" $$unformatted >&2; exit 1; fi
+	go vet ./...
+	CGO_ENABLED=1 go vet -tags pkcs11 ./internal/keys/... ./cmd/touchmark/...
+	go vet -C .ci/tools ./...
+	$(STATICCHECK) ./...
+	@.ci/words
+
+bench: ## the benchmarks, one table (docs/performance.md says how to read it)
+	deploy/postgres-test.sh run go run ./bench $(BENCH)
+
+FUZZTIME ?= 20s
+fuzz: ## every fuzz target for FUZZTIME (20s) each
+	@go list -f '{{.ImportPath}}' ./... | while read -r pkg; do \
+		for target in $$(go test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+		done; \
+	done
+
+clean: ## removes what was built
+	rm -rf bin .cache
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+$(STATICCHECK): .ci/tools/go.mod .ci/tools/go.sum
+	go build -C .ci/tools -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
+	@touch $@
+
+$(TESTGATE): .ci/tools/go.mod $(wildcard .ci/tools/testgate/*.go)
+	go build -C .ci/tools -o $(CURDIR)/$@ ./testgate
+	@touch $@

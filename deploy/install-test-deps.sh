@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs what the tests and the cgo build need on Debian or Ubuntu: a C
+# compiler, OpenSSL, curl, SoftHSM2 and PostgreSQL 15 or newer. What is there
+# already is left alone, so a second run does nothing and takes no time.
+#
+# The packages come from the machine's own apt sources. On other systems,
+# install the commands that the script names by hand.
+set -euo pipefail
+
+pg_bin() { # where PostgreSQL's server programs are
+	local dir
+	for dir in $(ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin 2>/dev/null | sort -rV) $(dirname "$(command -v initdb || echo /)"); do
+		if [[ -x $dir/initdb && -x $dir/postgres ]]; then
+			echo "$dir"
+			return 0
+		fi
+	done
+	return 1
+}
+
+softhsm() { command -v softhsm2-util >/dev/null; }
+
+missing=()
+command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+command -v git >/dev/null || missing+=(git)
+command -v openssl >/dev/null || missing+=(openssl)
+command -v curl >/dev/null || missing+=(curl)
+softhsm || missing+=(softhsm2)
+pg_bin >/dev/null || missing+=(postgresql)
+[[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
+
+if ((${#missing[@]} == 0)); then
+	exit 0
+fi
+if ! command -v apt-get >/dev/null; then
+	echo "install-test-deps: there is no apt-get here. Install by hand what Debian calls: ${missing[*]}" >&2
+	exit 1
+fi
+as_root=()
+if ((EUID != 0)); then
+	if ! command -v sudo >/dev/null; then
+		echo "install-test-deps: run as root: apt-get install ${missing[*]}" >&2
+		exit 1
+	fi
+	as_root=(sudo)
+fi
+echo "install-test-deps: installing ${missing[*]}" >&2
+"${as_root[@]}" apt-get update -q </dev/null >&2
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+	apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null >&2
