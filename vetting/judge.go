@@ -75,7 +75,9 @@ func (j *judgement) place() (Verdict, bool) {
 	auth := j.Claim.Auth
 	if auth.Proof == ProofRig && auth.Site != j.Order.Site {
 		j.against(EvidenceWrongSite, j.Record.ID, "Rig %s of site %s tried to register %s, which was built for site %s.", auth.Operator, auth.Site, j.Record.Identity, j.Order.Site)
-		return j.refuse(ReasonWrongSite, "Rig %s belongs to site %s, but the device was built for another site.", auth.Operator, auth.Site), true
+		v := j.refuse(ReasonWrongSite, "Rig %s belongs to site %s, but the device was built for another site.", auth.Operator, auth.Site)
+		v.Reasons[0].Values = nil // another site's order is not the rig's to see
+		return v, true
 	}
 	if label := j.Claim.Label; label != "" && label != j.Product.Name {
 		return j.refuse(ReasonWrongProduct, "The request was addressed to product %s, but the device is recorded as another product.", label), true
@@ -132,12 +134,15 @@ func (j *judgement) again() Verdict {
 	if j.Order.State == OrderCancelled {
 		return j.refuse(ReasonOrderCancelled, "Order %s was cancelled.", j.Order.Name)
 	}
-	if j.Current != nil && j.Current.Key == j.Claim.Key {
-		v := j.admit(ReasonRepeated, "The device asked again before activation and gets the same certificate.")
-		v.admission.repeat = j.Current
-		return v
+	switch {
+	case j.Current == nil || j.Current.Key != j.Claim.Key:
+		return j.admit(ReasonReplaced, "The device came back with a new key before activation; its earlier certificate is superseded.")
+	case !j.Now.Before(j.Current.NotAfter):
+		return j.admit(ReasonReplaced, "The device came back after its first certificate ran out unused, at %s; it gets another.", stamp(j.Current.NotAfter))
 	}
-	return j.admit(ReasonReplaced, "The device came back with a new key before activation; its earlier certificate is superseded.")
+	v := j.admit(ReasonRepeated, "The device asked again before activation and gets the same certificate.")
+	v.admission.repeat = j.Current
+	return v
 }
 
 // entitled checks what a new unit needs: an open order, its window, its
@@ -158,11 +163,13 @@ func (j *judgement) entitled() (Verdict, bool) {
 		return j.refuse(ReasonQuota, "All %d units of order %s are used up: this device is over-production unless the planner raises the order.", j.Order.Quantity, j.Order.Name), true
 	}
 	reasons := j.holds()
-	if len(reasons) == 0 {
-		return Verdict{}, false
-	}
-	if j.Pending != nil && j.Pending.Decision != nil {
+	decided := j.Pending != nil && j.Pending.Decision != nil
+	switch {
+	case decided && (len(reasons) > 0 || !j.Pending.Decision.Admit):
+		// A refusal stands even when what held the device is gone.
 		return j.decided(*j.Pending.Decision)
+	case len(reasons) == 0:
+		return Verdict{}, false
 	}
 	return Verdict{Outcome: Held, Reasons: reasons, Evidence: j.evidence}, true
 }

@@ -29,7 +29,7 @@ type fakeStore struct {
 	lastID    int64
 	// fault is asked before each writing call. It may fail the call, and say
 	// that the write was done all the same.
-	fault func(call string) (err error, persisted bool)
+	fault func(call string) (persisted bool, err error)
 	// changed is signalled at every write.
 	changed *sync.Cond
 }
@@ -58,7 +58,7 @@ func (s *fakeStore) write(call string, do func() error) error {
 	defer s.mu.Unlock()
 	defer s.changed.Broadcast()
 	if s.fault != nil {
-		if err, persisted := s.fault(call); err != nil {
+		if persisted, err := s.fault(call); err != nil {
 			if persisted {
 				if err := do(); err != nil {
 					return err

@@ -270,11 +270,11 @@ func TestEachWriteOfAnUploadFails(t *testing.T) {
 				f := newFactory(t)
 				content := file(5)
 				sig := f.anna.sign(t, content)
-				f.store.fault = func(c string) (error, bool) {
+				f.store.fault = func(c string) (bool, error) {
 					if c == call {
-						return errDisk, persisted
+						return persisted, errDisk
 					}
-					return nil, false
+					return false, nil
 				}
 				if _, err := f.receive(content, sig); !errors.Is(err, errDisk) {
 					t.Fatalf("error %v", err)

@@ -80,6 +80,6 @@ func checkJSON(b []byte) error {
 			depth--
 		}
 	}
-	var any json.RawMessage
-	return json.Unmarshal(b, &any)
+	var value json.RawMessage
+	return json.Unmarshal(b, &value)
 }

@@ -39,7 +39,7 @@ type job struct {
 	err  error         // valid after done
 }
 
-func (im *Importer) init() *loader {
+func (im *Importer) background() *loader {
 	l := &im.loader
 	im.once.Do(func() {
 		l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -66,7 +66,7 @@ func (im *Importer) Resume(ctx context.Context) error {
 // Stop ends the loading after the chunk in hand and waits for that, at most
 // until ctx ends.
 func (im *Importer) Stop(ctx context.Context) error {
-	l := im.init()
+	l := im.background()
 	l.mu.Lock()
 	l.stopped = true
 	l.mu.Unlock()
@@ -120,7 +120,7 @@ func (im *Importer) loadIfAccepted(m *vetting.Manifest) {
 
 // start begins to load a manifest unless that is under way.
 func (im *Importer) start(id int64) *job {
-	l := im.init()
+	l := im.background()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if j := l.jobs[id]; j != nil {

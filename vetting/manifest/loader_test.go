@@ -15,17 +15,17 @@ import (
 func (f *factory) crash(nth int, persisted bool) (crashed <-chan struct{}) {
 	seen := 0
 	done := make(chan struct{})
-	f.store.fault = func(call string) (error, bool) {
+	f.store.fault = func(call string) (bool, error) {
 		if call != "LoadRecords" {
-			return nil, false
+			return false, nil
 		}
 		if seen++; seen < nth {
-			return nil, false
+			return false, nil
 		}
 		if seen == nth {
 			close(done)
 		}
-		return errDisk, persisted && seen == nth
+		return persisted && seen == nth, errDisk
 	}
 	return done
 }
@@ -86,11 +86,11 @@ func newFakeStoreFrom(s *fakeStore) *fakeStore {
 func TestTheLoaderRetriesByItself(t *testing.T) {
 	f := newFactory(t)
 	var failures atomic.Int32
-	f.store.fault = func(call string) (error, bool) {
+	f.store.fault = func(call string) (bool, error) {
 		if call == "LoadRecords" && failures.Add(1) <= 5 {
-			return errDisk, failures.Load()%2 == 0 // some were persisted
+			return failures.Load()%2 == 0, errDisk // some were persisted
 		}
-		return nil, false
+		return false, nil
 	}
 	content := file(30)
 	m, err := f.receive(content, f.anna.sign(t, content))
