@@ -1,0 +1,5 @@
+//go:build !pkcs11
+
+package keys
+
+const havePKCS11 = false
