@@ -178,7 +178,7 @@ func humaConfig() huma.Config {
 		// The encoder's default escapes <, > and &: no answer can be taken
 		// for HTML, whatever stands in it.
 		Marshal:   func(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) },
-		Unmarshal: json.Unmarshal,
+		Unmarshal: unmarshal,
 	}
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{

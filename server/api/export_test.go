@@ -15,7 +15,7 @@ var (
 
 // ReadUpload reads a form as the server does, from the bytes alone.
 func ReadUpload(r io.Reader, boundary string) (format vetting.ManifestFormat, file []byte, sigs [][]byte, err error) {
-	u := &upload{parts: multipart.NewReader(r, boundary)}
+	u := &upload{parts: multipart.NewReader(r, boundary), body: r}
 	if format, err = u.manifest(); err != nil {
 		return "", nil, nil, err
 	}

@@ -77,9 +77,12 @@ func register[I, O any](a *API, needs access.Permission, o operation, handle fun
 		Description:   describeNeeds(o.description, needs),
 		DefaultStatus: o.status,
 		MaxBodyBytes:  -1, // the guard has read it
-		Middlewares:   huma.Middlewares{a.guard(needs, o)},
-		Responses:     a.errorResponses(o),
-		Extensions:    map[string]any{"x-touchmark-permission": string(needs)},
+		// Nor is there any more to wait for: a limit on reading that strikes
+		// while the handler works would only break the handler off.
+		BodyReadTimeout: -1,
+		Middlewares:     huma.Middlewares{a.guard(needs, o)},
+		Responses:       a.errorResponses(o),
+		Extensions:      map[string]any{"x-touchmark-permission": string(needs)},
 	}
 	if o.method == http.MethodPost {
 		op.Parameters = []*huma.Param{idempotencyParam()}

@@ -22,6 +22,7 @@ func manifestPath(m *vetting.Manifest) string { return fmt.Sprintf("/manifests/%
 // an upload which breaks off there leaves nothing behind either.
 type upload struct {
 	parts      *multipart.Reader
+	body       io.Reader // beneath parts
 	file       *multipart.Part
 	signatures [][]byte
 	// failed is what went wrong on the wire or with the form; everything
@@ -37,7 +38,7 @@ func (a *API) openUpload(c *call) (*upload, error) {
 	if err != nil {
 		return nil, problem(http.StatusUnsupportedMediaType, "the body must be multipart/form-data with a part \"manifest\" and parts \"signature\" (curl: -F manifest=@FILE -F signature=@FILE.p7s): %v", err)
 	}
-	return &upload{parts: parts}, nil
+	return &upload{parts: parts, body: c.r.Body}, nil
 }
 
 // patient reads a body for as long as it keeps coming, whatever time limit
@@ -52,9 +53,19 @@ func (p *patient) Read(b []byte) (int, error) {
 	// Deadlines of connections are in real time, so the injected clock has
 	// no say here. Where the connection has none, there is none to extend.
 	until := time.Now().Add(p.stall)
-	_ = p.conn.SetReadDeadline(until)
-	_ = p.conn.SetWriteDeadline(until.Add(p.stall)) // the answer comes after
-	return p.ReadCloser.Read(b)
+	p.limit(until, until.Add(p.stall)) // the answer comes after
+	n, err := p.ReadCloser.Read(b)
+	if err == io.EOF {
+		// All is here. What is left to do with it takes as long as it takes,
+		// and a limit on reading that strikes meanwhile would break it off.
+		p.limit(time.Time{}, time.Time{})
+	}
+	return n, err
+}
+
+func (p *patient) limit(read, write time.Time) {
+	_ = p.conn.SetReadDeadline(read)
+	_ = p.conn.SetWriteDeadline(write)
 }
 
 // manifest goes to the part that holds the file and tells its format.
@@ -128,10 +139,17 @@ func (u *upload) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// finish reads what follows the file. It returns io.EOF at the good end.
+// finish reads what follows the file, to the end of the body. It returns
+// io.EOF at the good end.
 func (u *upload) finish() error {
 	for {
-		if _, err := u.next(); err != nil {
+		_, err := u.next()
+		if err == io.EOF {
+			if _, err := io.Copy(io.Discard, u.body); err != nil {
+				return formError(err)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -153,7 +171,7 @@ func formError(err error) error {
 	switch {
 	case errors.As(err, &large), errors.As(err, &slow) && slow.Timeout():
 		return err
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return problem(http.StatusBadRequest, "the upload broke off before its end, nothing of it was kept: hand the manifest in again")
 	}
 	return problem(http.StatusBadRequest, "the multipart/form-data body is broken, nothing of it was kept: %v", err)

@@ -174,8 +174,10 @@ func (w *world) addOperator(name string, role access.Role) *access.Operator {
 	return op
 }
 
-func (w *world) VerifyOperator(c *x509.Certificate, at time.Time) error { return w.office.verify(c, at) }
-func (w *world) VerifyFactory(c *x509.Certificate, at time.Time) error  { return w.plant.verify(c, at) }
+func (w *world) VerifyOperator(c *x509.Certificate, at time.Time) error {
+	return w.office.verify(c, at)
+}
+func (w *world) VerifyFactory(c *x509.Certificate, at time.Time) error { return w.plant.verify(c, at) }
 
 func (w *world) CheckProfile(context.Context, *vetting.Product) error { return w.profileErr }
 
