@@ -1,0 +1,265 @@
+// Package ca holds the certificate authorities and issues what they sign:
+// device certificates from a product's profile, certificates of operators and
+// rigs, and the server's own TLS certificate.
+//
+// A device certificate goes prepare → issue: [DeviceIssuer] takes nothing but
+// a vetting.Admission, renders the profile, refuses a request that asks for
+// more, and signs. Profiles are linted when they are saved.
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/keys"
+)
+
+// Names of the authorities, of their files, and of the other keys.
+const (
+	RootName     = "root"
+	DeviceName   = "device-ca"
+	FactoryName  = "factory-ca"
+	OperatorName = "operator-ca"
+	CodeSignName = "codesign-ca"
+	LogKeyName   = "log"
+	serialFile   = "serial.key"
+)
+
+// Authority is one CA that can sign.
+type Authority struct {
+	Certificate *x509.Certificate
+	Signer      crypto.Signer
+}
+
+// Authorities are the CAs of one Touchmark.
+type Authorities struct {
+	Root     *x509.Certificate // its key is needed for ceremonies only
+	Device   Authority
+	Factory  Authority
+	Operator Authority
+	CodeSign Authority
+	Serials  Serials
+	// Log signs the audit log's checkpoints.
+	Log crypto.Signer
+}
+
+// Places say where certificates and keys are.
+type Places struct {
+	// Dir is the data directory: certificates are DIR/ca/NAME.crt.
+	Dir string
+	// Keys gives key URIs by name; one that is missing is
+	// file:keys/NAME.key below Dir.
+	Keys map[string]string
+}
+
+func (p Places) key(name string) string {
+	if uri := p.Keys[name]; uri != "" {
+		return uri
+	}
+	return "file:keys/" + name + ".key"
+}
+
+func (p Places) certificate(name string) string { return filepath.Join(p.Dir, "ca", name+".crt") }
+
+func (p Places) serialKey() string { return filepath.Join(p.Dir, "keys", serialFile) }
+
+// Lifetimes of the authorities.
+const (
+	rootYears    = 30
+	issuingYears = 20
+)
+
+// Init makes the authorities, their keys and the log's key. It refuses a
+// directory that holds any of them already.
+func Init(ctx context.Context, p Places, organization string, now time.Time) (*Authorities, error) {
+	if _, err := os.Stat(p.certificate(RootName)); err == nil {
+		return nil, fmt.Errorf("%s holds a CA already: choose another directory; an existing CA is never overwritten", p.Dir)
+	}
+	ring := keys.Ring{Dir: p.Dir}
+	rootKey, err := ring.Create(ctx, p.key(RootName), keys.P384)
+	if err != nil {
+		return nil, err
+	}
+	root, err := selfSign(rootKey, organization, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeCertificate(p.certificate(RootName), root); err != nil {
+		return nil, err
+	}
+	for _, sub := range [...]struct{ name, title string }{
+		{DeviceName, "Device CA"}, {FactoryName, "Factory CA"}, {OperatorName, "Operator CA"}, {CodeSignName, "Code Signing CA"},
+	} {
+		key, err := ring.Create(ctx, p.key(sub.name), keys.P256)
+		if err != nil {
+			return nil, err
+		}
+		cert, err := signCA(caTemplate(organization, sub.title, now, issuingYears, 0), root, key.Public(), rootKey)
+		if err != nil {
+			return nil, err
+		}
+		if err := writeCertificate(p.certificate(sub.name), cert); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := ring.Create(ctx, p.key(LogKeyName), keys.Ed25519); err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	if err := keys.WriteFile(p.serialKey(), []byte(hex.EncodeToString(secret)+"\n")); err != nil {
+		return nil, err
+	}
+	return Open(ctx, p, now)
+}
+
+func selfSign(key crypto.Signer, organization string, now time.Time) (*x509.Certificate, error) {
+	t := caTemplate(organization, "Root CA", now, rootYears, 1)
+	return signCA(t, t, key.Public(), key)
+}
+
+func caTemplate(organization, title string, now time.Time, years, pathLen int) *x509.Certificate {
+	serial := make([]byte, 16)
+	rand.Read(serial)
+	serial[0] = serial[0]&0x7f | 0x40
+	return &x509.Certificate{
+		SerialNumber:          new(big.Int).SetBytes(serial),
+		Subject:               pkix.Name{Organization: []string{organization}, CommonName: organization + " " + title},
+		NotBefore:             now.Add(-time.Minute).UTC().Truncate(time.Second),
+		NotAfter:              now.AddDate(years, 0, 0).UTC().Truncate(time.Second),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true, IsCA: true, MaxPathLen: pathLen, MaxPathLenZero: pathLen == 0,
+	}
+}
+
+func signCA(t, parent *x509.Certificate, pub crypto.PublicKey, by crypto.Signer) (*x509.Certificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, t, parent, pub, by)
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", t.Subject.CommonName, err)
+	}
+	return x509.ParseCertificate(der)
+}
+
+func writeCertificate(path string, cert *x509.Certificate) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, PEM(cert.Raw), 0o644)
+}
+
+// PEM gives a certificate's PEM form.
+func PEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// Open loads the authorities and refuses what does not fit together: a key
+// that is not its certificate's, a CA that the root did not sign or whose
+// time is over. The root's key is not needed.
+func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
+	root, err := readCertificate(p.certificate(RootName))
+	if err != nil {
+		return nil, err
+	}
+	a := &Authorities{Root: root}
+	ring := keys.Ring{Dir: p.Dir}
+	for _, sub := range [...]struct {
+		name string
+		into *Authority
+	}{{DeviceName, &a.Device}, {FactoryName, &a.Factory}, {OperatorName, &a.Operator}, {CodeSignName, &a.CodeSign}} {
+		if *sub.into, err = openAuthority(ctx, ring, p, sub.name, root, now); err != nil {
+			return nil, err
+		}
+	}
+	if a.Log, err = ring.Open(ctx, p.key(LogKeyName)); err != nil {
+		return nil, err
+	}
+	a.Serials, err = readSerialKey(p.serialKey())
+	return a, err
+}
+
+func openAuthority(ctx context.Context, ring keys.Ring, p Places, name string, root *x509.Certificate, now time.Time) (Authority, error) {
+	cert, err := readCertificate(p.certificate(name))
+	if err != nil {
+		return Authority{}, err
+	}
+	if err := cert.CheckSignatureFrom(root); err != nil {
+		return Authority{}, fmt.Errorf("%s was not signed by the root CA %s: %w", p.certificate(name), p.certificate(RootName), err)
+	}
+	if now.After(cert.NotAfter) {
+		return Authority{}, fmt.Errorf("%s ran out at %s: it cannot sign any more", p.certificate(name), cert.NotAfter.Format(time.RFC3339))
+	}
+	signer, err := ring.Open(ctx, p.key(name))
+	if err != nil {
+		return Authority{}, err
+	}
+	have, err := x509.MarshalPKIXPublicKey(signer.Public())
+	if err != nil {
+		return Authority{}, err
+	}
+	if !bytes.Equal(have, cert.RawSubjectPublicKeyInfo) {
+		return Authority{}, fmt.Errorf("the key %s is not the key of the certificate %s: one of them belongs to another CA", keys.Redact(p.key(name)), p.certificate(name))
+	}
+	return Authority{cert, signer}, nil
+}
+
+func readCertificate(path string) (*x509.Certificate, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("CA certificate: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", path)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return cert, nil
+}
+
+func readSerialKey(path string) (Serials, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Serials{}, fmt.Errorf("serial number key: %w", err)
+	}
+	key, err := hex.DecodeString(string(bytes.TrimSpace(text)))
+	if err != nil || len(key) < 16 {
+		return Serials{}, errors.New(path + " is not a serial number key: want at least 16 bytes in hexadecimal")
+	}
+	return NewSerials(key), nil
+}
+
+// Name is the hex SHA-256 of the root certificate: what the database is
+// bound to.
+func (a *Authorities) Name() string {
+	sum := sha256.Sum256(a.Root.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// CACerts are what EST's /cacerts answers (RFC 7030 §4.1.3): the root and
+// every intermediate that a device may meet.
+func (a *Authorities) CACerts() [][]byte {
+	return [][]byte{a.Root.Raw, a.Device.Certificate.Raw, a.Operator.Certificate.Raw, a.Factory.Certificate.Raw}
+}
+
+// Expiries gives each authority's end, for monitoring.
+func (a *Authorities) Expiries() map[string]time.Time {
+	return map[string]time.Time{
+		RootName: a.Root.NotAfter, DeviceName: a.Device.Certificate.NotAfter, FactoryName: a.Factory.Certificate.NotAfter,
+		OperatorName: a.Operator.Certificate.NotAfter, CodeSignName: a.CodeSign.Certificate.NotAfter,
+	}
+}

@@ -1,0 +1,164 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// DeviceIssuer makes device certificates. It implements enroll.Issuer.
+type DeviceIssuer struct {
+	authorities *Authorities
+	now         func() time.Time
+
+	mu       sync.RWMutex
+	compiled map[int64]compiledProfile // by product ID
+}
+
+type compiledProfile struct {
+	revision int64
+	profile  *profile
+}
+
+// NewDeviceIssuer issues with the device CA.
+func NewDeviceIssuer(a *Authorities, now func() time.Time) *DeviceIssuer {
+	return &DeviceIssuer{authorities: a, now: now, compiled: map[int64]compiledProfile{}}
+}
+
+// Issue prepares and signs one certificate.
+func (i *DeviceIssuer) Issue(ctx context.Context, a vetting.Admission, csr *x509.CertificateRequest) (enroll.Issued, error) {
+	p, err := i.Prepare(a, csr)
+	if err != nil {
+		return enroll.Issued{}, err
+	}
+	return p.Issue()
+}
+
+// Prepared is a certificate that was checked and may be signed, once.
+type Prepared struct {
+	issuer   *DeviceIssuer
+	template *x509.Certificate
+	key      crypto.PublicKey
+	used     bool
+}
+
+// Prepare renders the certificate that an admission allows and holds the
+// request against it. It refuses an admission that vetting did not grant and
+// a request for another key; a request that asks for a key, name or
+// extension that the profile does not give is an *enroll.RequestError.
+func (i *DeviceIssuer) Prepare(a vetting.Admission, csr *x509.CertificateRequest) (*Prepared, error) {
+	if !a.Granted() {
+		return nil, errors.New("ca: refused to issue without an admission")
+	}
+	if vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo) != a.Key() {
+		return nil, fmt.Errorf("ca: refused to issue: the admission is for key %s, the request has another", a.Key())
+	}
+	p, err := i.profile(a.Product())
+	if err != nil {
+		return nil, err
+	}
+	kind, err := enroll.KeyKind(csr.PublicKey)
+	if err != nil || !slices.Contains(p.keys, kind) {
+		return nil, enroll.BadRequest("product %s accepts keys of kind %v, the request has %s", a.Product().Name, p.keys, kind)
+	}
+	t, err := p.render(variables(a))
+	if err != nil {
+		return nil, fmt.Errorf("product %s: %w", a.Product().Name, err)
+	}
+	// A renewal was held to the names of the certificate that it renews; the
+	// profile may have changed since.
+	names := a.Kind() != vetting.ReasonRenewed
+	if err := demands(csr, t, a.Record().Identity, names); err != nil {
+		return nil, err
+	}
+	i.authorities.complete(t, p.validity, csr.PublicKey, i.now())
+	return &Prepared{issuer: i, template: t, key: csr.PublicKey}, nil
+}
+
+// Issue signs. x509.CreateCertificate verifies what it signed, so a faulty
+// key or HSM does not go unnoticed.
+func (p *Prepared) Issue() (enroll.Issued, error) {
+	if p.used {
+		return enroll.Issued{}, errors.New("ca: a prepared certificate is signed once")
+	}
+	p.used = true
+	ca := p.issuer.authorities.Device
+	der, err := x509.CreateCertificate(rand.Reader, p.template, ca.Certificate, p.key, ca.Signer)
+	if err != nil {
+		return enroll.Issued{}, fmt.Errorf("sign the device's certificate: %w", err)
+	}
+	return enroll.Issued{
+		Serial: p.template.SerialNumber.FillBytes(make([]byte, SerialLength)),
+		DER:    der, NotAfter: p.template.NotAfter,
+	}, nil
+}
+
+// complete adds what is the CA's and not the profile's: serial number, time,
+// key identifier.
+func (a *Authorities) complete(t *x509.Certificate, validity time.Duration, key crypto.PublicKey, now time.Time) {
+	t.SerialNumber = a.Serials.New()
+	t.NotBefore = now.Add(-backdate).UTC().Truncate(time.Second)
+	t.NotAfter = forever
+	if validity != 0 {
+		// A certificate beyond its issuer's end would not verify then; only
+		// "forever" says that on purpose (RFC 5280 §4.1.2.5).
+		t.NotAfter = now.Add(validity).UTC().Truncate(time.Second)
+		if end := a.Device.Certificate.NotAfter; t.NotAfter.After(end) {
+			t.NotAfter = end
+		}
+	}
+	t.BasicConstraintsValid = true
+	t.SubjectKeyId = keyID(key)
+	t.SignatureAlgorithm = x509.UnknownSignatureAlgorithm // the CA's key decides
+	t.OCSPServer, t.CRLDistributionPoints, t.IssuingCertificateURL = nil, nil, nil
+}
+
+// backdate lets a device whose clock is a little slow use its certificate.
+const backdate = time.Minute
+
+// keyID is method 1 of RFC 7093 §2: 160 bits of the SHA-256 of the key.
+func keyID(key crypto.PublicKey) []byte {
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil
+	}
+	var info struct {
+		Algorithm asn1.RawValue
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		return nil
+	}
+	sum := sha256.Sum256(info.Key.Bytes)
+	return sum[:20]
+}
+
+// profile returns a product's compiled profile, made anew when the product
+// changed.
+func (i *DeviceIssuer) profile(p *vetting.Product) (*profile, error) {
+	i.mu.RLock()
+	c, ok := i.compiled[p.ID]
+	i.mu.RUnlock()
+	if ok && c.revision == p.Revision {
+		return c.profile, nil
+	}
+	made, err := compile(p.Profile)
+	if err != nil {
+		return nil, fmt.Errorf("product %s: %w", p.Name, err)
+	}
+	i.mu.Lock()
+	i.compiled[p.ID] = compiledProfile{p.Revision, made}
+	i.mu.Unlock()
+	return made, nil
+}

@@ -1,0 +1,163 @@
+package ca
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/access"
+)
+
+// operatorValidity is how long an operator's or rig's certificate lasts.
+const operatorValidity = 397 * 24 * time.Hour
+
+// OperatorIssuer makes the certificates of operators and rigs.
+type OperatorIssuer struct {
+	Authorities *Authorities
+	Now         func() time.Time
+}
+
+// IssueOperator signs the request's key: by the factory CA for those of a
+// site, by the operator CA for the others. Nothing else in the request is
+// looked at. It returns the certificate's DER.
+func (i OperatorIssuer) IssueOperator(csr *x509.CertificateRequest, name string, role access.Role, site string) ([]byte, error) {
+	key, now, by := csr.PublicKey, i.Now(), i.issuer(role)
+	t := &x509.Certificate{
+		SerialNumber: i.Authorities.Serials.New(),
+		Subject:      pkix.Name{CommonName: name, OrganizationalUnit: []string{string(role)}},
+		NotBefore:    now.Add(-backdate).UTC().Truncate(time.Second),
+		NotAfter:     earlier(now.Add(operatorValidity), by.Certificate.NotAfter),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection},
+		SubjectKeyId: keyID(key), BasicConstraintsValid: true,
+	}
+	if site != "" {
+		t.Subject.Organization = []string{site}
+	}
+	if role == access.RoleRig {
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		t.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidCMCRA}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, by.Certificate, key, by.Signer)
+	if err != nil {
+		return nil, fmt.Errorf("sign the certificate of operator %s: %w", name, err)
+	}
+	return der, nil
+}
+
+func (i OperatorIssuer) issuer(role access.Role) Authority {
+	if role.OfSite() {
+		return i.Authorities.Factory
+	}
+	return i.Authorities.Operator
+}
+
+// OperatorChain leads from a role's certificates to the root.
+func (i OperatorIssuer) OperatorChain(role access.Role) [][]byte {
+	return [][]byte{i.issuer(role).Certificate.Raw, i.Authorities.Root.Raw}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		a = b
+	}
+	return a.UTC().Truncate(time.Second)
+}
+
+// serverValidity is the lifetime of the server's own certificate; it renews
+// at two thirds of it.
+const serverValidity = 90 * 24 * time.Hour
+
+// ServerCertificate is the server's own TLS certificate. It issues itself
+// from the operator CA, keeps its key in memory, and renews without a
+// restart: the handshake that finds it past two thirds of its life makes the
+// next one.
+type ServerCertificate struct {
+	authorities *Authorities
+	names       []string
+	now         func() time.Time
+
+	current atomic.Pointer[tls.Certificate]
+	renewal chan struct{} // holds one token: the right to renew
+}
+
+// NewServerCertificate issues the first certificate for DNS names and IP
+// addresses.
+func NewServerCertificate(a *Authorities, names []string, now func() time.Time) (*ServerCertificate, error) {
+	if len(names) == 0 {
+		return nil, fmt.Errorf("the server needs at least one name or address, under which devices reach it")
+	}
+	s := &ServerCertificate{authorities: a, names: names, now: now, renewal: make(chan struct{}, 1)}
+	s.renewal <- struct{}{}
+	return s, s.renew()
+}
+
+// Get serves tls.Config.GetCertificate.
+func (s *ServerCertificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c := s.current.Load()
+	if !s.due(c.Leaf) {
+		return c, nil
+	}
+	select {
+	case <-s.renewal:
+		defer func() { s.renewal <- struct{}{} }()
+		if c := s.current.Load(); !s.due(c.Leaf) {
+			return c, nil
+		}
+		if err := s.renew(); err != nil && s.now().After(c.Leaf.NotAfter) {
+			return nil, err // with a valid one left, that serves on
+		}
+	default: // somebody else renews; the present one still counts
+	}
+	return s.current.Load(), nil
+}
+
+// NotAfter is the present certificate's end.
+func (s *ServerCertificate) NotAfter() time.Time { return s.current.Load().Leaf.NotAfter }
+
+func (s *ServerCertificate) due(leaf *x509.Certificate) bool {
+	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	return s.now().After(leaf.NotBefore.Add(life * 2 / 3))
+}
+
+func (s *ServerCertificate) renew() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	by, now := s.authorities.Operator, s.now()
+	t := &x509.Certificate{
+		SerialNumber: s.authorities.Serials.New(),
+		Subject:      pkix.Name{CommonName: s.names[0]},
+		NotBefore:    now.Add(-backdate).UTC().Truncate(time.Second),
+		NotAfter:     earlier(now.Add(serverValidity), by.Certificate.NotAfter),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		SubjectKeyId: keyID(&key.PublicKey), BasicConstraintsValid: true,
+	}
+	for _, name := range s.names {
+		if ip := net.ParseIP(name); ip != nil {
+			t.IPAddresses = append(t.IPAddresses, ip)
+		} else {
+			t.DNSNames = append(t.DNSNames, name)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, by.Certificate, &key.PublicKey, by.Signer)
+	if err != nil {
+		return fmt.Errorf("issue the server's own certificate: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
+	}
+	s.current.Store(&tls.Certificate{Certificate: [][]byte{der, by.Certificate.Raw}, PrivateKey: key, Leaf: leaf})
+	return nil
+}
