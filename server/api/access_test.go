@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"mime/multipart"
 	"net/http"
@@ -253,6 +254,10 @@ func TestAuthentication(t *testing.T) {
 		op.Key = vetting.KeyFingerprint(parse(t, cert.Certificate[0]).RawSubjectPublicKeyInfo)
 		return w.with(&cert)
 	}
+	usages := func(usage ...x509.ExtKeyUsage) *http.Client {
+		cert := w.office.issue(t, "planner", newKey(t), year, usage...)
+		return w.with(&cert)
+	}
 	stranger := w.office.issue(t, "planner", newKey(t), year)
 
 	for name, c := range map[string]struct {
@@ -260,6 +265,8 @@ func TestAuthentication(t *testing.T) {
 		words  string
 	}{
 		"no certificate":       {w.client(""), "no client certificate"},
+		"server certificate":   {usages(x509.ExtKeyUsageServerAuth), "clientAuth"},
+		"no usage":             {usages(x509.ExtKeyUsageEmailProtection), "clientAuth"},
 		"unknown key":          {w.with(&stranger), "belongs to no operator"},
 		"revoked":              {w.client("gone"), "revoked"},
 		"rig without a site":   {w.client("homeless"), "no site"},

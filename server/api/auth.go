@@ -3,6 +3,7 @@ package api
 import (
 	"crypto/x509"
 	"net/http"
+	"slices"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
@@ -16,6 +17,9 @@ func (a *API) authenticate(r *http.Request) (*access.Operator, error) {
 		return nil, unauthorized("no client certificate was presented: connect with the certificate and key of an operator (curl: --cert and --key)")
 	}
 	cert := r.TLS.PeerCertificates[0]
+	if !isClient(cert) {
+		return nil, unauthorized("the certificate of %q is not for TLS clients: its extended key usage lacks clientAuth", cert.Subject)
+	}
 	now := a.config.Now()
 	office := a.config.Authorities.VerifyOperator(cert, now)
 	factory := a.config.Authorities.VerifyFactory(cert, now)
@@ -30,6 +34,12 @@ func (a *API) authenticate(r *http.Request) (*access.Operator, error) {
 		return nil, err
 	}
 	return op, checkOperator(op, cert, office, factory)
+}
+
+// isClient reports whether a certificate may authenticate a client (RFC 5280
+// §4.2.1.12). The CAs issue others too, such as the server's own.
+func isClient(cert *x509.Certificate) bool {
+	return slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
 }
 
 // checkOperator holds the operator's standing against the certificate that

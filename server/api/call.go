@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"reflect"
 	"unicode/utf8"
@@ -66,12 +67,21 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, o operation) ([]b
 	return body, nil
 }
 
-// bodyError tells a body that broke off from other failures to read it.
+// bodyError says what kept a body from being read: always the client's doing,
+// or the wire's.
 func bodyError(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return problem(http.StatusBadRequest, "the request's body broke off before its end: send it again")
+	if hasAnswer(err) {
+		return err
 	}
-	return err
+	return problem(http.StatusBadRequest, "the request's body is damaged, or broke off before its end: send it again")
+}
+
+// hasAnswer reports whether problemOf has an answer of its own for an error
+// of reading: a body that is too large, or too slow.
+func hasAnswer(err error) bool {
+	var large *http.MaxBytesError
+	var slow net.Error
+	return errors.As(err, &large) || errors.As(err, &slow) && slow.Timeout()
 }
 
 // digest names a request, so that an idempotency key stands for one only.

@@ -106,14 +106,9 @@ func (a *API) registerDevice(ctx context.Context, c *call, in *bodyOf[Registrati
 
 func result(out enroll.Outcome) *RegistrationResult {
 	res := &RegistrationResult{
-		Registration: out.Registration, Verdict: out.Verdict, Reasons: []vetting.Reason{},
+		Registration: out.Registration, Verdict: out.Verdict,
+		Reasons:    append([]vetting.Reason{}, out.Reasons...),
 		RetryAfter: int64((out.RetryAfter + time.Second - 1) / time.Second),
-	}
-	for _, r := range out.Reasons {
-		if r.Code == vetting.ReasonWrongSite {
-			r.Values = nil // they name another site's order
-		}
-		res.Reasons = append(res.Reasons, r)
 	}
 	if len(out.Certificate) > 0 {
 		res.Certificate = toPEM(out.Certificate)

@@ -51,12 +51,6 @@ func TestRegisterDevice(t *testing.T) {
 	if res := decode[api.RegistrationResult](t, held, 200); res.Verdict != vetting.Held || res.RetryAfter != 2 || res.Certificate != "" || !strings.Contains(held.body, `"reasons":[]`) {
 		t.Errorf("got %+v", res)
 	}
-
-	// What is refused for belonging elsewhere tells nothing of elsewhere.
-	w.enroller.out = enroll.Outcome{Verdict: vetting.Refused, Reasons: []vetting.Reason{{Code: vetting.ReasonWrongSite, Text: "Not here.", Values: map[string]string{"order": "order-far"}}}}
-	if got := w.as("rig", "POST", "/registrations", body); got.status != 200 || strings.Contains(got.body, "far") {
-		t.Errorf("got %s", got.body)
-	}
 }
 
 func TestBadRegistrations(t *testing.T) {

@@ -163,13 +163,10 @@ func (u *upload) allSignatures() ([][]byte, error) {
 	return u.signatures, nil
 }
 
-// formError keeps the errors of the connection, which have answers of their
-// own, apart from a form that is broken.
+// formError is what bodyError is, for a form.
 func formError(err error) error {
-	var large *http.MaxBytesError
-	var slow interface{ Timeout() bool }
 	switch {
-	case errors.As(err, &large), errors.As(err, &slow) && slow.Timeout():
+	case hasAnswer(err):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return problem(http.StatusBadRequest, "the upload broke off before its end, nothing of it was kept: hand the manifest in again")

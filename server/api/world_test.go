@@ -69,13 +69,17 @@ func parse(t testing.TB, der []byte) *x509.Certificate {
 	return cert
 }
 
-// issue makes a client certificate that ends at a time.
-func (a *authority) issue(t testing.TB, name string, key *ecdsa.PrivateKey, end time.Time) tls.Certificate {
+// issue makes a certificate that ends at a time, for clients unless it is
+// for something else.
+func (a *authority) issue(t testing.TB, name string, key *ecdsa.PrivateKey, end time.Time, usages ...x509.ExtKeyUsage) tls.Certificate {
 	t.Helper()
+	if usages == nil {
+		usages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
 		NotBefore: today.AddDate(0, -6, 0), NotAfter: end,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		ExtKeyUsage: usages,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
 	if err != nil {
@@ -87,7 +91,7 @@ func (a *authority) issue(t testing.TB, name string, key *ecdsa.PrivateKey, end 
 func (a *authority) verify(cert *x509.Certificate, at time.Time) error {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
-	_, err := cert.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	_, err := cert.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	return err
 }
 
@@ -320,6 +324,13 @@ func newCSR(t testing.TB, name string) (pemText string, der []byte) {
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), der
 }
+
+// What the server wires in fits.
+var (
+	_ api.Enroller = (*enroll.Enroller)(nil)
+	_ api.Importer = (*manifest.Importer)(nil)
+	_ api.Prover   = api.LogProver{}
+)
 
 // enroller answers every request with the same outcome.
 type enroller struct {

@@ -1,0 +1,111 @@
+package scope_test
+
+import (
+	"context"
+	"reflect"
+	"testing"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/server/api/scope"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// far is a store in which everything belongs to the site "far". The methods
+// that it does not have panic: a view that reaches one has gone too far.
+type far struct{ scope.Store }
+
+func (far) Site(context.Context, string) (*vetting.Site, error) {
+	return &vetting.Site{Name: "far"}, nil
+}
+func (far) Order(context.Context, string) (*vetting.Order, error) {
+	return &vetting.Order{Site: "far"}, nil
+}
+func (far) Manifest(context.Context, int64) (*vetting.Manifest, error) {
+	return &vetting.Manifest{Site: "far"}, nil
+}
+func (far) Registration(context.Context, int64) (*vetting.Registration, error) {
+	return &vetting.Registration{Site: "far"}, nil
+}
+func (far) Device(context.Context, int64) (*vetting.Device, error) {
+	return &vetting.Device{Site: "far"}, nil
+}
+func (far) DeviceHistory(context.Context, int64) (*vetting.History, error) {
+	return &vetting.History{Device: vetting.Device{Site: "far"}}, nil
+}
+func (far) Certificate(context.Context, string) (*vetting.Certificate, error) {
+	return &vetting.Certificate{DeviceID: 1}, nil
+}
+func (far) Operator(context.Context, string) (*access.Operator, error) {
+	return &access.Operator{Site: "far"}, nil
+}
+
+// open are the methods that are not about things of a site; whether the
+// operator may use them is a matter of permission.
+var open = map[string]bool{
+	"Operator": true, "Products": true, "Product": true, "CreateProduct": true, "UpdateProduct": true, "CreateSite": true,
+}
+
+// TestNothingFarIsSeen calls every method of a view as an operator of another
+// site, and as one whose site was forgotten: each must find nothing, before
+// it could change anything.
+func TestNothingFarIsSeen(t *testing.T) {
+	for _, site := range []string{"near", ""} {
+		v := reflect.ValueOf(scope.NewGate(far{}).View(&access.Operator{Role: access.RoleSiteOperator, Site: site, SiteID: 1}))
+		for i := range v.NumMethod() {
+			name := v.Type().Method(i).Name
+			if open[name] {
+				continue
+			}
+			out := v.Method(i).Call(arguments(t, v.Method(i).Type()))
+			err, _ := out[1].Interface().(error)
+			switch {
+			case out[0].Kind() == reflect.Slice:
+				if out[0].Len() != 0 || err != nil && vetting.ProblemOf(err) != vetting.NotFound {
+					t.Errorf("site %q, %s: %v, %v", site, name, out[0], err)
+				}
+			case !out[0].IsNil() || vetting.ProblemOf(err) != vetting.NotFound:
+				t.Errorf("site %q, %s: %v, %v", site, name, out[0], err)
+			}
+		}
+	}
+}
+
+// arguments makes some for a method, naming the far site wherever one can.
+func arguments(t *testing.T, method reflect.Type) []reflect.Value {
+	t.Helper()
+	var args []reflect.Value
+	for i := range method.NumIn() {
+		in := method.In(i)
+		if in == reflect.TypeFor[context.Context]() {
+			args = append(args, reflect.ValueOf(t.Context()))
+			continue
+		}
+		v := reflect.New(in).Elem()
+		if in.Kind() == reflect.Pointer {
+			v.Set(reflect.New(in.Elem()))
+		}
+		if s := reflect.Indirect(v); s.Kind() == reflect.Struct && s.FieldByName("Site").IsValid() {
+			s.FieldByName("Site").SetString("far")
+		}
+		if in.Kind() == reflect.String {
+			v.SetString("far")
+		}
+		args = append(args, v)
+	}
+	return args
+}
+
+// TestHeadquartersSeeAll is the same for an operator of no site.
+func TestHeadquartersSeeAll(t *testing.T) {
+	v := scope.NewGate(far{}).View(&access.Operator{Role: access.RolePlanner})
+	ctx := t.Context()
+	if o, err := v.Order(ctx, "x"); err != nil || o.Site != "far" {
+		t.Errorf("%v, %v", o, err)
+	}
+	if d, err := v.Device(ctx, 1); err != nil || d.Site != "far" {
+		t.Errorf("%v, %v", d, err)
+	}
+	if _, err := v.Certificate(ctx, "0a"); err != nil {
+		t.Error(err)
+	}
+}
