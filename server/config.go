@@ -1,0 +1,276 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/ca"
+)
+
+// Config is everything that can be set, in one YAML file. The comments below
+// are the manual: `touchmark config` prints them with the defaults.
+type Config struct {
+	// Dir is the data directory: CA certificates, key files, the checkpoint
+	// file and, unless elsewhere, the database. A relative path counts from
+	// the directory of this file.
+	Dir string `yaml:"dir"`
+
+	// Database is where everything is kept: "sqlite:PATH" for the embedded
+	// default, a relative path counting from the data directory, or
+	// "postgres://USER@HOST/NAME" for PostgreSQL 15 or newer. Leave the
+	// password to a file that PGPASSFILE names, or protect this file.
+	Database string `yaml:"database"`
+
+	// Names are the DNS names and IP addresses that devices and operators
+	// reach the server by. Its TLS certificate holds them; a change takes
+	// effect at the next start.
+	Names []string `yaml:"names"`
+
+	// Keys says where private keys are that are not in the data directory:
+	// device-ca, factory-ca, operator-ca, codesign-ca and log, each by a URI:
+	// "file:PATH", "pkcs11:…", "awskms:…", "cloudkms:…", "azurekms:…". One
+	// that is missing is the file keys/NAME.key. The root's key is never
+	// needed by a running server.
+	Keys map[string]string `yaml:"keys"`
+
+	// EST is where devices enrol (RFC 7030).
+	EST EST `yaml:"est"`
+
+	// API is where operators and rigs work, and where anybody may read the
+	// published audit log.
+	API API `yaml:"api"`
+
+	// Ops is where the machine's own supervision looks: /healthz, /readyz and
+	// /metrics.
+	Ops Ops `yaml:"ops"`
+
+	// Audit is the log of everything that is issued and changed.
+	Audit Audit `yaml:"audit"`
+
+	// Log is the server's own log, on standard error.
+	Log Log `yaml:"log"`
+
+	// Stop is how long an orderly stop waits for requests that are being
+	// worked on before it cuts them off.
+	Stop Duration `yaml:"stop"`
+}
+
+// EST configures the devices' listener.
+type EST struct {
+	// Listen is the TLS address for devices, "HOST:PORT" or ":PORT".
+	Listen string `yaml:"listen"`
+	// RetryAfter is when a device whose registration is held shall ask again.
+	RetryAfter Duration `yaml:"retry_after"`
+	Limits     `yaml:",inline"`
+}
+
+// API configures the operators' listener.
+type API struct {
+	// Listen is the TLS address for operators, "HOST:PORT" or ":PORT".
+	Listen string `yaml:"listen"`
+	// MaxManifest bounds the upload of one manifest with its signatures.
+	// 100,000 records take about 30 MiB.
+	MaxManifest Size `yaml:"max_manifest"`
+	// UploadStall is how long an upload may pause. It replaces
+	// request_timeout while a manifest is being received.
+	UploadStall Duration `yaml:"upload_stall"`
+	Limits      `yaml:",inline"`
+}
+
+// Limits protect a listener from clients that take too much.
+type Limits struct {
+	// MaxConnections bounds the connections that are open at a time; further
+	// clients wait to be accepted. Keep it below the process's limit of open
+	// files.
+	MaxConnections int `yaml:"max_connections"`
+	// MaxHeader bounds the header of a request.
+	MaxHeader Size `yaml:"max_header"`
+	// HeaderTimeout is how long the TLS handshake, and then the header of
+	// each request, may take.
+	HeaderTimeout Duration `yaml:"header_timeout"`
+	// RequestTimeout is how long a request with its reply may take.
+	RequestTimeout Duration `yaml:"request_timeout"`
+	// IdleTimeout is how long an unused connection is kept open.
+	IdleTimeout Duration `yaml:"idle_timeout"`
+}
+
+// Ops configures the supervision's listener.
+type Ops struct {
+	// Listen is a plain HTTP address; it has no authentication, so it must be
+	// on this machine or in a closed network. Empty turns it off.
+	Listen string `yaml:"listen"`
+	// Tally is how often the devices, registrations and evidence in the
+	// database are counted for /metrics; 0s turns that off. Counting reads
+	// whole indexes: with many millions of devices choose 10m or more.
+	Tally Duration `yaml:"tally"`
+}
+
+// Audit configures the audit log.
+type Audit struct {
+	// Origin is the log's name, which its checkpoints carry and auditors
+	// pin: the server's address without "https://". It cannot change in the
+	// life of a log; init chooses it.
+	Origin string `yaml:"origin"`
+	// Interval is how often a checkpoint of the log is signed and published,
+	// if something was added.
+	Interval Duration `yaml:"interval"`
+}
+
+// Log configures the server's own log.
+type Log struct {
+	// Level is debug, info, warn or error. At debug each request is logged.
+	Level slog.Level `yaml:"level"`
+	// Format is json or text.
+	Format string `yaml:"format"`
+}
+
+// Default is the configuration of an empty file. It lacks audit.origin.
+func Default() *Config {
+	limits := Limits{
+		MaxConnections: 4096,
+		MaxHeader:      16 << 10,
+		HeaderTimeout:  Duration(10 * time.Second),
+		RequestTimeout: Duration(30 * time.Second),
+		IdleTimeout:    Duration(2 * time.Minute),
+	}
+	c := &Config{
+		Dir:      ".",
+		Database: "sqlite:touchmark.db",
+		Names:    []string{"localhost", "127.0.0.1", "::1"},
+		Keys:     map[string]string{},
+		EST:      EST{Listen: ":8443", RetryAfter: Duration(time.Minute), Limits: limits},
+		API:      API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
+		Ops:      Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
+		Audit:    Audit{Interval: Duration(time.Second)},
+		Log:      Log{Level: slog.LevelInfo, Format: "json"},
+		Stop:     Duration(30 * time.Second),
+	}
+	c.API.MaxConnections = 1024
+	return c
+}
+
+// Check reports everything that is wrong with the values themselves, one
+// error a value. It opens nothing.
+func (c *Config) Check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Dir == "" {
+		bad("dir is empty: name the data directory that `touchmark init` made")
+	}
+	if kind, rest, _ := strings.Cut(c.Database, ":"); rest == "" || !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, kind) {
+		bad("database is of kind %q: want sqlite:PATH or postgres://USER@HOST/NAME", kind)
+	}
+	if len(c.Names) == 0 {
+		bad("names is empty: the server's TLS certificate needs at least one DNS name or IP address")
+	}
+	for _, n := range c.Names {
+		if err := checkHostName(n); err != nil {
+			bad("names: %w", err)
+		}
+	}
+	for name, uri := range c.Keys {
+		if !slices.Contains(keyNames, name) {
+			bad("keys: %q is no key of a server: known are %s", name, strings.Join(keyNames, ", "))
+		}
+		if !strings.Contains(uri, ":") {
+			bad("keys: %s is no URI: want file:PATH, pkcs11:…, awskms:…, cloudkms:… or azurekms:…", name)
+		}
+	}
+	checkListen("est.listen", c.EST.Listen, false, bad)
+	checkListen("api.listen", c.API.Listen, false, bad)
+	checkListen("ops.listen", c.Ops.Listen, true, bad)
+	c.EST.check("est", bad)
+	c.API.check("api", bad)
+	atLeast("est.retry_after", c.EST.RetryAfter, time.Second, bad)
+	atLeast("api.upload_stall", c.API.UploadStall, time.Second, bad)
+	atLeast("audit.interval", c.Audit.Interval, 10*time.Millisecond, bad)
+	if c.API.MaxManifest < 1<<10 {
+		bad("api.max_manifest is %s: no manifest would fit; want 1KiB or more", c.API.MaxManifest)
+	}
+	if o := c.Audit.Origin; o == "" || strings.ContainsAny(o, " +\n") || strings.Contains(o, "://") {
+		bad("audit.origin is %q: want the log's name as init wrote it, such as touchmark.example.com/audit, without spaces, '+' and https://", o)
+	}
+	if c.Log.Format != "json" && c.Log.Format != "text" {
+		bad("log.format is %q: want json or text", c.Log.Format)
+	}
+	return errors.Join(errs...)
+}
+
+func (l Limits) check(at string, bad func(string, ...any)) {
+	if l.MaxConnections < 1 {
+		bad("%s.max_connections is %d: nobody could connect; want 1 or more", at, l.MaxConnections)
+	}
+	if l.MaxHeader < 1<<10 || l.MaxHeader > 1<<20 {
+		bad("%s.max_header is %s: want 1KiB to 1MiB", at, l.MaxHeader)
+	}
+	atLeast(at+".header_timeout", l.HeaderTimeout, 100*time.Millisecond, bad)
+	atLeast(at+".request_timeout", l.RequestTimeout, 100*time.Millisecond, bad)
+	atLeast(at+".idle_timeout", l.IdleTimeout, 100*time.Millisecond, bad)
+}
+
+func atLeast(key string, d Duration, least time.Duration, bad func(string, ...any)) {
+	if time.Duration(d) < least {
+		bad("%s is %s: want %s or more", key, d, Duration(least))
+	}
+}
+
+func checkListen(key, addr string, optional bool, bad func(string, ...any)) {
+	if addr == "" && optional {
+		return
+	}
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		bad("%s is %q: want HOST:PORT or :PORT", key, addr)
+	}
+}
+
+// checkHostName accepts what can stand in a certificate's SAN as a DNS name
+// or IP address.
+func checkHostName(n string) error {
+	if net.ParseIP(n) != nil {
+		return nil
+	}
+	if n == "" || len(n) > 253 {
+		return fmt.Errorf("%q is no DNS name or IP address", n)
+	}
+	for label := range strings.SplitSeq(n, ".") {
+		ok := label != "" && len(label) <= 63 && label[0] != '-' && label[len(label)-1] != '-'
+		for _, r := range label {
+			ok = ok && (r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+		}
+		if !ok {
+			return fmt.Errorf("%q is no DNS name or IP address (leave out \"https://\" and the port)", n)
+		}
+	}
+	return nil
+}
+
+// keyNames are the keys that a running server uses.
+var keyNames = []string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName}
+
+// Places is where the authorities are.
+func (c *Config) Places() ca.Places { return ca.Places{Dir: c.Dir, Keys: c.Keys} }
+
+// DSN is the database's address with paths resolved.
+func (c *Config) DSN() string {
+	if path, ok := strings.CutPrefix(c.Database, "sqlite:"); ok && !filepath.IsAbs(path) {
+		return "sqlite:" + filepath.Join(c.Dir, path)
+	}
+	return c.Database
+}
+
+// Files of the data directory.
+const (
+	ConfigFile  = "touchmark.yaml"
+	ProfileFile = "cli.yaml"
+)
+
+func (c *Config) checkpointFile() string { return filepath.Join(c.Dir, "log", "checkpoint") }
+
+// VerifierFile holds the audit log's public key for auditors.
+func (c *Config) VerifierFile() string { return filepath.Join(c.Dir, "log", "verifier") }
