@@ -64,8 +64,8 @@ var rules = []rule{
 	{
 		name: "the pipeline knows no wire and no database",
 		from: []string{"=enroll"},
-		only: []string{"vetting"},
-		why:  "enrolment is the same over every protocol: wire adapters come in as a Request, the store as a Ledger, the CA as an Issuer",
+		only: []string{"vetting", "internal/access"},
+		why:  "enrolment is the same over every protocol: wire adapters come in as a Request, the store as a Ledger, the CA as an Issuer; operators are known because a rig is one",
 	},
 	{
 		name: "the pipeline does not speak HTTP",

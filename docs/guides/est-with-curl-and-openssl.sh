@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# A device that has nothing of Touchmark's: openssl makes its keys and
+# requests and checks what it gets, curl speaks EST (RFC 7030, RFC 8951).
+# docs/guides/est-with-curl-and-openssl.md walks through it.
+#
+#   est-with-curl-and-openssl.sh bootstrap DIR SERIAL     at the factory: makes the bootstrap key and
+#                                                         certificate, prints the device's manifest line
+#   est-with-curl-and-openssl.sh enrol DIR URL ROOT [PRODUCT]   at first power-on: gets the official certificate
+#   est-with-curl-and-openssl.sh renew DIR URL ROOT [PRODUCT]   later: a new certificate on the same key
+#   est-with-curl-and-openssl.sh rekey DIR URL ROOT [PRODUCT]   later: a new certificate on a new key
+#   est-with-curl-and-openssl.sh cacerts DIR URL ROOT     the CA certificates
+#
+# DIR holds the device's files. URL is the server's EST address, for instance
+# https://touchmark.example.com:8443; ROOT is the root certificate (PEM), which
+# the device got at the factory. PRODUCT is the product's name, as EST label.
+#
+# It exits 0 if all went well, 75 if the device is held (ask again later), and
+# 1 otherwise, with what the server says to the person on the line.
+set -euo pipefail
+
+fail() {
+	echo "${0##*/}: $*" >&2
+	exit 1
+}
+
+# new_key FILE
+new_key() {
+	(umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1")
+}
+
+bootstrap() {
+	mkdir -p "$dir"
+	new_key "$dir/bootstrap.key"
+	openssl req -new -x509 -key "$dir/bootstrap.key" -subj "/serialNumber=$1/CN=$1" -days 3650 \
+		-out "$dir/bootstrap.crt"
+	echo "$1" >"$dir/serial"
+	# The key's fingerprint is the SHA-256 of its SubjectPublicKeyInfo.
+	printf '{"serial":"%s","bootstrapKey":"%s"}\n' "$1" \
+		"$(openssl pkey -in "$dir/bootstrap.key" -pubout -outform DER | sha256sum | cut -d' ' -f1)"
+}
+
+# est NAME CURL-ARGUMENTS... asks the server and puts the body, decoded, into
+# DIR/NAME.p7. The body is base64 whatever the header says (RFC 8951 §3).
+est() {
+	local name=$1 status
+	shift
+	status=$(curl --silent --show-error --cacert "$root" --output "$dir/$name.body" --dump-header "$dir/$name.head" \
+		--write-out '%{http_code}' "$@") || fail "no answer from $url"
+	case $status in
+	200) base64 -d "$dir/$name.body" >"$dir/$name.p7" ;;
+	202)
+		cat "$dir/$name.body" >&2
+		echo "held; ask again after $(sed -n 's/^[Rr]etry-[Aa]fter: *//p' "$dir/$name.head" | tr -d '\r') seconds" >&2
+		exit 75
+		;;
+	*)
+		cat "$dir/$name.body" >&2
+		fail "the server answered $status"
+		;;
+	esac
+}
+
+cacerts() {
+	est cacerts "$base/cacerts"
+	openssl pkcs7 -inform DER -in "$dir/cacerts.p7" -print_certs -out "$dir/cacerts.pem"
+}
+
+# request OPERATION CLIENT KEY sends DIR/request.der, authenticated as CLIENT
+# (DIR/CLIENT.crt and .key), and keeps the answer as the official certificate
+# of KEY.
+request() {
+	base64 <"$dir/request.der" >"$dir/request.b64"
+	est answer --cert "$dir/$2.crt" --key "$dir/$2.key" \
+		--header 'Content-Type: application/pkcs10' --header 'Content-Transfer-Encoding: base64' \
+		--data-binary "@$dir/request.b64" "$base/$1"
+	openssl pkcs7 -inform DER -in "$dir/answer.p7" -print_certs -out "$dir/new.crt"
+	verify "$dir/new.crt" "$3"
+	[[ $3 == "$dir/official.key" ]] || mv "$3" "$dir/official.key"
+	mv "$dir/new.crt" "$dir/official.crt"
+	openssl x509 -in "$dir/official.crt" -noout -subject -serial -enddate
+}
+
+# verify CERTIFICATE KEY: the certificate chains to the root, is fit for a
+# TLS client, and is on the key.
+verify() {
+	cacerts
+	openssl verify -CAfile "$root" -untrusted "$dir/cacerts.pem" -purpose sslclient "$1" >/dev/null
+	cmp -s <(openssl x509 -in "$1" -noout -pubkey) <(openssl pkey -in "$2" -pubout) ||
+		fail "the certificate is not on the key that was sent"
+}
+
+enrol() {
+	local serial
+	serial=$(<"$dir/serial")
+	# The same key again if an earlier try was cut off: asking twice is asking once.
+	[[ -e $dir/wanted.key ]] || new_key "$dir/wanted.key"
+	openssl req -new -key "$dir/wanted.key" -subj "/serialNumber=$serial/CN=$serial" -outform DER -out "$dir/request.der"
+	request simpleenroll bootstrap "$dir/wanted.key"
+}
+
+# again KEY makes the request that repeats the official certificate's subject
+# and subjectAltName, byte for byte, on KEY (RFC 7030 §4.2.2).
+again() {
+	openssl x509 -x509toreq -in "$dir/official.crt" -signkey "$1" -copy_extensions copyall -ext subjectAltName 2>"$dir/openssl.log" |
+		openssl req -outform DER -out "$dir/request.der"
+	request simplereenroll official "$1"
+}
+
+renew() { again "$dir/official.key"; }
+
+rekey() {
+	[[ -e $dir/wanted.key ]] || new_key "$dir/wanted.key"
+	again "$dir/wanted.key"
+}
+
+(($# >= 3)) || {
+	sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2
+	exit 2
+}
+action=$1 dir=$2
+case $action in
+bootstrap) bootstrap "$3" ;;
+enrol | renew | rekey | cacerts)
+	url=${3%/} root=${4:?ROOT is missing} product=${5-}
+	base=$url/.well-known/est${product:+/$product}
+	"$action"
+	;;
+*) fail "unknown action $action" ;;
+esac
