@@ -7,8 +7,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
+
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // MaxCSR is the longest PKCS#10 request that is looked at, in bytes of DER.
@@ -87,4 +90,26 @@ func checkRenewalNames(r Request) error {
 		return BadRequest("a renewal must repeat the subjectAltName of the current certificate exactly (RFC 7030 §4.2.2)")
 	}
 	return nil
+}
+
+// AssertedIdentity is the identity that a subject name states: the
+// serialNumber attribute is the serial number; for want of it the common name
+// is, if it can be one.
+func AssertedIdentity(subject []pkix.AttributeTypeAndValue) (vetting.Identity, error) {
+	find := func(oid asn1.ObjectIdentifier) string {
+		for _, a := range subject {
+			if s, ok := a.Value.(string); ok && a.Type.Equal(oid) {
+				return s
+			}
+		}
+		return ""
+	}
+	if serial := find(oidSerialNumber); serial != "" {
+		return vetting.Identity{Serial: serial}.Normalize()
+	}
+	id, err := vetting.Identity{Serial: find(oidCommonName)}.Normalize()
+	if err != nil {
+		return vetting.Identity{}, nil // a name for people, such as "Acme Thermostat"
+	}
+	return id, nil
 }

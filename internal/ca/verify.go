@@ -25,6 +25,12 @@ func (a *Authorities) VerifyOperator(cert *x509.Certificate, at time.Time) error
 	return a.Operator.verify(cert, at)
 }
 
+// OfDevice reports whether a certificate names the device CA as its issuer.
+func (a *Authorities) OfDevice(cert *x509.Certificate) bool { return a.Device.IssuedBy(cert) }
+
+// OfFactory reports whether a certificate names the factory CA as its issuer.
+func (a *Authorities) OfFactory(cert *x509.Certificate) bool { return a.Factory.IssuedBy(cert) }
+
 // IssuedBy reports whether a certificate names this authority as its issuer.
 func (a Authority) IssuedBy(cert *x509.Certificate) bool {
 	return bytes.Equal(cert.RawIssuer, a.Certificate.RawSubject)

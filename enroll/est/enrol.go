@@ -1,0 +1,131 @@
+package est
+
+import (
+	"crypto/x509"
+	"math"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// simpleenroll is a device's first enrolment, by its bootstrap certificate
+// or through a rig (RFC 7030 §4.2.1, §3.7).
+func (h *Handler) simpleenroll(x *exchange) error {
+	csr, err := h.request(x)
+	if err != nil {
+		return err
+	}
+	if x.client.Auth.Proof == vetting.ProofOfficial {
+		return problem(http.StatusForbidden, "the client certificate is the official one: a device that has it renews with /simplereenroll")
+	}
+	claim, err := h.claim(x, csr)
+	if err != nil {
+		return err
+	}
+	return h.enrol(x, enroll.Request{Claim: claim, CSR: csr})
+}
+
+// simplereenroll renews or re-keys by the official certificate (RFC 7030
+// §4.2.2).
+func (h *Handler) simplereenroll(x *exchange) error {
+	csr, err := h.request(x)
+	if err != nil {
+		return err
+	}
+	if x.client.Auth.Proof != vetting.ProofOfficial {
+		return problem(http.StatusForbidden, "/simplereenroll renews the certificate that the client presents, and this is not an official one: enrol with /simpleenroll first")
+	}
+	claim, err := h.claim(x, csr)
+	if err != nil {
+		return err
+	}
+	return h.enrol(x, enroll.Request{Claim: claim, CSR: csr, Presented: x.client.Certificate})
+}
+
+// request authenticates the client and reads its PKCS#10.
+func (h *Handler) request(x *exchange) (*x509.CertificateRequest, error) {
+	if err := h.identify(x); err != nil {
+		return nil, err
+	}
+	if x.client == nil {
+		return nil, problem(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake: use the bootstrap certificate, the official one, or a rig's")
+	}
+	if err := checkType(x.r.Header.Get("Content-Type")); err != nil {
+		return nil, err
+	}
+	der, err := readBody(x.w, x.r)
+	if err != nil {
+		return nil, err
+	}
+	csr, err := enroll.ParseCSR(der)
+	if err != nil {
+		return nil, err
+	}
+	return csr, checkBinding(csr, x.r.TLS)
+}
+
+// checkType wants application/pkcs10, parameters aside (RFC 7030 §4.2.1).
+func checkType(contentType string) error {
+	kind, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		kind, _, _ = strings.Cut(contentType, ";")
+	}
+	if !strings.EqualFold(strings.TrimSpace(kind), "application/pkcs10") {
+		return problem(http.StatusUnsupportedMediaType, "the Content-Type is %q: send application/pkcs10", contentType)
+	}
+	return nil
+}
+
+// claim is what the wire proved.
+func (h *Handler) claim(x *exchange, csr *x509.CertificateRequest) (vetting.Claim, error) {
+	c := vetting.Claim{
+		At: h.Now(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Auth: x.client.Auth, Asserted: x.client.Asserted,
+		Label: x.label, Subject: csr.RawSubject, Transport: "est", Remote: remote(x.r),
+	}
+	if c.Auth.Proof != vetting.ProofRig {
+		return c, nil
+	}
+	// A rig names the device in the request it passes on.
+	id, err := enroll.AssertedIdentity(csr.Subject.Names)
+	if err != nil {
+		return c, enroll.BadRequest("the request's subject: %v", err)
+	}
+	if id.IsZero() {
+		return c, enroll.BadRequest("the request of a rig must name the device: put its serial number into the subject's serialNumber or common name")
+	}
+	c.Asserted = id
+	return c, nil
+}
+
+// enrol runs the request and answers with the outcome.
+func (h *Handler) enrol(x *exchange, r enroll.Request) error {
+	out, err := h.Enroller.Enroll(x.r.Context(), r)
+	if err != nil {
+		return err
+	}
+	switch out.Verdict {
+	case vetting.Admitted:
+		body, err := certsOnly(out.Certificate) // and no other (RFC 7030 §4.2.3)
+		if err != nil {
+			return err
+		}
+		x.answer("application/pkcs7-mime; smime-type=certs-only", body)
+	case vetting.Held:
+		x.w.Header().Set("Retry-After", retryAfter(out.RetryAfter))
+		plain(x.w, http.StatusAccepted, out.Text())
+	default:
+		return problem(http.StatusForbidden, "%s", out.Text())
+	}
+	return nil
+}
+
+// retryAfter gives whole seconds, at least one: a 202 always says when to
+// come again (RFC 7030 §4.2.3).
+func retryAfter(d time.Duration) string {
+	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
+}

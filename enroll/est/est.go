@@ -1,0 +1,236 @@
+// Package est is the EST door (RFC 7030, RFC 8951): it turns HTTP requests
+// into claims and outcomes into HTTP answers, and decides nothing.
+//
+// Served are /cacerts, /csrattrs, /simpleenroll and /simplereenroll, each
+// also below a label that names a product; /fullcmc and /serverkeygen answer
+// 501.
+package est
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Enroller judges requests.
+type Enroller interface {
+	Enroll(ctx context.Context, r enroll.Request) (enroll.Outcome, error)
+}
+
+// Identifier tells who a client certificate speaks for; enroll.Authenticator
+// implements it.
+type Identifier interface {
+	Identify(ctx context.Context, cert *x509.Certificate) (enroll.Client, error)
+}
+
+// Activator notes the first authenticated use of an official certificate.
+type Activator interface {
+	Activate(ctx context.Context, serial, remote string) error
+}
+
+// Products finds a product by the label that names it; a vetting.NotFound
+// error if there is none.
+type Products interface {
+	Product(ctx context.Context, name string) (*vetting.Product, error)
+}
+
+// Handler serves EST below /.well-known/est/.
+type Handler struct {
+	Enroller Enroller
+	Clients  Identifier
+	Active   Activator
+	Products Products
+	// CACerts returns what /cacerts answers, as DER.
+	CACerts func() [][]byte
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// Prefix is where EST lives (RFC 7030 §3.2.2).
+const Prefix = "/.well-known/est/"
+
+// operation is one EST operation: its method and what carries it out.
+type operation struct {
+	method string
+	run    func(*Handler, *exchange) error
+}
+
+var operations = map[string]operation{
+	"cacerts":        {http.MethodGet, (*Handler).cacerts},
+	"csrattrs":       {http.MethodGet, (*Handler).csrattrs},
+	"simpleenroll":   {http.MethodPost, (*Handler).simpleenroll},
+	"simplereenroll": {http.MethodPost, (*Handler).simplereenroll},
+	"fullcmc":        {http.MethodPost, (*Handler).notImplemented},
+	"serverkeygen":   {http.MethodPost, (*Handler).notImplemented},
+}
+
+// exchange is one request with its answer.
+type exchange struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	label   string
+	product *vetting.Product // the label's; nil without one
+	client  *enroll.Client   // nil without a client certificate
+}
+
+// ServeHTTP routes by the exact path: an optional label and an operation.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := h.serve(w, r); err != nil {
+		h.fail(w, r, err)
+	}
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
+	label, name, err := split(r.URL.EscapedPath())
+	if err != nil {
+		return err
+	}
+	op, ok := operations[name]
+	if !ok {
+		return problem(http.StatusNotFound, "there is no EST operation %q here; known are cacerts, csrattrs, simpleenroll and simplereenroll, after an optional label that names the product", name)
+	}
+	if r.Method != op.method && !(op.method == http.MethodGet && r.Method == http.MethodHead) {
+		w.Header().Set("Allow", op.method)
+		return problem(http.StatusMethodNotAllowed, "/%s takes %s, not %s", name, op.method, r.Method)
+	}
+	x := &exchange{w: w, r: r, label: label}
+	if label != "" {
+		if x.product, err = h.Products.Product(r.Context(), label); err != nil {
+			if vetting.ProblemOf(err) == vetting.NotFound {
+				return problem(http.StatusNotFound, "there is no product %q: the label in the path must be a product's name, or be left out", label)
+			}
+			return err
+		}
+	}
+	return op.run(h, x)
+}
+
+// split takes /.well-known/est/[label/]operation apart.
+func split(path string) (label, op string, err error) {
+	rest, ok := strings.CutPrefix(path, Prefix)
+	if !ok {
+		return "", "", problem(http.StatusNotFound, "EST is served below %s", Prefix)
+	}
+	if label, op, ok = strings.Cut(rest, "/"); !ok {
+		return "", rest, nil
+	}
+	if label == "" || strings.Contains(op, "/") {
+		return "", "", problem(http.StatusNotFound, "the path %s has not the form %s[label/]operation", path, Prefix)
+	}
+	return label, op, nil
+}
+
+// identify tells who the client is, from its certificate if it sent one.
+func (h *Handler) identify(x *exchange) error {
+	if x.r.TLS == nil || len(x.r.TLS.PeerCertificates) == 0 {
+		return nil
+	}
+	c, err := h.Clients.Identify(x.r.Context(), x.r.TLS.PeerCertificates[0])
+	if err != nil {
+		return err
+	}
+	x.client = &c
+	return nil
+}
+
+func (h *Handler) cacerts(x *exchange) error {
+	if err := h.use(x); err != nil {
+		return err
+	}
+	body, err := certsOnly(h.CACerts()...)
+	if err != nil {
+		return err
+	}
+	x.answer("application/pkcs7-mime", body)
+	return nil
+}
+
+// use notes that an official certificate was used: any authenticated use
+// activates it. A client certificate that does not count is no obstacle
+// here, for /cacerts and /csrattrs need none (RFC 7030 §4.1.2, §4.5).
+func (h *Handler) use(x *exchange) error {
+	err := h.identify(x)
+	if auth := new(enroll.AuthError); errors.As(err, &auth) || err == nil && x.client == nil {
+		return nil
+	}
+	if err != nil || x.client.Auth.Proof != vetting.ProofOfficial {
+		return err
+	}
+	err = h.Active.Activate(x.r.Context(), x.client.Auth.Certificate, remote(x.r))
+	if vetting.ProblemOf(err) == vetting.NotFound {
+		return nil
+	}
+	return err
+}
+
+func (h *Handler) notImplemented(x *exchange) error {
+	return problem(http.StatusNotImplemented, "%s is not implemented: enrol with /simpleenroll, renew with /simplereenroll", x.r.URL.Path)
+}
+
+func remote(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// httpProblem is an error whose status and text are for the client.
+type httpProblem struct {
+	status int
+	text   string
+}
+
+func (p *httpProblem) Error() string { return p.text }
+
+func problem(status int, format string, args ...any) error {
+	return &httpProblem{status, fmt.Sprintf(format, args...)}
+}
+
+// fail is the one place where errors become answers: text/plain that a
+// person on the line can act on (RFC 8951 §5).
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var p *httpProblem
+	var bad *enroll.RequestError
+	var auth *enroll.AuthError
+	var big *http.MaxBytesError
+	status, text := 0, err.Error()
+	switch {
+	case errors.As(err, &p):
+		status = p.status
+	case errors.As(err, &bad):
+		status = http.StatusBadRequest
+	case errors.As(err, &auth):
+		status = http.StatusForbidden
+	case errors.As(err, &big):
+		status, text = http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes: a certificate request in base64 is much smaller", big.Limit)
+	case r.Context().Err() != nil:
+		return // the client is gone
+	default:
+		reference := strconv.FormatInt(h.Now().UnixNano(), 36)
+		h.Log.ErrorContext(r.Context(), "EST request failed", "reference", reference, "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
+		w.Header().Set("Retry-After", "5")
+		status, text = http.StatusServiceUnavailable, "the server could not work on the request; try again. If it persists, give the operator the reference "+reference
+	}
+	plain(w, status, text)
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	body := text + "\n"
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body)) // a client that is gone needs no answer
+}
