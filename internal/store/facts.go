@@ -217,14 +217,15 @@ func (s *Store) keyHolder(ctx context.Context, key vetting.Fingerprint, self int
 	return holder, err
 }
 
-// pending finds the held registration of this same request. Only a device
-// that is registered, or not yet known at all, can have one.
+// pending finds the held registration of this same request, or the one that
+// a person has refused: that word stands. Only a device that is registered
+// can have one.
 func (s *Store) pending(ctx context.Context, f *vetting.Facts) (*vetting.Registration, error) {
 	if f.Device.State != vetting.DeviceRegistered {
 		return nil, nil
 	}
 	var row registrationRow
-	found, err := one(ctx, s.db, `SELECT `+registrationColumns+` FROM registrations r WHERE r.ask = $1 AND r.outcome = 'held'`,
+	found, err := one(ctx, s.db, `SELECT `+registrationColumns+` FROM registrations r WHERE r.ask = $1 AND (r.outcome = 'held' OR r.decision <> '')`,
 		[]any{askOf(&f.Claim)}, row.dest()...)
 	if err != nil || !found {
 		return nil, err

@@ -140,15 +140,21 @@ func (s *Store) DropManifest(ctx context.Context, id int64) error {
 	})
 }
 
-// ManifestParts calls fn with the parts of a manifest's file in order.
+// ManifestParts calls fn with the parts of a manifest's file in order. Each
+// is read by itself: a query that stays open while records are loaded would
+// keep SQLite from shortening its WAL.
 func (s *Store) ManifestParts(ctx context.Context, id int64, fn func(data []byte) error) error {
-	return s.db.query(ctx, `SELECT data FROM manifest_parts WHERE manifest_id = $1 ORDER BY seq`, []any{id}, func(r row) error {
+	seq := int64(-1)
+	for {
 		var data []byte
-		if err := r.Scan(&data); err != nil {
+		found, err := one(ctx, s.db, `SELECT seq, data FROM manifest_parts WHERE manifest_id = $1 AND seq > $2 ORDER BY seq LIMIT 1`, []any{id, seq}, &seq, &data)
+		if err != nil || !found {
 			return err
 		}
-		return fn(data)
-	})
+		if err := fn(data); err != nil {
+			return err
+		}
+	}
 }
 
 // AcceptManifest makes a received manifest visible, with the signatures that
