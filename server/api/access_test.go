@@ -221,11 +221,11 @@ func TestWhatSitesSeeOfOthers(t *testing.T) {
 		t.Errorf("a planner sees the disputes %v", h.Disputes)
 	}
 
-	// A registration of a device in no record is its rig's site's affair; one
-	// of a device of another site is not.
+	// A registration that belongs to no site is headquarters' affair, and so
+	// is one that a rig made of a device of another site.
 	rig := vetting.Claim{Auth: vetting.Auth{Proof: vetting.ProofRig, Operator: "rig", Site: "near"}}
 	w.store.registrations = append(w.store.registrations,
-		&vetting.Registration{ID: 51, Claim: rig, Outcome: vetting.Refused},
+		&vetting.Registration{ID: 51, Claim: rig, Outcome: vetting.Refused, Site: "near"},
 		&vetting.Registration{ID: 52, Claim: rig, Outcome: vetting.Refused, DeviceID: farDevice, Site: "far"},
 		&vetting.Registration{ID: 53, Outcome: vetting.Refused})
 	for id, status := range map[int]int{51: 200, 52: 404, 53: 404} {

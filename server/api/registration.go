@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -95,7 +96,7 @@ func (a *API) registerDevice(ctx context.Context, c *call, in *bodyOf[Registrati
 			At: a.config.Now().UTC(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo),
 			Auth:     vetting.Auth{Proof: vetting.ProofRig, Key: op.Key, Operator: op.Name, Site: op.Site},
 			Asserted: asserted, Label: in.Body.Product, Subject: csr.RawSubject,
-			Transport: "api", Remote: c.r.RemoteAddr,
+			Transport: "api", Remote: remote(c.r),
 		},
 	})
 	if err != nil {
@@ -114,6 +115,15 @@ func result(out enroll.Outcome) *RegistrationResult {
 		res.Certificate = toPEM(out.Certificate)
 	}
 	return res
+}
+
+// remote is the peer's address without its port, which tells nothing.
+func remote(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }
 
 // parseCSR reads a PKCS#10 request from PEM or base64. Its errors are

@@ -103,7 +103,7 @@ func (v View) Manifest(ctx context.Context, id int64) (*vetting.Manifest, error)
 }
 
 // Registrations lists registrations. Those of devices in no record belong to
-// no site, and no site's list shows them.
+// the site whose rig made them, and to none if it was no rig.
 func (v View) Registrations(ctx context.Context, f vetting.RegistrationFilter, p vetting.Page) ([]*vetting.Registration, error) {
 	if !v.site(&f.Site) {
 		return nil, nil
@@ -111,18 +111,10 @@ func (v View) Registrations(ctx context.Context, f vetting.RegistrationFilter, p
 	return v.store.Registrations(ctx, f, p)
 }
 
-// Registration finds a registration. A site's operator sees those of the
-// site's devices, and those that a rig of the site made for a device that is
-// in no record: such a registration tells of nobody else's affairs.
+// Registration finds a registration.
 func (v View) Registration(ctx context.Context, id int64) (*vetting.Registration, error) {
-	site := func(r *vetting.Registration) string {
-		if r.Site == "" && r.DeviceID == 0 && r.Claim.Auth.Proof == vetting.ProofRig {
-			return r.Claim.Auth.Site
-		}
-		return r.Site
-	}
 	r, err := v.store.Registration(ctx, id)
-	return confine(v, r, err, site, unknownID("registration", id))
+	return confine(v, r, err, func(r *vetting.Registration) string { return r.Site }, unknownID("registration", id))
 }
 
 // DecideRegistration decides a held registration.
