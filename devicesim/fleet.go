@@ -1,0 +1,220 @@
+package devicesim
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/touchmark/touchmark/device"
+)
+
+// Arrival says when units power on, as the delay of unit i of n.
+type Arrival func(i, n int) time.Duration
+
+// AtOnce powers everything on together.
+func AtOnce(int, int) time.Duration { return 0 }
+
+// Steady powers units on at a rate per second.
+func Steady(perSecond float64) Arrival {
+	return func(i, _ int) time.Duration { return time.Duration(float64(i) / perSecond * float64(time.Second)) }
+}
+
+// Waves powers units on in groups of a size, one every gap: a pallet, then
+// the next.
+func Waves(size int, gap time.Duration) Arrival {
+	return func(i, _ int) time.Duration { return time.Duration(i/size) * gap }
+}
+
+// Poisson powers units on independently of each other at a mean rate per
+// second.
+func Poisson(perSecond float64, seed uint64) Arrival {
+	r := rand.New(rand.NewPCG(seed, 0))
+	var at time.Duration
+	return func(int, int) time.Duration {
+		at += time.Duration(r.ExpFloat64() / perSecond * float64(time.Second))
+		return at
+	}
+}
+
+// Server is where a fleet enrols.
+type Server struct {
+	EST   string // https://HOST:PORT
+	Label string
+	Root  *x509.Certificate
+	CAs   []*x509.Certificate
+}
+
+func (s Server) roots() *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(s.Root)
+	return p
+}
+
+// Client is a device's EST client of the server.
+func (s Server) Client() *device.Client {
+	return &device.Client{URL: s.EST, Label: s.Label, Roots: s.roots()}
+}
+
+// Fleet is a number of units that power on.
+type Fleet struct {
+	Servers []Server // unit i uses number i modulo their count
+	Units   []*Unit
+	Arrival Arrival
+	// Workers is how many units act at the same time at most.
+	Workers int
+	// LostReplies and PowerCuts are the shares (0 to 1) of attempts at which
+	// the line is cut after the request was sent, and at which the unit
+	// forgets everything but its store after an answer.
+	LostReplies, PowerCuts float64
+	// Activate makes every admitted unit use its certificate once.
+	Activate bool
+	// Retry is the pause before another attempt after a broken line; 0 ends
+	// the unit's day at the first failure.
+	Retry time.Duration
+	// Progress, if set, is told after each unit.
+	Progress func(done, total int, r Result)
+}
+
+// Result is how one unit's day ended.
+type Result struct {
+	Unit *Unit
+	// Verdict is "admitted", "held", "refused" or "failed".
+	Verdict string
+	// Text is the server's reason.
+	Text string
+	// Certificates are all that were ever answered to it.
+	Certificates []*x509.Certificate
+	Attempts     int
+	Took         time.Duration // of the attempt that succeeded
+}
+
+// Run powers the fleet on and waits until every unit's day has ended or ctx
+// does.
+func (f *Fleet) Run(ctx context.Context) []Result {
+	results := make([]Result, len(f.Units))
+	arrival := f.Arrival
+	if arrival == nil {
+		arrival = AtOnce
+	}
+	begin := time.Now()
+	var done atomic.Int64
+	slots := make(chan struct{}, max(1, f.Workers))
+	var wg sync.WaitGroup
+	for i, u := range f.Units {
+		wait(ctx, time.Until(begin.Add(arrival(i, len(f.Units)))))
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			results[i] = f.live(ctx, u, f.Servers[i%len(f.Servers)])
+			n := done.Add(1)
+			if f.Progress != nil {
+				f.Progress(int(n), len(f.Units), results[i])
+			}
+		})
+	}
+	wg.Wait()
+	return results
+}
+
+// live is one unit's day: power on, again and again until the server decides.
+func (f *Fleet) live(ctx context.Context, u *Unit, s Server) Result {
+	r := Result{Unit: u}
+	for {
+		began := time.Now()
+		r.Attempts++
+		credential, err := f.attempt(ctx, u, s, &r)
+		r.Took = time.Since(began)
+		var refused *device.StatusError
+		var held *device.PendingError
+		switch {
+		case err == nil:
+			r.Verdict = "admitted"
+			r.add(credential.Leaf())
+			return r
+		case errors.As(err, &held):
+			r.Verdict, r.Text = "held", held.Text
+			return r
+		case errors.As(err, &refused) && refused.Final():
+			r.Verdict, r.Text = "refused", refused.Text
+			return r
+		case f.Retry == 0 || ctx.Err() != nil:
+			r.Verdict, r.Text = "failed", err.Error()
+			return r
+		}
+		wait(ctx, time.Duration(float64(f.Retry)*(0.5+rand.Float64())))
+	}
+}
+
+// errPowerCut is a unit's own misfortune.
+var errPowerCut = errors.New("power was cut")
+
+func (f *Fleet) attempt(ctx context.Context, u *Unit, s Server, r *Result) (*device.Credential, error) {
+	client := s.Client()
+	client.Transport = func(cfg *tls.Config) http.RoundTripper {
+		return &line{next: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}, cut: rand.Float64() < f.LostReplies}
+	}
+	d := &device.Device{Serial: u.Serial, Store: u.Store, Client: client, Root: s.Root, CAs: s.CAs}
+	credential, err := d.PowerOn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.add(credential.Leaf())
+	if rand.Float64() < f.PowerCuts && r.Attempts == 1 {
+		// The certificate came, and the unit lost power before it was kept.
+		_ = u.Store.Drop(device.Official)
+		u.Store.Put(device.Pending, device.Credential{Key: credential.Key})
+		return nil, errPowerCut
+	}
+	if f.Activate {
+		if err := d.Use(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return credential, nil
+}
+
+func (r *Result) add(cert *x509.Certificate) {
+	for _, c := range r.Certificates {
+		if c.Equal(cert) {
+			return
+		}
+	}
+	r.Certificates = append(r.Certificates, cert)
+}
+
+// line is a connection that may lose the reply: the request arrives and is
+// worked on, its answer is never read.
+type line struct {
+	next *http.Transport
+	cut  bool
+}
+
+func (l *line) RoundTrip(request *http.Request) (*http.Response, error) {
+	defer l.next.CloseIdleConnections()
+	response, err := l.next.RoundTrip(request)
+	if err == nil && l.cut {
+		_ = response.Body.Close()
+		return nil, fmt.Errorf("the line was cut before the answer")
+	}
+	return response, err
+}
+
+// wait pauses, or returns when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
