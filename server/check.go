@@ -1,0 +1,104 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/internal/store"
+)
+
+// Finding is what Check found about one part of a server.
+type Finding struct {
+	Part string
+	// Err is why the server would not start, or nil.
+	Err error
+	// Note is for people: what was found, or what deserves a look.
+	Note string
+}
+
+// Check tries everything that New does without changing anything: it opens
+// keys and certificates, and reads the database. It opens no door.
+func Check(ctx context.Context, c *Config, env Environment) []Finding {
+	env = env.complete()
+	var found []Finding
+	add := func(part string, err error, note string, args ...any) {
+		found = append(found, Finding{Part: part, Err: err, Note: fmt.Sprintf(note, args...)})
+	}
+	add("configuration", c.Check(), "names %s", strings.Join(c.Names, ", "))
+	a, err := ca.Open(ctx, c.Places(), env.Now())
+	if err != nil {
+		add("keys and CAs", err, "")
+		return found
+	}
+	add("keys and CAs", nil, "root %s", a.Name())
+	for name, at := range a.Expiries() {
+		if left := at.Sub(env.Now()); left < renewSoon {
+			add(name, nil, "runs out at %s: plan its renewal", at.Format(time.RFC3339))
+		}
+	}
+	add("root key", nil, "%s", rootKeyNote(c))
+	signer, err := audit.NewSigner(c.Audit.Origin, a.Log)
+	add("audit log", err, "%s", c.Audit.Origin)
+	if err == nil {
+		note, err := checkDatabase(ctx, c, a, signer, env.Log)
+		add("database", err, "%s", note)
+	}
+	return found
+}
+
+// renewSoon is when a CA's end deserves a word: replacing one takes months.
+const renewSoon = 2 * 365 * 24 * time.Hour
+
+func rootKeyNote(c *Config) string {
+	path := c.Dir + "/keys/" + ca.RootName + ".key"
+	if _, err := os.Stat(path); err == nil {
+		return path + " is not needed by a running server: move it to a medium in a safe"
+	}
+	return "not on this machine"
+}
+
+func checkDatabase(ctx context.Context, c *Config, a *ca.Authorities, signer *audit.Signer, log *slog.Logger) (note string, err error) {
+	db, err := store.OpenReader(ctx, c.DSN())
+	var older *store.OlderSchemaError
+	switch {
+	case errors.As(err, &older):
+		return older.Error(), nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "there is none yet: it is made at the first start", nil
+	case err != nil:
+		return "", err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	name, err := db.Authority(ctx)
+	if err != nil {
+		return "", err
+	}
+	if name != "" && name != a.Name() {
+		return "", fmt.Errorf("the database belongs to another CA: its root certificate has the SHA-256 %s, that of this directory has %s", name, a.Name())
+	}
+	// A publisher that only starts writes nothing.
+	p := &audit.Publisher{Store: readOnly{db}, Signer: signer, Path: c.checkpointFile(), Log: log}
+	if err := p.CheckStart(ctx); err != nil {
+		return "", err
+	}
+	head, err := db.Head(ctx)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("log of %d leaves, in agreement with its checkpoint", head.Size()), nil
+}
+
+// readOnly lets a Publisher check a log, and nothing more.
+type readOnly struct{ *store.Reader }
+
+func (readOnly) SaveCheckpoint(context.Context, int64, []byte) error {
+	return errors.New("this log is opened to be read only")
+}

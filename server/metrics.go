@@ -1,0 +1,185 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// metrics is what the server counts, on a registry of its own.
+type metrics struct {
+	registry      *prometheus.Registry
+	registrations *prometheus.CounterVec
+	enroll        *prometheus.HistogramVec
+	batch         prometheus.Histogram
+	commit        prometheus.Histogram
+	requests      *prometheus.CounterVec
+	request_      *prometheus.HistogramVec
+	panics        prometheus.Counter
+	checkpoint    prometheus.Gauge
+	published     prometheus.Gauge
+	unpublished   prometheus.Counter
+	tally         tally
+}
+
+func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		registrations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "touchmark_registrations_total",
+			Help: "Requests for a certificate by verdict (admitted, held, refused, bad-request, error), first reason, and door (est, api).",
+		}, []string{"verdict", "reason", "door"}),
+		enroll: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "touchmark_enroll_seconds", Help: "Time from a parsed request to its durable verdict.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"verdict", "door"}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "touchmark_commit_batch_size", Help: "Changes that shared one database transaction.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+		}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "touchmark_commit_seconds", Help: "Time of one shared database transaction.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "touchmark_http_requests_total", Help: "HTTP requests by door, method and status.",
+		}, []string{"door", "method", "code"}),
+		request_: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "touchmark_http_request_seconds", Help: "Time of an HTTP request.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"door"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "touchmark_panics_total", Help: "Requests that failed by a defect of the program.",
+		}),
+		checkpoint: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "touchmark_log_checkpoint_size", Help: "Leaves that the newest published checkpoint of the audit log covers.",
+		}),
+		published: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "touchmark_log_published_timestamp_seconds", Help: "When publishing the audit log last succeeded, as Unix time.",
+		}),
+		unpublished: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "touchmark_log_publish_failures_total", Help: "Attempts to publish a checkpoint that failed.",
+		}),
+	}
+	m.registry.MustRegister(
+		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.checkpoint, m.published, m.unpublished,
+		&m.tally, expiryCollector{expiries, now}, newBuildInfo(),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+func newBuildInfo() prometheus.Collector {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "touchmark_build_info", Help: "1, with what the program was built from as labels."}, []string{"goversion"})
+	g.WithLabelValues(goVersion()).Set(1)
+	return g
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+}
+
+func (m *metrics) request(door, method string, code int, took time.Duration) {
+	m.requests.WithLabelValues(door, methodLabel(method), codeLabel(code)).Inc()
+	m.request_.WithLabelValues(door).Observe(took.Seconds())
+}
+
+// observeCommit is store.Options.Observe.
+func (m *metrics) observeCommit(batch int, took time.Duration) {
+	m.batch.Observe(float64(batch))
+	m.commit.Observe(took.Seconds())
+}
+
+// enroller is the pipeline as the doors use it.
+type enroller interface {
+	Enroll(context.Context, enroll.Request) (enroll.Outcome, error)
+}
+
+// countedEnroller counts verdicts on their way out.
+type countedEnroller struct {
+	enroller
+	metrics *metrics
+}
+
+func (c countedEnroller) Enroll(ctx context.Context, r enroll.Request) (enroll.Outcome, error) {
+	begin := time.Now() // a measurement; the injected clock has no say in it
+	out, err := c.enroller.Enroll(ctx, r)
+	verdict, reason := label(out, err)
+	c.metrics.registrations.WithLabelValues(verdict, reason, r.Claim.Transport).Inc()
+	c.metrics.enroll.WithLabelValues(verdict, r.Claim.Transport).Observe(time.Since(begin).Seconds())
+	return out, err
+}
+
+// label names an outcome. Reasons are codes of package vetting, so their
+// number is bounded.
+func label(out enroll.Outcome, err error) (verdict, reason string) {
+	var bad *enroll.RequestError
+	switch {
+	case errors.As(err, &bad):
+		return "bad-request", ""
+	case err != nil:
+		return "error", ""
+	case len(out.Reasons) == 0:
+		return string(out.Verdict), ""
+	}
+	return string(out.Verdict), string(out.Reasons[0].Code)
+}
+
+// expiryCollector tells how long certificates last.
+type expiryCollector struct {
+	expiries func() map[string]time.Time
+	now      func() time.Time
+}
+
+var expiryDesc = prometheus.NewDesc("touchmark_certificate_expiry_seconds", "Seconds until the certificate of a CA or of the server itself runs out; negative afterwards.", []string{"name"}, nil)
+
+func (c expiryCollector) Describe(ch chan<- *prometheus.Desc) { ch <- expiryDesc }
+
+func (c expiryCollector) Collect(ch chan<- prometheus.Metric) {
+	for name, at := range c.expiries() {
+		ch <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, at.Sub(c.now()).Seconds(), name)
+	}
+}
+
+// tally shows the newest count of what the database holds. A scrape never
+// waits for counting.
+type tally struct{ newest atomic.Pointer[vetting.Tally] }
+
+var (
+	devicesDesc  = prometheus.NewDesc("touchmark_devices", "Devices by state.", []string{"state"}, nil)
+	keptDesc     = prometheus.NewDesc("touchmark_registrations", "Registrations kept in the database, by verdict.", []string{"verdict"}, nil)
+	evidenceDesc = prometheus.NewDesc("touchmark_evidence", "Signs of counterfeit or misuse kept in the database, by kind.", []string{"kind"}, nil)
+	ordersDesc   = prometheus.NewDesc("touchmark_open_orders", "Production orders that are open.", nil, nil)
+)
+
+func (t *tally) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{devicesDesc, keptDesc, evidenceDesc, ordersDesc} {
+		ch <- d
+	}
+}
+
+func (t *tally) Collect(ch chan<- prometheus.Metric) {
+	n := t.newest.Load()
+	if n == nil {
+		return
+	}
+	collect(ch, devicesDesc, n.Devices)
+	collect(ch, keptDesc, n.Registrations)
+	collect(ch, evidenceDesc, n.Evidence)
+	ch <- prometheus.MustNewConstMetric(ordersDesc, prometheus.GaugeValue, float64(n.OpenOrders))
+}
+
+func collect[K ~string](ch chan<- prometheus.Metric, d *prometheus.Desc, counts map[K]int64) {
+	for k, n := range counts {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), string(k))
+	}
+}

@@ -1,0 +1,351 @@
+// Package server puts Touchmark together: it reads the configuration, opens
+// the authorities and the database, wires the subsystems, opens the doors,
+// and stops all of it in an order that loses nothing.
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/est"
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/internal/store"
+	"github.com/touchmark/touchmark/server/api"
+	"github.com/touchmark/touchmark/vetting/manifest"
+)
+
+// Environment is what a server gets from its process and not from its
+// configuration.
+type Environment struct {
+	Log *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+func (e Environment) complete() Environment {
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	if e.Log == nil {
+		e.Log = slog.New(slog.DiscardHandler)
+	}
+	return e
+}
+
+// Server is one Touchmark server.
+type Server struct {
+	config      *Config
+	env         Environment
+	authorities *ca.Authorities
+	certificate *ca.ServerCertificate
+	store       *store.Store
+	importer    *manifest.Importer
+	publishing  *publishing
+	metrics     *metrics
+	health      *health
+
+	doors  []*door // est, api, and ops last
+	failed chan error
+
+	background context.CancelFunc
+	working    sync.WaitGroup
+	serving    sync.WaitGroup
+	stop       sync.Once
+	stopped    error
+}
+
+// New opens everything that a server works with and refuses what does not
+// fit together: keys, certificates, a database of another CA or a newer
+// schema, a log that is behind its checkpoint. It answers nobody before
+// Start. Stop must be called also if Start is not.
+func New(ctx context.Context, c *Config, env Environment) (*Server, error) {
+	s := &Server{config: c, env: env.complete(), failed: make(chan error, 3)}
+	if err := s.open(ctx); err != nil {
+		if s.store != nil {
+			err = errors.Join(err, s.store.Close())
+		}
+		return nil, err
+	}
+	s.wire()
+	return s, nil
+}
+
+// open opens keys and database. What may be refused is refused here.
+func (s *Server) open(ctx context.Context) (err error) {
+	if s.authorities, err = ca.Open(ctx, s.config.Places(), s.env.Now()); err != nil {
+		return err
+	}
+	if s.certificate, err = ca.NewServerCertificate(s.authorities, s.config.Names, s.env.Now); err != nil {
+		return err
+	}
+	signer, err := audit.NewSigner(s.config.Audit.Origin, s.authorities.Log)
+	if err != nil {
+		return err
+	}
+	s.metrics = newMetrics(s.expiries, s.env.Now)
+	s.store, err = store.Open(ctx, store.Options{DSN: s.config.DSN(), Log: s.env.Log, Now: s.env.Now, Observe: s.metrics.observeCommit})
+	if err != nil {
+		return err
+	}
+	if err := s.store.Bind(ctx, s.authorities.Name()); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(s.config.checkpointFile()), 0o755); err != nil {
+		return err
+	}
+	s.publishing = &publishing{
+		publisher: &audit.Publisher{Store: s.store, Signer: signer, Path: s.config.checkpointFile(), Log: s.env.Log},
+		metrics:   s.metrics, now: s.env.Now, good: s.env.Now(),
+		patience: 30*time.Second + 10*time.Duration(s.config.Audit.Interval),
+	}
+	return s.publishing.publisher.CheckStart(ctx)
+}
+
+func (s *Server) expiries() map[string]time.Time {
+	m := s.authorities.Expiries()
+	m["server"] = s.certificate.NotAfter()
+	return m
+}
+
+// wire connects the subsystems. Nothing here can fail.
+func (s *Server) wire() {
+	log, now := s.env.Log, s.env.Now
+	factory := x509.NewCertPool()
+	factory.AddCert(s.authorities.Factory.Certificate)
+	s.importer = &manifest.Importer{Store: s.store, FactoryCA: factory, Log: log, Now: now, MaxBody: int64(s.config.API.MaxManifest)}
+	pipeline := countedEnroller{metrics: s.metrics, enroller: &enroll.Enroller{
+		Ledger: s.store, Issuer: ca.NewDeviceIssuer(s.authorities, now),
+		Log: log, Now: now, RetryAfter: time.Duration(s.config.EST.RetryAfter),
+	}}
+	s.health = &health{checks: []check{
+		{"database", s.store.Ping},
+		{"checkpoint", s.publishing.check},
+		{"certificates", validity(s.expiries, now)},
+	}}
+	tls := tlsConfig(s.certificate.Get)
+	s.doors = append(s.doors,
+		newDoor("est", s.config.EST.Listen, s.config.EST.Limits, tls,
+			watched("est", s.estHandler(pipeline), s.metrics, log, time.Duration(s.config.EST.RequestTimeout)), log),
+		newDoor("api", s.config.API.Listen, s.config.API.Limits, tls.Clone(),
+			watched("api", s.apiHandler(pipeline), s.metrics, log, 0), log))
+	if s.config.Ops.Listen != "" {
+		s.doors = append(s.doors, newDoor("ops", s.config.Ops.Listen, opsLimits, nil,
+			watched("ops", opsHandler(s.health, s.metrics), s.metrics, log, 0), log))
+	}
+}
+
+// opsLimits suit a door that only the machine's own supervision uses.
+var opsLimits = Limits{
+	MaxConnections: 64, MaxHeader: 16 << 10, HeaderTimeout: Duration(5 * time.Second),
+	RequestTimeout: Duration(30 * time.Second), IdleTimeout: Duration(time.Minute),
+}
+
+func (s *Server) estHandler(pipeline enroller) http.Handler {
+	return &est.Handler{
+		Enroller: pipeline,
+		Clients:  &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Now: s.env.Now},
+		Active:   s.store,
+		Products: s.store,
+		CACerts:  s.authorities.CACerts,
+		Log:      s.env.Log,
+		Now:      s.env.Now,
+	}
+}
+
+// apiHandler serves the operators' API and, for everybody, the log.
+func (s *Server) apiHandler(pipeline enroller) http.Handler {
+	signer := s.publishing.publisher.Signer
+	tiles := audit.NewTiles(s.store)
+	mux := http.NewServeMux()
+	mux.Handle(api.Base+"/", api.New(api.Config{
+		Store:       s.store,
+		Authorities: s.authorities,
+		Enroller:    pipeline,
+		Operators:   ca.OperatorIssuer{Authorities: s.authorities, Now: s.env.Now},
+		Profiles:    s.authorities,
+		Manifests:   s.importer,
+		Prover:      prover{checkpoints: s.store, tiles: tiles, verifier: signer.Verifier()},
+		Log:         s.env.Log,
+		Now:         s.env.Now,
+		MaxManifest: int64(s.config.API.MaxManifest),
+		Stall:       time.Duration(s.config.API.UploadStall),
+	}))
+	mux.Handle("/audit/", http.StripPrefix("/audit", &audit.Handler{
+		Checkpoints: s.store, Tiles: tiles, VerifierKey: signer.VerifierKey(), Verifier: signer.Verifier(), Log: s.env.Log,
+	}))
+	return mux
+}
+
+// Start opens the doors and begins the work in the background.
+func (s *Server) Start(ctx context.Context) error {
+	for _, d := range s.doors {
+		if err := d.open(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.publishing.publish(ctx); err != nil {
+		return err
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.background = cancel
+	if err := s.importer.Resume(work); err != nil {
+		return err
+	}
+	s.every(work, time.Duration(s.config.Audit.Interval), s.publishing.run)
+	s.every(work, resumeEvery, s.resume)
+	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {
+		s.count(work)
+		s.every(work, t, s.tally)
+	}
+	for _, d := range s.doors {
+		s.serving.Go(func() {
+			if err := d.serve(); err != nil {
+				s.failed <- err
+			}
+		})
+	}
+	s.env.Log.InfoContext(ctx, "serving", "addresses", s.Addrs(), "names", s.config.Names, "log", s.config.Audit.Origin, "certificate_until", s.certificate.NotAfter())
+	return nil
+}
+
+// every runs a loop in the background with a ticker.
+func (s *Server) every(ctx context.Context, d time.Duration, loop func(context.Context, <-chan time.Time)) {
+	s.working.Go(func() {
+		t := time.NewTicker(d)
+		defer t.Stop()
+		loop(ctx, t.C)
+	})
+}
+
+// resumeEvery is how often manifests are looked for that another server has
+// accepted but not loaded, because it was stopped.
+const resumeEvery = 30 * time.Second
+
+func (s *Server) resume(ctx context.Context, ticks <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks:
+			if err := s.importer.Resume(ctx); err != nil && ctx.Err() == nil {
+				s.env.Log.ErrorContext(ctx, "manifests that wait to be loaded could not be looked up; it is tried again", "error", err)
+			}
+		}
+	}
+}
+
+func (s *Server) tally(ctx context.Context, ticks <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks:
+			s.count(ctx)
+		}
+	}
+}
+
+func (s *Server) count(ctx context.Context) {
+	t, err := s.store.Tally(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.env.Log.ErrorContext(ctx, "devices could not be counted for the metrics", "error", err)
+		}
+		return
+	}
+	s.metrics.tally.newest.Store(&t)
+}
+
+// Addrs gives the bound addresses by door: "est", "api", "ops".
+func (s *Server) Addrs() map[string]string {
+	m := map[string]string{}
+	for _, d := range s.doors {
+		if d.listener != nil {
+			m[d.name] = d.listener.Addr().String()
+		}
+	}
+	return m
+}
+
+// Failed receives an error when a door stops serving by itself.
+func (s *Server) Failed() <-chan error { return s.failed }
+
+// Stop ends the server: readiness goes, devices and operators are no longer
+// accepted and those being worked on are answered until ctx ends, the loading
+// of manifests pauses at a safe place, the log's last checkpoint is published,
+// the database is closed. It may be called more than once.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stop.Do(func() { s.stopped = s.shutdown(ctx) })
+	return s.stopped
+}
+
+// closingTime is what the last steps get, even if the requests used up all
+// the time there was: they make the next start easy.
+const closingTime = 5 * time.Second
+
+func (s *Server) shutdown(ctx context.Context) error {
+	s.env.Log.InfoContext(ctx, "stopping", "deadline", s.config.Stop.String())
+	s.health.stopping.Store(true)
+	var errs [3]error
+	var closing sync.WaitGroup
+	for i, d := range s.doors {
+		if d.name != "ops" {
+			closing.Go(func() { errs[i] = d.close(ctx) })
+		}
+	}
+	closing.Wait()
+
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closingTime)
+	defer cancel()
+	err := errors.Join(errs[:]...)
+	err = errors.Join(err, s.importer.Stop(last))
+	if s.background != nil {
+		s.background()
+	}
+	s.working.Wait()
+	if s.background != nil { // else nothing was written
+		err = errors.Join(err, s.publishing.publish(last))
+	}
+	for _, d := range s.doors {
+		if d.name == "ops" {
+			err = errors.Join(err, d.close(last))
+		}
+	}
+	s.serving.Wait()
+	if cerr := s.store.Close(); cerr != nil {
+		err = errors.Join(err, fmt.Errorf("close the database: %w", cerr))
+	}
+	s.env.Log.InfoContext(ctx, "stopped")
+	return err
+}
+
+// Run serves until ctx ends or a door fails, then stops in order.
+func Run(ctx context.Context, c *Config, env Environment) error {
+	s, err := New(ctx, c, env)
+	if err != nil {
+		return err
+	}
+	err = s.Start(ctx)
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-s.Failed():
+		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(c.Stop))
+	defer cancel()
+	return errors.Join(err, s.Stop(last))
+}
+
+func goVersion() string { return runtime.Version() }
