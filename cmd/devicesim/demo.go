@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/touchmark/touchmark/devicesim"
+	"golang.org/x/term"
+)
+
+// target is the server that a command works on, and whose credentials.
+type target struct {
+	dir, est, api, label string
+}
+
+func (t *target) flags(c *cobra.Command) {
+	c.Flags().StringVar(&t.dir, "dir", "", "data directory of `touchmark init`, for its root certificate and first operator")
+	c.Flags().StringVar(&t.est, "est", "https://localhost:8443", "the server's EST address")
+	c.Flags().StringVar(&t.api, "api", "https://localhost:8444", "the server's API address")
+	_ = c.MarkFlagRequired("dir") // it exists
+}
+
+func (t *target) open() (server devicesim.Server, admin *devicesim.Operator, err error) {
+	root, err := devicesim.LoadCertificate(filepath.Join(t.dir, "ca", "root.crt"))
+	if err != nil {
+		return server, nil, err
+	}
+	admin, err = devicesim.LoadOperator(t.api, root, filepath.Join(t.dir, "admin.crt"), filepath.Join(t.dir, "admin.key"))
+	return devicesim.Server{EST: t.est, Label: t.label, Root: root}, admin, err
+}
+
+func demoCommand() *cobra.Command {
+	var t target
+	d := devicesim.Demo{Out: os.Stdout}
+	c := &cobra.Command{
+		Use:   "demo --dir DIR",
+		Short: "A day at a factory: an order, its manifest, honest devices and others",
+		Long: `A day at a factory, on a server that was made for it: creates a product, a
+site and orders, hands in a signed manifest, powers on honest devices, a
+rig's, over-production, an unknown device, one with a wrong record, a clone,
+and one whose order is still a draft. Prints who got in, and exits with 0 only
+if everybody ended as they should.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			server, admin, err := t.open()
+			if err != nil {
+				return err
+			}
+			defer admin.Close()
+			d.Server, d.Admin = server, admin
+			d.Live = term.IsTerminal(int(os.Stdout.Fd()))
+			if d.Quantity < 6 {
+				return errors.New("the demo needs an order of at least 6 units (--quantity)")
+			}
+			good, err := d.Run(c.Context())
+			if err == nil && !good {
+				err = errors.New("the demo did not come out as it should")
+			}
+			return err
+		},
+	}
+	t.flags(c)
+	c.Flags().IntVar(&d.Quantity, "quantity", 500, "units of the order")
+	c.Flags().IntVar(&d.Over, "over", 20, "units built beyond the order")
+	c.Flags().IntVar(&d.Workers, "workers", 32, "units that power on at the same time")
+	return c
+}
