@@ -177,8 +177,12 @@ func TestRules(t *testing.T) {
 			keeps:  []link{{from: "internal/keys", to: "go.step.sm/crypto/kms"}, {from: "internal/ca", to: "go.step.sm/crypto/x509util"}},
 		},
 		"CMS goes through the guard": {
-			breaks: []link{{from: "enroll/est", to: "go.mozilla.org/pkcs7"}, {from: "vetting/manifest", to: "github.com/smallstep/pkcs7"}},
+			breaks: []link{{from: "server/api", to: "go.mozilla.org/pkcs7"}, {from: "vetting/manifest", to: "github.com/smallstep/pkcs7"}},
 			keeps:  []link{{from: "internal/cms", to: "go.mozilla.org/pkcs7"}, {from: "device", to: "go.mozilla.org/pkcs7"}},
+		},
+		"EST parses no CMS": {
+			breaks: []link{{from: "enroll/est", to: "github.com/smallstep/pkcs7"}},
+			keeps:  []link{{from: "enroll/est", to: "go.mozilla.org/pkcs7"}, {from: "enroll/est", to: module + "/internal/cms"}},
 		},
 		"HTML and pages stay in the portal": {
 			breaks: []link{{from: "server/api", to: "html/template"}},
