@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# A factory's day on a server of its own, in a temporary directory and on
+# free ports of this machine: `make demo`. The exit status is 0 only if every
+# device ended as it should.
+#
+#   deploy/demo.sh [--keep] [devicesim demo's flags, e.g. --quantity 2000]
+#
+# --keep leaves the server running and tells how to look around.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=${BIN:-bin} # where the programs are
+
+keep=
+if [[ ${1-} == --keep ]]; then
+	keep=yes
+	shift
+fi
+
+free_port() { # one that nobody answers on
+	local port
+	while port=$((20000 + RANDOM % 30000)) && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+	echo "$port"
+}
+
+ready() { # the server says so itself
+	(
+		exec 3<>"/dev/tcp/127.0.0.1/$ops"
+		printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3
+		read -r _ status _ <&3
+		[[ $status == 200 ]]
+	) 2>/dev/null
+}
+
+for program in touchmark devicesim; do
+	[[ -x $bin/$program ]] || { echo "demo: $bin/$program is not there: run \`make demo\` or \`make programs\`" >&2 && exit 1; }
+done
+
+dir=$(mktemp -d "${TMPDIR:-/tmp}/touchmark-demo.XXXXXX")
+pid=
+stop() {
+	if [[ -n $pid ]]; then
+		kill "$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
+		pid=
+	fi
+}
+clean() {
+	stop
+	rm -rf "$dir"
+}
+trap clean EXIT
+trap 'exit 130' INT TERM
+
+est=$(free_port) api=$(free_port) ops=$(free_port)
+echo "Making a Touchmark in $dir …"
+"$bin/touchmark" init "$dir" --name 'Touchmark Demo' \
+	--est "127.0.0.1:$est" --api "127.0.0.1:$api" --ops "127.0.0.1:$ops" >/dev/null
+
+echo "Starting the server …"
+# In a process group of its own, so that Ctrl-C in the terminal leaves a kept
+# server alone.
+set -m
+"$bin/touchmark" serve --dir "$dir" </dev/null >"$dir/server.log" 2>&1 &
+pid=$!
+set +m
+for _ in {1..300}; do
+	ready && break
+	if ! kill -0 "$pid" 2>/dev/null; then
+		cat "$dir/server.log" >&2
+		echo "demo: the server did not start" >&2
+		exit 1
+	fi
+	sleep 0.1
+done
+
+status=0
+"$bin/devicesim" demo --dir "$dir" --est "https://127.0.0.1:$est" --api "https://127.0.0.1:$api" "$@" || status=$?
+
+echo
+if [[ -z $keep ]]; then
+	echo "Stopping the server in order; it publishes its last checkpoint."
+	stop
+fi
+echo "The auditor checks the whole log, and everything in the database against it:"
+"$bin/touchmark" --dir "$dir" audit verify || status=1
+
+if [[ -n $keep ]]; then
+	trap - EXIT
+	disown "$pid"
+	cat <<-EOF
+
+		The server is still running. Look around:
+
+		  export TOUCHMARK_DIR=$dir
+		  $bin/touchmark order list
+		  $bin/touchmark device list --state active --limit 5
+		  $bin/touchmark evidence list
+		  $bin/touchmark registration list --verdict refused
+		  $bin/touchmark device history TH-000001
+
+		With curl and openssl alone:
+
+		  curl -s --cacert $dir/ca/root.crt --cert $dir/admin.crt --key $dir/admin.key https://127.0.0.1:$api/api/v1/orders
+		  curl -s --cacert $dir/ca/root.crt https://127.0.0.1:$api/audit/checkpoint
+		  curl -s --cacert $dir/ca/root.crt https://127.0.0.1:$est/.well-known/est/cacerts | base64 -d | openssl pkcs7 -inform DER -print_certs
+		  curl -s http://127.0.0.1:$ops/metrics | grep ^touchmark_
+
+		Its log is $dir/server.log. When you are done:
+
+		  kill $pid && rm -r $dir
+	EOF
+fi
+exit "$status"
