@@ -59,7 +59,8 @@ start() {
 		cat "$dir/log" >&2
 		fail "the server did not start"
 	}
-	echo "postgres://postgres@/postgres?host=$dir"
+	# The socket's directory goes before the host, which only makes the URL whole.
+	echo "postgres://postgres@localhost/postgres?host=$dir"
 }
 
 stop() {
