@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"context"
+	"encoding/hex"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/touchmark/touchmark/devicesim"
+	"github.com/touchmark/touchmark/internal/store"
+	"github.com/touchmark/touchmark/internal/store/storetest"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// TestDemo is the demo's day on a small order.
+func TestDemo(t *testing.T) {
+	for name, dsn := range storetest.Databases(t) {
+		t.Run(name, func(t *testing.T) {
+			i := install(t, dsn)
+			i.start()
+			var out strings.Builder
+			d := devicesim.Demo{Server: i.server(), Admin: i.admin(), Quantity: 40, Over: 5, Workers: 8, Out: &out}
+			good, err := d.Run(context.Background())
+			if err != nil || !good {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			i.stop()
+			verifyLog(t, i.store())
+		})
+	}
+}
+
+// rounds is how often TestKill kills: TOUCHMARK_KILL_ROUNDS, or a few.
+func rounds(t *testing.T) int {
+	s := os.Getenv("TOUCHMARK_KILL_ROUNDS")
+	if s == "" {
+		return 6
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("TOUCHMARK_KILL_ROUNDS=%q is not a number of rounds", s)
+	}
+	return n
+}
+
+// TestKill kills the server again and again under a fleet whose devices
+// retry, lose replies and lose power. The order is smaller than the fleet.
+func TestKill(t *testing.T) {
+	kills := rounds(t)
+	for name, dsn := range storetest.Databases(t) {
+		t.Run(name, func(t *testing.T) {
+			const perRound = 16
+			n := perRound * (kills + 1)
+			quantity := n * 3 / 4
+			i := install(t, dsn)
+			i.start()
+			f, units := build(t, n)
+			i.order(quantity, units, f)
+			steps := make(chan struct{}, n)
+			fleet := devicesim.Fleet{
+				Servers: []devicesim.Server{i.server()}, Units: units, Workers: 24, Retry: 20 * time.Millisecond,
+				LostReplies: 0.1, PowerCuts: 0.1,
+				Progress: func(int, int, devicesim.Result) { steps <- struct{}{} },
+			}
+			ended := make(chan []devicesim.Result, 1)
+			go func() { ended <- fleet.Run(context.Background()) }()
+			for range kills {
+				for range 1 + rand.IntN(perRound) {
+					<-steps
+				}
+				i.kill()
+				i.start()
+			}
+			results := <-ended
+			i.stop()
+			s := i.store()
+			checkFleet(t, s, results, quantity)
+			verifyLog(t, s)
+		})
+	}
+}
+
+// checkFleet holds what the devices got against what the database says.
+func checkFleet(t *testing.T, s *store.Store, results []devicesim.Result, quantity int) {
+	t.Helper()
+	ctx := context.Background()
+	o, err := s.Order(ctx, "po-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts := map[string]int{}
+	for _, r := range results {
+		verdicts[r.Verdict]++
+		for _, cert := range r.Certificates {
+			if _, err := s.Certificate(ctx, hex.EncodeToString(cert.SerialNumber.Bytes())); err != nil {
+				t.Errorf("%s was answered the certificate %x: %v", r.Unit.Serial, cert.SerialNumber, err)
+			}
+		}
+		if r.Verdict == "admitted" && len(r.Certificates) != 1 {
+			t.Errorf("%s was answered %d certificates", r.Unit.Serial, len(r.Certificates))
+		}
+	}
+	if verdicts["admitted"] != quantity || verdicts["refused"] != len(results)-quantity || o.Issued != int64(quantity) {
+		t.Errorf("verdicts %v for %d units of %d; the order says %d", verdicts, quantity, len(results), o.Issued)
+	}
+	valid := 0
+	for after := int64(0); ; {
+		devices, err := s.Devices(ctx, vetting.DeviceFilter{}, vetting.Page{After: after, Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range devices {
+			after = d.ID
+			valid += oneValid(t, s, d)
+		}
+		if len(devices) < 1000 {
+			break
+		}
+	}
+	if valid != quantity {
+		t.Errorf("%d devices hold a valid certificate, %d were ordered", valid, quantity)
+	}
+}
+
+// oneValid counts a device's valid certificates and complains about a second.
+func oneValid(t *testing.T, s *store.Store, d *vetting.Device) (n int) {
+	t.Helper()
+	h, err := s.DeviceHistory(context.Background(), d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range h.Certificates {
+		if c.State == vetting.CertificateValid {
+			n++
+		}
+	}
+	if n > 1 {
+		t.Errorf("%s has %d valid certificates", d.Serial, n)
+	}
+	return n
+}
+
+// TestTwoServers splits a fleet that is larger than its order over two
+// servers on one PostgreSQL.
+func TestTwoServers(t *testing.T) {
+	dsn, ok := storetest.Databases(t)["postgres"]
+	if !ok {
+		t.Skip("needs PostgreSQL: run it with `make test`")
+	}
+	const quantity, n = 1000, 1500
+	a := install(t, dsn)
+	b := a.sibling()
+	a.start()
+	b.start()
+	f, units := build(t, n)
+	a.order(quantity, units, f)
+	fleet := devicesim.Fleet{Servers: []devicesim.Server{a.server(), b.server()}, Units: units, Workers: 32, Retry: 20 * time.Millisecond}
+	results := fleet.Run(context.Background())
+	a.stop()
+	b.stop()
+	s := a.store()
+	checkFleet(t, s, results, quantity)
+	verifyLog(t, s)
+}
