@@ -42,11 +42,11 @@ func newDoor(name, addr string, l Limits, config *tls.Config, h http.Handler, lo
 	}}
 }
 
-// tlsConfig is the TLS of both doors. A client certificate is asked for and
+// TLSConfig is the TLS of both doors. A client certificate is asked for and
 // not required (RFC 7030 §4.1.2), and whatever comes is taken: what it proves
 // is decided where the request is, because a self-signed bootstrap
 // certificate cannot be verified by TLS.
-func tlsConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+func TLSConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
 	return &tls.Config{
 		GetCertificate: certificate,
 		ClientAuth:     tls.RequestClientCert,

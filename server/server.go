@@ -133,7 +133,7 @@ func (s *Server) wire() {
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 	}}
-	tls := tlsConfig(s.certificate.Get)
+	tls := TLSConfig(s.certificate.Get)
 	s.doors = append(s.doors,
 		newDoor("est", s.config.EST.Listen, s.config.EST.Limits, tls,
 			watched("est", s.estHandler(pipeline), s.metrics, log, time.Duration(s.config.EST.RequestTimeout)), log),

@@ -226,9 +226,11 @@ func TestStopDrains(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(t.Context()) }()
 	for { // the doors close one after the other; readiness goes before any
-		if _, err := net.Dial("tcp", s.Addrs()["api"]); err != nil {
+		conn, err := net.Dial("tcp", s.Addrs()["api"])
+		if err != nil {
 			break
 		}
+		conn.Close()
 	}
 	if code, body := get(t, http.DefaultClient, "http://"+s.Addrs()["ops"]+"/readyz"); code != 503 || !strings.Contains(body, "stopping") {
 		t.Errorf("readyz while stopping: %d %s", code, body)

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/touchmark/touchmark/server"
+)
+
+func (a *app) initCommand() *cobra.Command {
+	p := server.Plan{Config: server.Default()}
+	var dns, ips []string
+	c := &cobra.Command{
+		Use: "init DIR", Short: "Make a new Touchmark: CAs, keys, database, configuration, first operator",
+		Long: `init makes a data directory with everything that a server needs. The directory must be empty or not exist: a CA is
+never overwritten. Give the DNS names and addresses by which devices and operators will reach the server.
+
+With --kms the CAs' keys go to an HSM or cloud KMS: the URI is used for each key, {name} standing for root, device-ca,
+factory-ca, operator-ca and codesign-ca. The log's key and the serial number key stay files. PKCS#11 needs the program
+touchmark-pkcs11.`,
+		Example: `  touchmark init /var/lib/touchmark --name 'Example AG' --dns touchmark.example.com
+  touchmark init tm --name Test --root-key-dir /media/safe
+  touchmark init tm --name Test --database 'postgres://touchmark@db.example.com/touchmark'
+  touchmark-pkcs11 init tm --name Test --kms 'pkcs11:module-path=/usr/lib/softhsm/libsofthsm2.so;token=tm;object={name}?pin-source=/etc/tm/pin'`,
+		Args: cobra.ExactArgs(1),
+	}
+	f := c.Flags()
+	f.StringVar(&p.Organization, "name", "", "your organisation, as the CA certificates shall name it (required)")
+	f.StringSliceVar(&dns, "dns", nil, "DNS `name` of the server; may be repeated (default localhost)")
+	f.StringSliceVar(&ips, "ip", nil, "IP `address` of the server; may be repeated (default 127.0.0.1, ::1 if no name is given)")
+	f.StringVar(&p.RootKeyDir, "root-key-dir", "", "put the root's key into this `directory`, to be taken offline")
+	f.StringVar(&p.KMS, "kms", "", "key `URI` with {name}, for CA keys in an HSM or KMS")
+	f.StringVar(&p.Config.Database, "database", p.Config.Database, "sqlite:PATH or postgres://USER@HOST/NAME")
+	f.StringVar(&p.Config.EST.Listen, "est", p.Config.EST.Listen, "`address` where devices enrol")
+	f.StringVar(&p.Config.API.Listen, "api", p.Config.API.Listen, "`address` of the operators' API")
+	f.StringVar(&p.Config.Ops.Listen, "ops", p.Config.Ops.Listen, "`address` of /healthz, /readyz and /metrics")
+	f.StringVar(&p.Admin, "admin", "admin", "name of the first operator")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(dns)+len(ips) > 0 {
+			p.Config.Names = append(dns, ips...)
+		}
+		p.Dir = args[0]
+		made, err := server.Init(cmd.Context(), p, server.Environment{})
+		if err != nil {
+			return err
+		}
+		a.tellMade(a.out, made)
+		return nil
+	}
+	return c
+}
+
+func (a *app) tellMade(w io.Writer, m *server.Made) {
+	fmt.Fprintf(w, "Made in %s:\n", m.Dir)
+	for _, f := range m.Files {
+		fmt.Fprintf(w, "  %s\n", f)
+	}
+	fmt.Fprintf(w, `
+Root CA:  %s, until %s
+          its key is %s. A running server does not need it:
+          move it to a medium in a safe, and check that you can read it back.
+Log:      auditors check it with this key, give it to them (%s):
+          %s
+
+Next:
+  touchmark serve --dir %[6]s
+  touchmark --dir %[6]s product create PRODUCT --proof bootstrap-key
+  touchmark --dir %[6]s site create SITE
+  touchmark --dir %[6]s order create ORDER --product PRODUCT --site SITE --quantity 500 --open
+`, m.Root.Subject.CommonName, m.Root.NotAfter.Format(time.DateOnly), m.RootKey, filepath.Join("log", "verifier"), m.Verifier, m.Dir)
+}

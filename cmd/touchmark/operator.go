@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/keys"
+	"github.com/touchmark/touchmark/server"
+	"github.com/touchmark/touchmark/server/api"
+)
+
+func (a *app) operatorCommand() *cobra.Command {
+	return group("operator", "People and rigs that work with the server",
+		`An operator is a person or a QA rig with a client certificate. Role, site and revocation are kept by the server, so a
+change takes effect with the next request. Roles: admin, planner, site-operator, rig, support, auditor.`,
+		a.operatorAdd(), a.operatorList(), a.operatorShow(), a.operatorRevoke(), a.operatorWhoami())
+}
+
+func (a *app) operatorAdd() *cobra.Command {
+	var in api.OperatorInput
+	var role, out string
+	c := &cobra.Command{
+		Use: "add NAME", Short: "Add an operator: make a key, get a certificate", Args: cobra.ExactArgs(1),
+		Long: `add makes the operator's key on this machine, gets the certificate from the server, and writes NAME.key, NAME.crt,
+root.crt and cli.yaml into a directory that serves as --dir from then on. With --csr the key stays where it is: give the
+operator's own PKCS#10 request.`,
+		Example: `  touchmark operator add anna --role site-operator --site penang --out anna
+  touchmark operator add rig-7 --role rig --site penang --out /media/rig-7
+  touchmark operator add paula --role planner --csr paula.csr --out paula`,
+	}
+	csr := ""
+	f := c.Flags()
+	f.StringVar(&role, "role", "", "admin, planner, site-operator, rig, support or auditor (required)")
+	f.StringVar(&in.Site, "site", "", "the site of a site-operator or rig")
+	f.StringVar(&out, "out", "", "`directory` for key and certificate (default: NAME)")
+	f.StringVar(&csr, "csr", "", "the operator's own PKCS#10 request in PEM, a `file`")
+	_ = c.MarkFlagRequired("role")
+	oneOf(c, "role", access.Roles...)
+	a.completeFlags(c)
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		in.Name, in.Role = args[0], access.Role(role)
+		if err := (&access.Operator{Name: in.Name, Role: in.Role, Site: in.Site}).Check(); err != nil {
+			return nil, &usageError{err}
+		}
+		if out == "" {
+			out = in.Name
+		}
+		return a.addOperator(ctx, cl, in, out, csr)
+	}, func(w io.Writer, o *api.OperatorCreated) {
+		showOperator(w, &o.Operator)
+		field(w, "directory", out)
+		fmt.Fprintf(w, "next\ttouchmark --dir %s operator whoami\n", out)
+	})
+}
+
+func (a *app) addOperator(ctx context.Context, cl *client, in api.OperatorInput, out, csrFile string) (raw []byte, err error) {
+	if err := os.MkdirAll(out, 0o700); err != nil {
+		return nil, err
+	}
+	keyFile := filepath.Join(out, in.Name+".key")
+	if csrFile != "" {
+		keyFile = ""
+		text, err := os.ReadFile(csrFile)
+		if err != nil {
+			return nil, fmt.Errorf("the request (--csr): %w", err)
+		}
+		in.CSR = string(text)
+	} else if in.CSR, err = makeKey(ctx, out, in.Name); err != nil {
+		return nil, err
+	}
+	if err = cl.api(ctx, http.MethodPost, "/operators", in, &raw); err != nil {
+		if refused := new(refusal); keyFile != "" && errors.As(err, &refused) {
+			err = errors.Join(err, os.Remove(keyFile)) // it opens nothing
+		}
+		return nil, err
+	}
+	var made api.OperatorCreated
+	if err := decode(raw, &made); err != nil {
+		return nil, err
+	}
+	return raw, a.writeOperator(cl, in.Name, out, keyFile, made)
+}
+
+// makeKey makes a key that only its owner can read, and a request for it.
+func makeKey(ctx context.Context, dir, name string) (csr string, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	key, err := keys.Ring{Dir: dir}.Create(ctx, "file:"+name+".key", keys.P256)
+	if err != nil {
+		return "", err
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
+	if err != nil {
+		return "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
+}
+
+// writeOperator writes what the operator needs to work with this server.
+// What is there already from another operator stays.
+func (a *app) writeOperator(cl *client, name, out, keyFile string, made api.OperatorCreated) error {
+	if err := os.WriteFile(filepath.Join(out, name+".crt"), []byte(made.Certificate), 0o644); err != nil {
+		return err
+	}
+	if err := writeNew(filepath.Join(out, "root.crt"), lastCertificate(made.Chain)); err != nil {
+		return err
+	}
+	p := server.Profile{Server: cl.base, Certificate: name + ".crt", CA: "root.crt"}
+	if keyFile != "" {
+		p.Key = filepath.Base(keyFile)
+	}
+	return writeNew(filepath.Join(out, server.ProfileFile), []byte(p.Text()))
+}
+
+func writeNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+// lastCertificate is the root of a PEM chain.
+func lastCertificate(chain string) []byte {
+	var last []byte
+	for rest := []byte(chain); ; {
+		block, more := pem.Decode(rest)
+		if block == nil {
+			return last
+		}
+		last, rest = pem.EncodeToMemory(block), more
+	}
+}
+
+func (a *app) operatorList() *cobra.Command {
+	return listCommand(a, &cobra.Command{Use: "list", Short: "List operators"}, "/operators", noQuery, table[access.Operator]{
+		columns: "NAME\tROLE\tSITE\tCREATED\tREVOKED\tKEY", none: "There are no operators.",
+		row: func(o *access.Operator) []any {
+			return []any{o.Name, o.Role, o.Site, o.Created, o.Revoked, short(o.Key.String())}
+		},
+	})
+}
+
+func (a *app) operatorShow() *cobra.Command {
+	c := &cobra.Command{Use: "show NAME", Short: "Show an operator", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/operators")}
+	return objectCommand(a, c, getter("/operators/"), showOperator)
+}
+
+func (a *app) operatorRevoke() *cobra.Command {
+	c := &cobra.Command{Use: "revoke NAME", Short: "Take an operator's rights away for good", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/operators")}
+	a.yesFlag(c)
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		var o access.Operator
+		if err := cl.api(ctx, http.MethodGet, "/operators/"+segment(args[0]), nil, &o); err != nil {
+			return nil, err
+		}
+		where := ""
+		if o.Site != "" {
+			where = " of site " + o.Site
+		}
+		if err := a.confirm(fmt.Sprintf("Operator %s (%s%s) loses all rights at once. That cannot be taken back; a new operator needs another name.", o.Name, o.Role, where)); err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPost, "/operators/"+segment(args[0])+"/revoke", struct{}{}, &raw)
+		return raw, err
+	}, showOperator)
+}
+
+func (a *app) operatorWhoami() *cobra.Command {
+	c := &cobra.Command{Use: "whoami", Short: "Show whom the server takes you for, and what you may do", Args: cobra.NoArgs}
+	return objectCommand(a, c, func(ctx context.Context, cl *client, _ []string) (raw []byte, err error) {
+		err = cl.api(ctx, http.MethodGet, "/whoami", nil, &raw)
+		return raw, err
+	}, func(w io.Writer, me *api.Whoami) {
+		showOperator(w, &me.Operator)
+		field(w, "may", join(me.Permissions))
+	})
+}
+
+func showOperator(w io.Writer, o *access.Operator) {
+	field(w, "operator", o.Name)
+	field(w, "role", o.Role)
+	field(w, "site", o.Site)
+	field(w, "key", o.Key)
+	field(w, "created", o.Created)
+	field(w, "revoked", o.Revoked)
+}

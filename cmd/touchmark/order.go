@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/touchmark/touchmark/server/api"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+func (a *app) orderCommand() *cobra.Command {
+	return group("order", "Production orders and their quotas",
+		`An order entitles a site to build a quantity of a product. A draft holds devices, an open order admits them, a closed one
+gives out no further unit, a cancelled one gives out nothing any more.`,
+		a.orderCreate(), a.orderList(), a.orderShow(),
+		a.orderState("open NAME", "Open a draft or closed order: devices are admitted", vetting.OrderOpen, false),
+		a.orderState("close NAME", "Close an order: no further unit; issued ones may still fetch theirs", vetting.OrderClosed, false),
+		a.yesFlag(a.orderState("cancel NAME", "Cancel an order for good: nothing is issued any more", vetting.OrderCancelled, true)),
+		a.orderQuantity(), a.orderWindow())
+}
+
+func (a *app) orderCreate() *cobra.Command {
+	var in api.OrderInput
+	var open bool
+	var from, to string
+	c := &cobra.Command{
+		Use: "create NAME", Short: "Create an order", Args: cobra.ExactArgs(1),
+		Example: `  touchmark order create PO-4711 --product thermostat --site penang --quantity 500 --open
+  touchmark order create PO-4712 --product thermostat --site penang --quantity 1000 \
+      --serials A-1000..A-1999 --not-after 2027-03-31 --signatures 2`,
+	}
+	f := c.Flags()
+	f.StringVar(&in.Product, "product", "", "what is built (required)")
+	f.StringVar(&in.Site, "site", "", "where it is built (required)")
+	f.Int64Var(&in.Quantity, "quantity", 0, "the most units that may be issued (required)")
+	f.BoolVar(&open, "open", false, "admit devices at once; otherwise the order is a draft")
+	f.StringSliceVar(&in.Identifiers.Serials, "serials", nil, "serial number or `range` FROM..TO that manifests may list; may be repeated")
+	f.StringSliceVar(&in.Identifiers.MACs, "macs", nil, "MAC address or `range`; may be repeated")
+	f.StringSliceVar(&in.Identifiers.UIDs, "uids", nil, "chip UID or `range`; may be repeated")
+	f.StringVar(&from, "not-before", "", "from when devices may first enrol: `time` as 2026-12-01 or RFC 3339")
+	f.StringVar(&to, "not-after", "", "until when devices may first enrol")
+	f.IntVar(&in.ManifestSignatures, "signatures", 1, "how many site operators must sign each manifest")
+	for _, flag := range []string{"product", "site", "quantity"} {
+		_ = c.MarkFlagRequired(flag)
+	}
+	a.completeFlags(c)
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		in.Name, in.State = args[0], vetting.OrderDraft
+		if open {
+			in.State = vetting.OrderOpen
+		}
+		if in.NotBefore, err = parseTime("--not-before", from, false); err != nil {
+			return nil, err
+		}
+		if in.NotAfter, err = parseTime("--not-after", to, true); err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPost, "/orders", in, &raw)
+		return raw, err
+	}, showOrder)
+}
+
+// parseTime reads a day or an instant; end takes a day to its last second.
+func parseTime(flag, s string, end bool) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
+	}
+	t, err := time.ParseInLocation(time.DateOnly, s, time.Local)
+	if err != nil {
+		return time.Time{}, usagef("%s %q is no time: want a day such as 2026-12-01, or RFC 3339 such as 2026-12-01T08:00:00Z", flag, s)
+	}
+	if end {
+		t = t.AddDate(0, 0, 1).Add(-time.Second)
+	}
+	return t, nil
+}
+
+func (a *app) orderList() *cobra.Command {
+	q := url.Values{}
+	c := &cobra.Command{Use: "list", Short: "List orders", Example: "  touchmark order list --state open --site penang"}
+	filter(c, q, "site", "only orders of this site")
+	filter(c, q, "product", "only orders of this product")
+	filter(c, q, "state", "only orders in this state: draft, open, closed, cancelled")
+	oneOf(c, "state", vetting.OrderDraft, vetting.OrderOpen, vetting.OrderClosed, vetting.OrderCancelled)
+	a.completeFlags(c)
+	return listCommand(a, c, "/orders", func() url.Values { return q }, table[vetting.Order]{
+		columns: "NAME\tPRODUCT\tSITE\tSTATE\tISSUED\tQUANTITY\tUPDATED", none: "There are no such orders.",
+		row: func(o *vetting.Order) []any {
+			return []any{o.Name, o.Product, o.Site, o.State, o.Issued, o.Quantity, o.Updated}
+		},
+	})
+}
+
+// filter adds a flag that narrows a list; the query takes its value.
+func filter(c *cobra.Command, q url.Values, name, about string) {
+	c.Flags().Var(queryValue{q, name}, name, about)
+}
+
+// queryValue is a flag whose value is a query parameter.
+type queryValue struct {
+	query url.Values
+	name  string
+}
+
+func (v queryValue) Set(s string) error { v.query.Set(v.name, s); return nil }
+func (v queryValue) Type() string       { return "string" }
+func (v queryValue) String() string {
+	if v.query == nil {
+		return ""
+	}
+	return v.query.Get(v.name)
+}
+
+func (a *app) orderShow() *cobra.Command {
+	c := &cobra.Command{Use: "show NAME", Short: "Show an order and how far it is filled", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/orders")}
+	return objectCommand(a, c, getter("/orders/"), showOrder)
+}
+
+func (a *app) orderState(use, about string, to vetting.OrderState, ask bool) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: about, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/orders")}
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		if ask {
+			var o vetting.Order
+			if err := cl.api(ctx, http.MethodGet, "/orders/"+segment(args[0]), nil, &o); err != nil {
+				return nil, err
+			}
+			if err := a.confirm(fmt.Sprintf("Order %s (%s, %s of %s units issued) will be %s for good. The %s units that are left are lost, and issued devices that have not fetched their certificate cannot any more.",
+				o.Name, o.State, count(o.Issued), count(o.Quantity), to, count(o.Quantity-o.Issued))); err != nil {
+				return nil, err
+			}
+		}
+		return changeOrder(ctx, cl, args[0], api.OrderPatch{State: &to})
+	}, showOrder)
+}
+
+func changeOrder(ctx context.Context, cl *client, name string, p api.OrderPatch) (raw []byte, err error) {
+	err = cl.api(ctx, http.MethodPatch, "/orders/"+segment(name), p, &raw)
+	return raw, err
+}
+
+func (a *app) orderQuantity() *cobra.Command {
+	c := &cobra.Command{Use: "set-quantity NAME N", Short: "Change an order's quantity; not below what was issued", Args: cobra.ExactArgs(2),
+		Example: "  touchmark order set-quantity PO-4711 550", ValidArgsFunction: a.completeFirst("/orders")}
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
+		n, err := strconv.ParseInt(args[1], 10, 64)
+		if err != nil {
+			return nil, usagef("the quantity %q is no number", args[1])
+		}
+		return changeOrder(ctx, cl, args[0], api.OrderPatch{Quantity: &n})
+	}, showOrder)
+}
+
+func (a *app) orderWindow() *cobra.Command {
+	var from, to string
+	c := &cobra.Command{Use: "set-window NAME", Short: "Change when devices may first enrol", Args: cobra.ExactArgs(1),
+		Long:    "set-window changes the side of the window that a flag names; \"none\" opens that side.",
+		Example: "  touchmark order set-window PO-4711 --not-before none --not-after 2027-06-30", ValidArgsFunction: a.completeFirst("/orders")}
+	c.Flags().StringVar(&from, "not-before", "", "new begin, or none")
+	c.Flags().StringVar(&to, "not-after", "", "new end, or none")
+	c.MarkFlagsOneRequired("not-before", "not-after")
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (_ []byte, err error) {
+		var p api.OrderPatch
+		if p.NotBefore, err = parseSide("--not-before", from, false); err != nil {
+			return nil, err
+		}
+		if p.NotAfter, err = parseSide("--not-after", to, true); err != nil {
+			return nil, err
+		}
+		return changeOrder(ctx, cl, args[0], p)
+	}, showOrder)
+}
+
+func parseSide(flag, s string, end bool) (api.OptionalTime, error) {
+	if s == "none" {
+		return api.OptionalTime{Set: true}, nil
+	}
+	t, err := parseTime(flag, s, end)
+	return api.OptionalTime{Set: s != "", Time: t}, err
+}
+
+func showOrder(w io.Writer, o *vetting.Order) {
+	field(w, "order", o.Name)
+	field(w, "product", o.Product)
+	field(w, "site", o.Site)
+	field(w, "state", o.State)
+	fmt.Fprintf(w, "issued\t%s of %s (%s left)\n", count(o.Issued), count(o.Quantity), count(o.Quantity-o.Issued))
+	field(w, "serials", join(o.Identifiers.Serials))
+	field(w, "MACs", join(o.Identifiers.MACs))
+	field(w, "UIDs", join(o.Identifiers.UIDs))
+	field(w, "not before", o.NotBefore)
+	field(w, "not after", o.NotAfter)
+	field(w, "signatures", fmt.Sprintf("%d wanted on each manifest", o.ManifestSignatures))
+	field(w, "created", o.Created)
+	field(w, "updated", o.Updated)
+}

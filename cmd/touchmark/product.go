@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/touchmark/touchmark/server/api"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+func (a *app) productCommand() *cobra.Command {
+	return group("product", "Device types: certificate profile and accepted proofs",
+		"A product is a device type: what its certificates look like, and on which proof a device may first enrol.",
+		a.productCreate(), a.productUpdate(), a.productList(), a.productShow())
+}
+
+// productFlags are what can be said about a product.
+type productFlags struct {
+	description, template, validity string
+	keys, proofs                    []string
+}
+
+func (p *productFlags) add(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&p.description, "description", "", "a few words for people")
+	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, rig; may be repeated")
+	f.StringVar(&p.validity, "validity", "3650d", "lifetime of certificates, such as 825d or 12h, or forever")
+	f.StringVar(&p.template, "template", "", "certificate template, a JSON `file` (docs/guides/planner.md explains it)")
+	f.StringSliceVar(&p.keys, "key-type", nil, "accepted kind of device key: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096; may be repeated (default P-256, P-384, Ed25519)")
+	oneOf(c, "proof", vetting.ProofBootstrapKey, vetting.ProofRig)
+	oneOf(c, "key-type", "P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
+}
+
+// apply changes what the command line names; all says to take the defaults
+// of the other flags, too.
+func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) error {
+	set := func(flag string) bool { return all || c.Flags().Changed(flag) }
+	if set("description") {
+		in.Description = p.description
+	}
+	if set("validity") {
+		in.Profile.Validity = p.validity
+	}
+	if set("key-type") {
+		in.Profile.Keys = p.keys
+	}
+	if set("proof") {
+		in.Proofs = nil
+		for _, proof := range p.proofs {
+			in.Proofs = append(in.Proofs, vetting.Proof(proof))
+		}
+	}
+	if set("template") {
+		in.Profile.Template = ""
+		if p.template != "" {
+			text, err := os.ReadFile(p.template)
+			if err != nil {
+				return fmt.Errorf("the certificate template: %w", err)
+			}
+			in.Profile.Template = string(text)
+		}
+	}
+	return nil
+}
+
+func (a *app) productCreate() *cobra.Command {
+	var p productFlags
+	c := &cobra.Command{
+		Use: "create NAME", Short: "Create a product", Args: cobra.ExactArgs(1),
+		Example: "  touchmark product create thermostat --proof bootstrap-key --proof rig --validity forever\n  touchmark product create gateway --template gateway.json --key-type P-256",
+	}
+	p.add(c)
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		var in api.ProductUpdate
+		if err := p.apply(c, &in, true); err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs}, &raw)
+		return raw, err
+	}, showProduct)
+}
+
+func (a *app) productUpdate() *cobra.Command {
+	var p productFlags
+	c := &cobra.Command{
+		Use: "update NAME", Short: "Change a product; what no flag names stays", Args: cobra.ExactArgs(1),
+		Long:              "update reads the product, changes what the flags name, and writes it back unless somebody else changed it meanwhile. Certificates that were issued stay as they are.",
+		Example:           "  touchmark product update thermostat --validity 825d",
+		ValidArgsFunction: a.completeFirst("/products"),
+	}
+	p.add(c)
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		var was vetting.Product
+		if err := cl.api(ctx, http.MethodGet, "/products/"+segment(args[0]), nil, &was); err != nil {
+			return nil, err
+		}
+		in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, Revision: was.Revision}
+		if err := p.apply(c, &in, false); err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPut, "/products/"+segment(args[0]), in, &raw)
+		return raw, err
+	}, showProduct)
+}
+
+func (a *app) productList() *cobra.Command {
+	return listCommand(a, &cobra.Command{Use: "list", Short: "List products"}, "/products", noQuery, table[vetting.Product]{
+		columns: "NAME\tPROOFS\tVALIDITY\tREVISION\tDESCRIPTION", none: "There are no products yet; create one with `touchmark product create`.",
+		row: func(p *vetting.Product) []any {
+			return []any{p.Name, join(p.Proofs), p.Profile.Validity, p.Revision, p.Description}
+		},
+	})
+}
+
+func (a *app) productShow() *cobra.Command {
+	c := &cobra.Command{Use: "show NAME", Short: "Show a product", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/products")}
+	return objectCommand(a, c, getter("/products/"), showProduct)
+}
+
+func showProduct(w io.Writer, p *vetting.Product) {
+	field(w, "product", p.Name)
+	field(w, "description", p.Description)
+	field(w, "proofs", join(p.Proofs))
+	field(w, "validity", p.Profile.Validity)
+	field(w, "keys", join(p.Profile.Keys))
+	field(w, "created", p.Created)
+	field(w, "updated", p.Updated)
+	field(w, "revision", p.Revision)
+	if p.Profile.Template != "" {
+		fmt.Fprintf(w, "template:\n%s\n", p.Profile.Template)
+	}
+}
+
+func noQuery() url.Values { return nil }
+
+// getter reads one object by its name or number.
+func getter(path string) func(context.Context, *client, []string) ([]byte, error) {
+	return func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		err = cl.api(ctx, http.MethodGet, path+segment(args[0]), nil, &raw)
+		return raw, err
+	}
+}
+
+// decode reads an answer that was got as bytes.
+func decode(raw []byte, into any) error {
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("the server's answer is not what this program knows: %w", err)
+	}
+	return nil
+}
