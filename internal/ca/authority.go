@@ -42,6 +42,8 @@ const (
 type Authority struct {
 	Certificate *x509.Certificate
 	Signer      crypto.Signer
+
+	seen *certificates // good ones; nil where clients come once, as devices do
 }
 
 // Authorities are the CAs of one Touchmark.
@@ -183,6 +185,7 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 			return nil, err
 		}
 	}
+	a.Factory.seen, a.Operator.seen = new(certificates), new(certificates)
 	if a.Log, err = ring.Open(ctx, p.key(LogKeyName)); err != nil {
 		return nil, err
 	}
@@ -212,7 +215,7 @@ func openAuthority(ctx context.Context, ring keys.Ring, p Places, name string, r
 	if !bytes.Equal(have, cert.RawSubjectPublicKeyInfo) {
 		return Authority{}, fmt.Errorf("the key %s is not the key of the certificate %s: one of them belongs to another CA", keys.Redact(p.key(name)), p.certificate(name))
 	}
-	return Authority{cert, signer}, nil
+	return Authority{Certificate: cert, Signer: signer}, nil
 }
 
 func readCertificate(path string) (*x509.Certificate, error) {

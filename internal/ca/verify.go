@@ -2,10 +2,12 @@ package ca
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -58,10 +60,53 @@ func (a Authority) verify(cert *x509.Certificate, at time.Time) error {
 			return fmt.Errorf("the certificate has the critical extension %s, which is not understood", oid)
 		}
 	}
-	if err := cert.CheckSignatureFrom(a.Certificate); err != nil {
+	if err := a.checkSignature(cert); err != nil {
 		return fmt.Errorf("the certificate's signature is not by %q: %w", a.Certificate.Subject, err)
 	}
 	return nil
+}
+
+// checkSignature checks the signature once for each certificate where few
+// clients come often. A signature that was good once is good always; what
+// changes, such as time and revocation, is checked elsewhere each time.
+func (a Authority) checkSignature(cert *x509.Certificate) error {
+	if a.seen == nil {
+		return cert.CheckSignatureFrom(a.Certificate)
+	}
+	name := sha256.Sum256(cert.Raw)
+	if a.seen.has(name) {
+		return nil
+	}
+	if err := cert.CheckSignatureFrom(a.Certificate); err != nil {
+		return err
+	}
+	a.seen.add(name)
+	return nil
+}
+
+// certificates is a bounded set of certificates by the SHA-256 of their DER.
+type certificates struct {
+	mu  sync.RWMutex
+	set map[[sha256.Size]byte]struct{}
+}
+
+// maxSeen bounds the set; a manufacturer has fewer rigs and operators.
+const maxSeen = 4096
+
+func (c *certificates) has(name [sha256.Size]byte) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	_, ok := c.set[name]
+	return ok
+}
+
+func (c *certificates) add(name [sha256.Size]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.set == nil || len(c.set) >= maxSeen {
+		c.set = map[[sha256.Size]byte]struct{}{}
+	}
+	c.set[name] = struct{}{}
 }
 
 var (

@@ -42,7 +42,7 @@ func (s *Store) Devices(ctx context.Context, f vetting.DeviceFilter, p vetting.P
 	and(`rec.order_id = (SELECT id FROM orders WHERE name = $%d)`, f.Order)
 	and(`rec.product_id = (SELECT id FROM products WHERE name = $%d)`, f.Product)
 	and(`COALESCE(d.state, 'manufactured') = $%d`, string(f.State))
-	and(`rec.product_id IN (SELECT id FROM products) AND rec.serial = $%d`, id.Serial)
+	and(`rec.serial = $%d`, id.Serial)
 	and(`rec.mac = $%d`, id.MAC)
 	and(`rec.uid = $%d`, id.UID)
 	args = append(args, limit(p))

@@ -115,7 +115,7 @@ func (s *Store) byAsserted(ctx context.Context, c vetting.Claim) ([]*unit, error
 	case id.Serial != "" && c.Label != "":
 		return s.units(ctx, `rec.serial = $1 AND p.name = $2`, id.Serial, c.Label)
 	case id.Serial != "":
-		return s.units(ctx, `rec.product_id IN (SELECT id FROM products) AND rec.serial = $1 LIMIT 8`, id.Serial)
+		return s.units(ctx, `rec.serial = $1 LIMIT 8`, id.Serial)
 	case id.UID != "":
 		return s.units(ctx, `rec.uid = $1`, id.UID)
 	case id.MAC != "":
@@ -142,7 +142,7 @@ func (s *Store) byIdentity(ctx context.Context, f *vetting.Facts) error {
 		return s.fill(ctx, f, units[0])
 	}
 	if len(units) == 0 && f.Claim.Asserted.Serial != "" {
-		f.Dispute, err = s.dispute(ctx, `di.product_id IN (SELECT id FROM products) AND di.serial = $1`, f.Claim.Asserted.Serial)
+		f.Dispute, err = s.dispute(ctx, `di.serial = $1`, f.Claim.Asserted.Serial)
 	}
 	return err
 }

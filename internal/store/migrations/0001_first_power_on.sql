@@ -63,7 +63,7 @@ CREATE TABLE records (
     order_id BIGINT NOT NULL, product_id BIGINT NOT NULL, site_id BIGINT NOT NULL,
     serial TEXT NOT NULL, mac TEXT, uid TEXT, key BYTEA, made TEXT NOT NULL, contested SMALLINT NOT NULL
 );
-CREATE UNIQUE INDEX records_serial ON records (product_id, serial);
+CREATE UNIQUE INDEX records_serial ON records (serial, product_id);
 CREATE UNIQUE INDEX records_key ON records (key);
 CREATE UNIQUE INDEX records_mac ON records (mac);
 CREATE UNIQUE INDEX records_uid ON records (uid);
@@ -77,7 +77,7 @@ CREATE TABLE disputes (
 );
 CREATE INDEX disputes_record ON disputes (record_id);
 CREATE INDEX disputes_key ON disputes (key);
-CREATE INDEX disputes_serial ON disputes (product_id, serial);
+CREATE INDEX disputes_serial ON disputes (serial, product_id);
 
 -- A row appears when more than the record is known; its id is the record's.
 CREATE TABLE devices (
