@@ -106,7 +106,7 @@ func strict(c *cobra.Command) {
 			err := check(cmd, args)
 			switch {
 			case err == nil:
-				return nil
+				return flagsGiven(cmd)
 			case cmd.HasSubCommands():
 				hint := ""
 				if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
@@ -121,6 +121,18 @@ func strict(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		strict(sub)
 	}
+}
+
+// flagsGiven checks for required flags, before cobra does.
+func flagsGiven(c *cobra.Command) error {
+	err := c.ValidateRequiredFlags()
+	if err == nil {
+		err = c.ValidateFlagGroups()
+	}
+	if err != nil {
+		return usagef("%v; `%s --help` tells about them", err, c.CommandPath())
+	}
+	return nil
 }
 
 // confirm asks a person before something that cannot simply be undone. what
