@@ -47,7 +47,7 @@ est() {
 	status=$(curl --silent --show-error --cacert "$root" --output "$dir/$name.body" --dump-header "$dir/$name.head" \
 		--write-out '%{http_code}' "$@") || fail "no answer from $url"
 	case $status in
-	200) base64 -d "$dir/$name.body" >"$dir/$name.p7" ;;
+	200) tr -d '\r' <"$dir/$name.body" | base64 -d >"$dir/$name.p7" ;;
 	202)
 		cat "$dir/$name.body" >&2
 		echo "held; ask again after $(sed -n 's/^[Rr]etry-[Aa]fter: *//p' "$dir/$name.head" | tr -d '\r') seconds" >&2
