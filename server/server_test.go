@@ -88,6 +88,19 @@ func TestTLS(t *testing.T) {
 		if err != nil || got.Version != tls.VersionTLS13 || got.NegotiatedProtocol != "http/1.1" {
 			t.Errorf("%s: %x %q %v", door, got.Version, got.NegotiatedProtocol, err)
 		}
+		cache := tls.NewLRUClientSessionCache(4)
+		for range 2 {
+			conn, err := tls.Dial("tcp", s.Addrs()[door], &tls.Config{RootCAs: base.RootCAs, ServerName: "localhost", ClientSessionCache: cache})
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+			io.Copy(io.Discard, conn) // a ticket would come with the answer
+			if conn.ConnectionState().DidResume {
+				t.Errorf("%s: a session was resumed without the client's key", door)
+			}
+			conn.Close()
+		}
 	}
 }
 

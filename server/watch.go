@@ -32,6 +32,9 @@ func watched(name string, h http.Handler, m *metrics, log *slog.Logger, limit ti
 			}
 			took := time.Since(begin)
 			m.request(name, r.Method, rec.code(), took)
+			if !log.Enabled(r.Context(), slog.LevelDebug) {
+				return
+			}
 			log.LogAttrs(r.Context(), slog.LevelDebug, "request",
 				slog.String("door", name), slog.String("method", r.Method), slog.String("path", r.URL.Path),
 				slog.Int("status", rec.code()), slog.Int64("bytes", rec.bytes),

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -225,6 +231,42 @@ func TestServeStopsInOrder(t *testing.T) {
 		t.Errorf("log %s", log)
 	}
 	touchmark(t, "audit", "verify", "--dir", dir).want(t, 0, "nothing is wrong")
+}
+
+// With a client that never ends its request the first signal waits, the
+// second does not.
+func TestSecondSignalForces(t *testing.T) {
+	dir := initialized(t)
+	p := serve(t, dir)
+	conn, err := tls.Dial("tcp", p.Addr["est"], &tls.Config{
+		InsecureSkipVerify: true, // who it is does not matter here
+		Certificates:       []tls.Certificate{newDevice(t, "A-1").bootstrap},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /.well-known/est/simpleenroll HTTP/1.1\r\nHost: x\r\nContent-Type: application/pkcs10\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("the server does not wait for the body: %q, %v", line, err)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for p.log.Scan() && !strings.Contains(p.log.Text(), `"stopping"`) {
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	var last string
+	for p.log.Scan() {
+		last = p.log.Text()
+	}
+	var exit *exec.ExitError
+	if err := p.cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitFailed || !strings.Contains(last, "ending at once") {
+		t.Errorf("ended with %v, %q", err, last)
+	}
+	touchmark(t, "audit", "verify", "--dir", dir).want(t, 0)
 }
 
 func TestUnreachable(t *testing.T) {

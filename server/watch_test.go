@@ -1,0 +1,206 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+func testMetrics() *metrics {
+	return newMetrics(func() map[string]time.Time { return nil }, time.Now)
+}
+
+// lockedBuffer takes a log that several goroutines write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestPanicIsOneFailedRequest(t *testing.T) {
+	m, log := testMetrics(), new(lockedBuffer)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/early", func(http.ResponseWriter, *http.Request) { panic("a defect") })
+	mux.HandleFunc("/late", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "half")
+		http.NewResponseController(w).Flush()
+		panic("a defect")
+	})
+	mux.HandleFunc("/fine", func(http.ResponseWriter, *http.Request) {})
+	s := httptest.NewServer(watched("x", mux, m, slog.New(slog.NewTextHandler(log, nil)), 0))
+	defer s.Close()
+	code, body := get(t, s.Client(), s.URL+"/early")
+	if code != 500 || strings.Contains(body, "defect") {
+		t.Errorf("answer %d %q", code, body)
+	}
+	resp, err := s.Client().Get(s.URL + "/late")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("half an answer looked whole: %q", b)
+	}
+	if code, _ := get(t, s.Client(), s.URL+"/fine"); code != 200 {
+		t.Errorf("afterwards: %d", code)
+	}
+	wantContains(t, log.String(), "a defect", "watch_test.go")
+	if n := testutil.ToFloat64(m.panics); n != 2 {
+		t.Errorf("%v panics counted", n)
+	}
+}
+
+// A handler that gives up in silence when its time is over must not have
+// answered 200.
+func TestTimeIsUp(t *testing.T) {
+	h := watched("x", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }),
+		testMetrics(), slog.New(slog.DiscardHandler), time.Millisecond)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("answer %d %v", w.Code, w.Header())
+	}
+}
+
+func TestAccessLog(t *testing.T) {
+	log := new(lockedBuffer)
+	m := testMetrics()
+	h := watched("est", http.NotFoundHandler(), m, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), 0)
+	r := httptest.NewRequest("BREW", "/pot?secret=1", nil)
+	h.ServeHTTP(httptest.NewRecorder(), r)
+	wantContains(t, log.String(), "door=est", "method=BREW", "path=/pot", "status=404")
+	if strings.Contains(log.String(), "secret") {
+		t.Errorf("the query was logged: %s", log)
+	}
+	if n := testutil.ToFloat64(m.requests.WithLabelValues("est", "other", "404")); n != 1 {
+		t.Errorf("a made-up method has a label of its own")
+	}
+}
+
+func TestBoundedListener(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &boundedListener{Listener: inner, free: make(chan struct{}, 1), closed: make(chan struct{})}
+	accepted := make(chan net.Conn)
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				ended <- err
+				return
+			}
+			accepted <- c
+		}
+	}()
+	for range 2 {
+		c, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	first := <-accepted
+	if len(l.free) != 1 {
+		t.Fatal("the connection was not counted")
+	}
+	select {
+	case <-accepted:
+		t.Fatal("a second connection was accepted while the first was open")
+	default:
+	}
+	first.Close()
+	first.Close() // closing twice frees one place, not two
+	second := <-accepted
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a waiting Accept ended with %v", err)
+	}
+	second.Close()
+}
+
+// fixed answers the same always.
+type fixed struct {
+	out enroll.Outcome
+	err error
+}
+
+func (f fixed) Enroll(context.Context, enroll.Request) (enroll.Outcome, error) { return f.out, f.err }
+
+func TestVerdictsAreCounted(t *testing.T) {
+	m := testMetrics()
+	reason := func(c vetting.Code) []vetting.Reason { return []vetting.Reason{{Code: c}, {Code: "further"}} }
+	for _, f := range []fixed{
+		{out: enroll.Outcome{Verdict: vetting.Admitted, Reasons: reason(vetting.ReasonVetted)}},
+		{out: enroll.Outcome{Verdict: vetting.Held, Reasons: reason(vetting.ReasonContested)}},
+		{out: enroll.Outcome{Verdict: vetting.Refused}},
+		{err: enroll.BadRequest("no")},
+		{err: io.ErrUnexpectedEOF},
+	} {
+		out, err := countedEnroller{f, m}.Enroll(t.Context(), enroll.Request{Claim: vetting.Claim{Transport: "est"}})
+		if out.Verdict != f.out.Verdict || err != f.err {
+			t.Errorf("the outcome was changed: %v %v", out, err)
+		}
+	}
+	for _, want := range [][2]string{{"admitted", "vetted"}, {"held", "contested"}, {"refused", ""}, {"bad-request", ""}, {"error", ""}} {
+		if n := testutil.ToFloat64(m.registrations.WithLabelValues(want[0], want[1], "est")); n != 1 {
+			t.Errorf("%v counted %v times", want, n)
+		}
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	now := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	p := &publishing{now: clock, good: now, patience: time.Minute}
+	h := &health{checks: []check{
+		{"checkpoint", p.check},
+		{"certificates", validity(func() map[string]time.Time { return map[string]time.Time{"device-ca": now.Add(0)} }, clock)},
+		{"database", func(context.Context) error { return nil }},
+	}}
+	if r := h.report(t.Context()); !r.Ready {
+		t.Errorf("report %+v", r)
+	}
+	p.failed = errors.New("disk full")
+	if r := h.report(t.Context()); !r.Ready {
+		t.Errorf("one hiccup: %+v", r)
+	}
+	p.good = now.Add(-2 * time.Minute)
+	if r := h.report(t.Context()); r.Ready || !strings.Contains(r.Checks["checkpoint"], "disk full") || r.Checks["database"] != "ok" {
+		t.Errorf("no checkpoint for two minutes: %+v", r)
+	}
+	p.failed = nil
+	ended := validity(func() map[string]time.Time { return map[string]time.Time{"device-ca": now.Add(-time.Second)} }, clock)
+	if err := ended(t.Context()); err == nil || !strings.Contains(err.Error(), "device-ca ran out") {
+		t.Errorf("a CA whose time is over: %v", err)
+	}
+}
