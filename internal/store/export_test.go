@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+)
+
+// Fault makes write transactions fail, for tests.
+type Fault struct{ mode atomic.Int32 }
+
+// How a transaction may fail.
+const (
+	NoFault        = iota
+	Lost           // the commit fails, and nothing was written
+	Persisted      // the commit is reported as failed, but took effect
+	StatementFails // a statement in the middle fails
+)
+
+var errInjected = errors.New("injected fault")
+
+// Next makes the transactions from now on fail in a way.
+func (f *Fault) Next(mode int32) { f.mode.Store(mode) }
+
+// WithFault returns options whose store fails as f says.
+func WithFault(o Options, f *Fault) Options {
+	o.fault = func(t transaction) transaction { return &faultyTx{transaction: t, mode: f.mode.Load()} }
+	return o
+}
+
+type faultyTx struct {
+	transaction
+	mode  int32
+	execs int
+}
+
+func (t *faultyTx) exec(sql string, args ...any) {
+	if t.execs++; t.mode == StatementFails && t.execs == 2 {
+		sql, args = "INSERT INTO no_such_table VALUES (1)", nil
+	}
+	t.transaction.exec(sql, args...)
+}
+
+func (t *faultyTx) commit() error {
+	switch t.mode {
+	case Lost:
+		t.transaction.rollback()
+		return errors.Join(errOutcomeUnknown, errInjected)
+	case Persisted:
+		return errors.Join(t.transaction.commit(), errOutcomeUnknown, errInjected)
+	}
+	return t.transaction.commit()
+}
+
+// Tamper runs a statement past every rule, as somebody with the database's
+// password can.
+func (s *Store) Tamper(ctx context.Context, sql string) error {
+	t, err := s.db.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer t.rollback()
+	t.exec(sql)
+	return t.commit()
+}

@@ -1,0 +1,214 @@
+package store_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/internal/store"
+	"github.com/touchmark/touchmark/internal/store/storetest"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+func verify(t *testing.T, s *store.Store) {
+	t.Helper()
+	ctx := context.Background()
+	err := s.Snapshot(ctx, func(src audit.Source) error {
+		report, err := audit.Verify(ctx, src, audit.Options{})
+		if err == nil && !report.OK() {
+			t.Errorf("audit verify: %+v", report.Findings)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var faults = map[string]int32{"lost": store.Lost, "persisted anyway": store.Persisted, "a statement fails": store.StatementFails}
+
+// eachFault runs a test on a store of each kind for each fault, and then
+// again on the same database without faults, as after a restart.
+func eachFault(t *testing.T, act, check func(t *testing.T, w *storetest.World, fault string)) {
+	for db := range storetest.Databases(t) {
+		for name, mode := range faults {
+			t.Run(db+"/"+name, func(t *testing.T) {
+				dsn := storetest.Databases(t)[db]
+				fault := new(store.Fault)
+				s, err := store.Open(context.Background(), store.WithFault(store.Options{DSN: dsn}, fault))
+				if err != nil {
+					t.Fatal(err)
+				}
+				w := storetest.NewWorld(t, s, 2)
+				w.Load(t, storetest.Unit(0), storetest.Unit(1), storetest.Unit(2))
+				fault.Next(mode)
+				act(t, w, name)
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				w.Store = storetest.Open(t, dsn)
+				verify(t, w.Store)
+				check(t, w, name)
+				verify(t, w.Store)
+			})
+		}
+	}
+}
+
+// An enrolment whose commit fails is answered with an error; asked again,
+// the device gets one certificate and uses one unit, whatever had happened.
+func TestEnrolmentCommitFails(t *testing.T) {
+	ctx := context.Background()
+	claim := storetest.Claim(storetest.Unit(0).BootstrapKey, storetest.Key("official", 0))
+	eachFault(t, func(t *testing.T, w *storetest.World, fault string) {
+		if _, cert, err := storetest.Enrol(ctx, w.Store, claim); err == nil || cert != nil {
+			t.Fatalf("a certificate was answered although the commit failed: %v", err)
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		before, err := w.Store.Order(ctx, "po-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if persisted := fault == "persisted anyway"; persisted != (before.Issued == 1) {
+			t.Errorf("%d units issued", before.Issued)
+		}
+		v, cert, err := storetest.Enrol(ctx, w.Store, claim)
+		if err != nil || v.Outcome != vetting.Admitted || cert == nil {
+			t.Fatalf("asked again: %s, %v", v.Text(), err)
+		}
+		after, err := w.Store.Order(ctx, "po-1")
+		if err != nil || after.Issued != 1 {
+			t.Errorf("%d units issued after asking again: %v", after.Issued, err)
+		}
+	})
+}
+
+func TestOtherWritesFail(t *testing.T) {
+	ctx := context.Background()
+	open, q := vetting.OrderClosed, int64(7)
+	acts := map[string]func(w *storetest.World) error{
+		"order": func(w *storetest.World) error {
+			_, err := w.Store.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{State: &open, Quantity: &q})
+			return err
+		},
+		"product": func(w *storetest.World) error {
+			_, err := w.Store.CreateProduct(ctx, storetest.By, &vetting.Product{Name: "other"})
+			return err
+		},
+		"operator": func(w *storetest.World) error {
+			_, err := w.Store.CreateOperator(ctx, storetest.By, &access.Operator{Name: "anna", Role: access.RoleAdmin, Key: storetest.Key("anna", 1)})
+			return err
+		},
+		"manifest": func(w *storetest.World) error {
+			r := storetest.Unit(9)
+			_, err := w.TryLoad(r)
+			return err
+		},
+	}
+	for name, act := range acts {
+		t.Run(name, func(t *testing.T) {
+			eachFault(t, func(t *testing.T, w *storetest.World, fault string) {
+				if err := act(w); err == nil {
+					t.Error("no error although the write failed")
+				}
+			}, func(t *testing.T, w *storetest.World, fault string) {
+				// nothing half done: the act can be carried out now, or was
+				if err := act(w); err != nil && vetting.ProblemOf(err) != vetting.Exists {
+					t.Errorf("afterwards: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A spoilt enrolment does not spoil the others of its batch.
+func TestBatchIsTriedOneByOne(t *testing.T) {
+	for db, dsn := range storetest.Databases(t) {
+		t.Run(db, func(t *testing.T) {
+			ctx := context.Background()
+			w := storetest.NewWorld(t, storetest.Open(t, dsn), 100)
+			var records []vetting.Record
+			for i := range 64 {
+				records = append(records, storetest.Unit(i))
+			}
+			w.Load(t, records...)
+			after := time.Now().Add(time.Hour)
+			if _, err := w.Store.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{NotBefore: &after}); err != nil {
+				t.Fatal(err)
+			}
+			// the same held request many times at once: all but one of a
+			// batch would break its unique index
+			errs := make(chan error, 32)
+			for range cap(errs) {
+				go func() {
+					v, _, err := storetest.Enrol(ctx, w.Store, storetest.Claim(records[0].BootstrapKey, storetest.Key("official", 0)))
+					if err == nil && v.Outcome != vetting.Held {
+						t.Errorf("verdict %s", v.Outcome)
+					}
+					errs <- err
+				}()
+			}
+			for range cap(errs) {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			held, err := w.Store.Registrations(ctx, vetting.RegistrationFilter{Undecided: true}, vetting.Page{})
+			if err != nil || len(held) != 1 {
+				t.Errorf("%d held registrations, %v", len(held), err)
+			}
+			verify(t, w.Store)
+		})
+	}
+}
+
+// Tampering with each table is found.
+func TestTamperingIsFound(t *testing.T) {
+	for db := range storetest.Databases(t) {
+		for name, sql := range map[string]string{
+			"a certificate changes":   `UPDATE certificates SET state = 'revoked'`,
+			"a certificate goes":      `DELETE FROM certificates`,
+			"a device changes":        `UPDATE devices SET state = 'active'`,
+			"the quota changes":       `UPDATE orders SET issued = issued - 1`,
+			"a registration goes":     `DELETE FROM registrations`,
+			"evidence goes":           `DELETE FROM evidence`,
+			"a record changes":        `UPDATE records SET serial = 'SN-X' WHERE row_no = 2`,
+			"a leaf goes":             `DELETE FROM leaves WHERE idx = 3`,
+			"a leaf changes":          `UPDATE leaves SET body = (SELECT body FROM leaves WHERE idx = 2) WHERE idx = 3`,
+			"the last leaf goes":      `DELETE FROM leaves WHERE idx = (SELECT MAX(idx) FROM leaves)`,
+			"a site gets renamed":     `UPDATE sites SET name = 'elsewhere'`,
+			"an operator gets rights": `UPDATE operators SET role = 'admin'`,
+		} {
+			t.Run(db+"/"+name, func(t *testing.T) {
+				ctx := context.Background()
+				s := storetest.Open(t, storetest.Databases(t)[db])
+				w := storetest.NewWorld(t, s, 1)
+				w.Load(t, storetest.Unit(0), storetest.Unit(1))
+				if _, err := s.CreateOperator(ctx, storetest.By, &access.Operator{Name: "max", Role: access.RoleSupport, Key: storetest.Key("max", 1)}); err != nil {
+					t.Fatal(err)
+				}
+				for n := range 2 {
+					if _, _, err := storetest.Enrol(ctx, s, storetest.Claim(storetest.Unit(n).BootstrapKey, storetest.Key("official", n))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				verify(t, s)
+				if err := s.Tamper(ctx, sql); err != nil {
+					t.Fatal(err)
+				}
+				err := s.Snapshot(ctx, func(src audit.Source) error {
+					report, err := audit.Verify(ctx, src, audit.Options{})
+					if err == nil && report.OK() {
+						t.Error("audit verify found nothing")
+					}
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
