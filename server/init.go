@@ -34,8 +34,8 @@ type Plan struct {
 	Config *Config
 	// RootKeyDir, if set, is where the root's key goes, to be taken offline.
 	RootKeyDir string
-	// KMS, if set, is a key URI in which "{name}" stands for a key's name:
-	// there go the keys of the root (unless RootKeyDir is set) and the CAs.
+	// KMS, if set, is a key URI in which "{name}" stands for a key's name and
+	// "{id}" for a hexadecimal number, which PKCS#11 wants: there go the keys of the root (unless RootKeyDir is set) and the CAs.
 	// The log's key stays a file, for hardly any HSM signs with Ed25519.
 	KMS string
 	// Admin names the first operator.
@@ -87,7 +87,7 @@ func (p *Plan) check() error {
 		return errors.New("the organisation needs a name: it stands in every CA certificate (--name)")
 	}
 	if p.KMS != "" && !strings.Contains(p.KMS, "{name}") {
-		return fmt.Errorf("the key URI %q needs {name} where the key's name goes, as in pkcs11:token=touchmark;object={name}?module-path=…", keys.Redact(p.KMS))
+		return fmt.Errorf("the key URI %q needs {name} where the key's name goes, as in pkcs11:module-path=…;token=touchmark;id={id};object={name}?pin-source=…", keys.Redact(p.KMS))
 	}
 	if err := (&access.Operator{Name: p.Admin, Role: access.RoleAdmin}).Check(); err != nil {
 		return err
@@ -138,8 +138,8 @@ func (i *initialization) path(name string) string { return filepath.Join(i.Dir, 
 func (i *initialization) makeAuthorities(ctx context.Context) error {
 	uris := map[string]string{}
 	if i.KMS != "" {
-		for _, name := range []string{ca.RootName, ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName} {
-			uris[name] = strings.ReplaceAll(i.KMS, "{name}", name)
+		for n, name := range []string{ca.RootName, ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName} {
+			uris[name] = strings.NewReplacer("{name}", name, "{id}", fmt.Sprintf("%02x", n+1)).Replace(i.KMS)
 		}
 	}
 	if i.RootKeyDir != "" {

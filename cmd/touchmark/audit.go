@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -209,7 +211,8 @@ func (l *logFlags) options(ctx context.Context, db *store.Reader, config *server
 		return o, err
 	}
 	signed, err := db.LastCheckpoint(ctx)
-	if signed != nil {
+	known := func(c []byte) bool { return bytes.Equal(c, signed) }
+	if signed != nil && !slices.ContainsFunc(o.Checkpoints, known) {
 		o.Checkpoints = append(o.Checkpoints, signed)
 	}
 	return o, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,12 +21,12 @@ func (a *app) initCommand() *cobra.Command {
 never overwritten. Give the DNS names and addresses by which devices and operators will reach the server.
 
 With --kms the CAs' keys go to an HSM or cloud KMS: the URI is used for each key, {name} standing for root, device-ca,
-factory-ca, operator-ca and codesign-ca. The log's key and the serial number key stay files. PKCS#11 needs the program
-touchmark-pkcs11.`,
+factory-ca, operator-ca and codesign-ca, and {id} for a number of its own, which PKCS#11 wants. The log's key and the
+serial number key stay files. PKCS#11 needs the program touchmark-pkcs11.`,
 		Example: `  touchmark init /var/lib/touchmark --name 'Example AG' --dns touchmark.example.com
   touchmark init tm --name Test --root-key-dir /media/safe
   touchmark init tm --name Test --database 'postgres://touchmark@db.example.com/touchmark'
-  touchmark-pkcs11 init tm --name Test --kms 'pkcs11:module-path=/usr/lib/softhsm/libsofthsm2.so;token=tm;object={name}?pin-source=/etc/tm/pin'`,
+  touchmark-pkcs11 init tm --name Test --kms 'pkcs11:module-path=/usr/lib/softhsm/libsofthsm2.so;token=tm;id={id};object={name}?pin-source=/etc/tm/pin'`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
@@ -59,17 +60,20 @@ func (a *app) tellMade(w io.Writer, m *server.Made) {
 	for _, f := range m.Files {
 		fmt.Fprintf(w, "  %s\n", f)
 	}
+	advice := "A running server does not need it."
+	if strings.HasPrefix(m.RootKey, "file:") {
+		advice = "A running server does not need it:\n          move it to a medium in a safe, and check that you can read it back."
+	}
 	fmt.Fprintf(w, `
 Root CA:  %s, until %s
-          its key is %s. A running server does not need it:
-          move it to a medium in a safe, and check that you can read it back.
+          its key is %s. %s
 Log:      auditors check it with this key, give it to them (%s):
           %s
 
 Next:
-  touchmark serve --dir %[6]s
-  touchmark --dir %[6]s product create PRODUCT --proof bootstrap-key
-  touchmark --dir %[6]s site create SITE
-  touchmark --dir %[6]s order create ORDER --product PRODUCT --site SITE --quantity 500 --open
-`, m.Root.Subject.CommonName, m.Root.NotAfter.Format(time.DateOnly), m.RootKey, filepath.Join("log", "verifier"), m.Verifier, m.Dir)
+  touchmark serve --dir %[7]s
+  touchmark --dir %[7]s product create PRODUCT --proof bootstrap-key
+  touchmark --dir %[7]s site create SITE
+  touchmark --dir %[7]s order create ORDER --product PRODUCT --site SITE --quantity 500 --open
+`, m.Root.Subject.CommonName, m.Root.NotAfter.Format(time.DateOnly), m.RootKey, advice, filepath.Join("log", "verifier"), m.Verifier, m.Dir)
 }

@@ -61,8 +61,9 @@ func (a *app) root() *cobra.Command {
 factory was entitled to build it, and can prove what it did.
 
 A server is made with init and run with serve. The other commands work against a running server; they find it and
-your operator's certificate through --dir DIR (the file DIR/cli.yaml), through --server, --cert, --key and --ca, or
-through TOUCHMARK_DIR, TOUCHMARK_SERVER, TOUCHMARK_CERT, TOUCHMARK_KEY and TOUCHMARK_CA.
+your operator's certificate through --dir DIR (the file DIR/cli.yaml; without --dir, cli.yaml in the current directory),
+through --server, --cert, --key and --ca, or through TOUCHMARK_DIR, TOUCHMARK_SERVER, TOUCHMARK_CERT, TOUCHMARK_KEY and
+TOUCHMARK_CA. A flag goes before the environment, the environment before the file.
 
 Exit status: 0 success; 1 the command failed, or a check found something; 2 the command line makes no sense.`,
 		Example:       "  touchmark init /var/lib/touchmark --name 'Example AG' --dns touchmark.example.com\n  touchmark serve --dir /var/lib/touchmark\n  touchmark --dir /var/lib/touchmark product create thermostat --proof bootstrap-key",
