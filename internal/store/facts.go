@@ -18,13 +18,21 @@ type unit struct {
 	productRevision int64
 	device          deviceRow
 	current         *certificateRow
+	keyHolder       int64 // another device that holds the key asked about
 }
 
-const unitQuery = `SELECT ` + recordColumns + `, ` + orderColumns + `, p.revision,
+// keyHolder is the column that tells who else holds the key $1, officially
+// or in a record.
+const keyHolder = `COALESCE((SELECT k.id FROM devices k WHERE k.key = $1 AND k.id <> rec.id),
+  (SELECT k.id FROM records k WHERE k.key = $1 AND k.id <> rec.id), 0)`
+
+const unitColumns = recordColumns + `, ` + orderColumns + `, p.revision,
   COALESCE(d.id, 0), COALESCE(d.state, ''), COALESCE(d.before, ''), d.key, COALESCE(d.certificate_id, 0),
   COALESCE(d.issued, 0), COALESCE(d.activated, 0), COALESCE(d.updated, 0), COALESCE(d.revision, 0),
   COALESCE(c.id, 0), COALESCE(c.device_id, 0), c.serial, c.key, c.der, COALESCE(c.state, ''), COALESCE(c.not_after, 0),
-  COALESCE(c.issued, 0), COALESCE(c.used, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0)
+  COALESCE(c.issued, 0), COALESCE(c.used, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0), `
+
+const unitTables = `
   FROM records rec
   JOIN orders o ON o.id = rec.order_id
   JOIN products p ON p.id = rec.product_id
@@ -33,13 +41,23 @@ const unitQuery = `SELECT ` + recordColumns + `, ` + orderColumns + `, p.revisio
   WHERE `
 
 func (s *Store) units(ctx context.Context, where string, args ...any) ([]*unit, error) {
+	return s.readUnits(ctx, `0`, where, args)
+}
+
+// unitsFor also tells who else holds the key, which is $1 in where.
+func (s *Store) unitsFor(ctx context.Context, key vetting.Fingerprint, where string, args ...any) ([]*unit, error) {
+	return s.readUnits(ctx, keyHolder, where, append([]any{key[:]}, args...))
+}
+
+func (s *Store) readUnits(ctx context.Context, holder, where string, args []any) ([]*unit, error) {
 	var units []*unit
-	err := s.db.query(ctx, unitQuery+where, args, func(r row) error {
+	err := s.db.query(ctx, `SELECT `+unitColumns+holder+unitTables+where, args, func(r row) error {
 		u, c := new(unit), new(certificateRow)
 		dest := append(u.record.dest(), u.order.dest()...)
 		dest = append(dest, &u.productRevision)
 		dest = append(dest, u.device.dest()...)
-		if err := r.Scan(append(dest, c.dest()...)...); err != nil {
+		dest = append(dest, c.dest()...)
+		if err := r.Scan(append(dest, &u.keyHolder)...); err != nil {
 			return err
 		}
 		if c.ID != 0 {
@@ -66,16 +84,13 @@ func (s *Store) Facts(ctx context.Context, c vetting.Claim) (vetting.Facts, erro
 	if err != nil || f.Record == nil {
 		return f, err
 	}
-	if f.KeyHolder, err = s.keyHolder(ctx, c.Key, f.Record.ID); err != nil {
-		return f, err
-	}
 	f.Pending, err = s.pending(ctx, &f)
 	return f, err
 }
 
 func (s *Store) byBootstrapKey(ctx context.Context, f *vetting.Facts) error {
 	key := f.Claim.Auth.Key
-	units, err := s.units(ctx, `rec.key = $1`, key[:])
+	units, err := s.unitsFor(ctx, f.Claim.Key, `rec.key = $2`, key[:])
 	if err != nil {
 		return err
 	}
@@ -113,13 +128,13 @@ func (s *Store) byAsserted(ctx context.Context, c vetting.Claim) ([]*unit, error
 	id := c.Asserted
 	switch {
 	case id.Serial != "" && c.Label != "":
-		return s.units(ctx, `rec.serial = $1 AND p.name = $2`, id.Serial, c.Label)
+		return s.unitsFor(ctx, c.Key, `rec.serial = $2 AND p.name = $3`, id.Serial, c.Label)
 	case id.Serial != "":
-		return s.units(ctx, `rec.serial = $1 LIMIT 8`, id.Serial)
+		return s.unitsFor(ctx, c.Key, `rec.serial = $2 LIMIT 8`, id.Serial)
 	case id.UID != "":
-		return s.units(ctx, `rec.uid = $1`, id.UID)
+		return s.unitsFor(ctx, c.Key, `rec.uid = $2`, id.UID)
 	case id.MAC != "":
-		return s.units(ctx, `rec.mac = $1`, id.MAC)
+		return s.unitsFor(ctx, c.Key, `rec.mac = $2`, id.MAC)
 	}
 	return nil, nil
 }
@@ -168,7 +183,7 @@ func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
 		}
 		return err
 	}
-	units, err := s.units(ctx, `rec.id = $1`, presented.DeviceID)
+	units, err := s.unitsFor(ctx, f.Claim.Key, `rec.id = $2`, presented.DeviceID)
 	if err != nil || len(units) == 0 {
 		return err
 	}
@@ -177,6 +192,7 @@ func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
 }
 
 func (s *Store) fill(ctx context.Context, f *vetting.Facts, u *unit) (err error) {
+	f.KeyHolder = u.keyHolder
 	if f.Record, err = u.record.record(); err != nil {
 		return err
 	}
@@ -207,14 +223,6 @@ func (s *Store) deviceFrom(d *deviceRow, f *vetting.Facts) *vetting.Device {
 	}
 	copy(out.Key[:], d.Key)
 	return out
-}
-
-// keyHolder returns another device that holds the key, officially or in its
-// record.
-func (s *Store) keyHolder(ctx context.Context, key vetting.Fingerprint, self int64) (holder int64, err error) {
-	_, err = one(ctx, s.db, `SELECT id FROM devices WHERE key = $1 AND id <> $2 UNION ALL SELECT id FROM records WHERE key = $1 AND id <> $2 LIMIT 1`,
-		[]any{key[:], self}, &holder)
-	return holder, err
 }
 
 // pending finds the held registration of this same request, or the one that
