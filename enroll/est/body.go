@@ -15,7 +15,8 @@ const maxBody = 2 * enroll.MaxCSR
 
 // shortBody is the longest answer that is sent in one line. Longer ones are
 // wrapped: libest refuses long lines, strongSwan 5 any line breaks, so each
-// gets what it can read where that is possible.
+// gets what it can read where that is possible. Lines end in LF alone: every
+// base64 decoder takes that, GNU's takes nothing else.
 const shortBody = 600
 
 // lineLength is that of MIME (RFC 2045 §6.8).
@@ -59,10 +60,10 @@ func encode(der []byte) []byte {
 	if len(text) <= shortBody {
 		return text
 	}
-	wrapped := make([]byte, 0, len(text)+len(text)/lineLength*2+2)
+	wrapped := make([]byte, 0, len(text)+len(text)/lineLength+1)
 	for len(text) > 0 {
 		n := min(lineLength, len(text))
-		wrapped = append(append(wrapped, text[:n]...), '\r', '\n')
+		wrapped = append(append(wrapped, text[:n]...), '\n')
 		text = text[n:]
 	}
 	return wrapped

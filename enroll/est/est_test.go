@@ -344,10 +344,10 @@ func TestCACertsAndCSRAttrs(t *testing.T) {
 	if got := a.certificates(t); len(got) < 2 || !got[0].Equal(d.cas.Root) {
 		t.Errorf("cacerts: %d certificates", len(got))
 	}
-	if !strings.Contains(a.body, "\r\n") {
+	if !strings.Contains(a.body, "\n") {
 		t.Error("a long body is not wrapped")
 	}
-	for line := range strings.SplitSeq(a.body, "\r\n") {
+	for line := range strings.SplitSeq(a.body, "\n") {
 		if len(line) > 76 {
 			t.Errorf("a line of %d characters", len(line))
 		}
