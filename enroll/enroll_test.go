@@ -1,0 +1,159 @@
+package enroll_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// ledger is a Ledger whose commits go as the test says, one answer each.
+type ledger struct {
+	facts   vetting.Facts
+	answers []error
+	commits []enroll.Commit
+}
+
+func (l *ledger) Facts(_ context.Context, c vetting.Claim) (vetting.Facts, error) {
+	f := l.facts
+	f.Claim = c
+	return f, nil
+}
+
+func (l *ledger) Commit(_ context.Context, c enroll.Commit) (enroll.Committed, error) {
+	l.commits = append(l.commits, c)
+	err := l.answers[0]
+	if len(l.answers) > 1 {
+		l.answers = l.answers[1:]
+	}
+	return enroll.Committed{Registration: int64(len(l.commits))}, err
+}
+
+func (l *ledger) Activate(context.Context, string, string) error { return nil }
+
+// issuer counts what it signs.
+type issuer struct{ signed int }
+
+func (i *issuer) Issue(context.Context, vetting.Admission, *x509.CertificateRequest) (enroll.Issued, error) {
+	i.signed++
+	return enroll.Issued{Serial: []byte{byte(i.signed)}, DER: []byte{0x30, byte(i.signed)}}, nil
+}
+
+func setup(t *testing.T, answers ...error) (*enroll.Enroller, *ledger, *issuer, enroll.Request) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "SN-1"}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := enroll.ParseCSR(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &ledger{answers: answers, facts: vetting.Facts{
+		Record:  &vetting.Record{ID: 1, Identity: vetting.Identity{Serial: "SN-1"}},
+		Product: &vetting.Product{Name: "thermo", Proofs: []vetting.Proof{vetting.ProofBootstrapKey}},
+		Order:   &vetting.Order{Name: "po-1", Quantity: 10, State: vetting.OrderOpen},
+		Device:  &vetting.Device{State: vetting.DeviceManufactured},
+	}}
+	i := new(issuer)
+	e := &enroll.Enroller{Ledger: l, Issuer: i, Log: slog.New(slog.DiscardHandler), Now: time.Now, RetryAfter: time.Minute}
+	return e, l, i, enroll.Request{CSR: csr, Claim: vetting.Claim{
+		Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Auth: vetting.Auth{Proof: vetting.ProofBootstrapKey}}}
+}
+
+func TestStaleVerdictIsMadeAnew(t *testing.T) {
+	e, l, i, r := setup(t, enroll.ErrStale, enroll.ErrStale, nil)
+	out, err := e.Enroll(context.Background(), r)
+	if err != nil || out.Verdict != vetting.Admitted || len(l.commits) != 3 || i.signed != 3 {
+		t.Fatalf("%+v, %v, %d commits, %d signed", out, err, len(l.commits), i.signed)
+	}
+	if out.Certificate[1] != 3 {
+		t.Errorf("answered the certificate of attempt %d instead of the committed one", out.Certificate[1])
+	}
+}
+
+func TestAlwaysStaleEnds(t *testing.T) {
+	e, _, _, r := setup(t, enroll.ErrStale)
+	if out, err := e.Enroll(context.Background(), r); !errors.Is(err, enroll.ErrStale) || out.Certificate != nil {
+		t.Fatalf("%+v, %v", out, err)
+	}
+}
+
+// A certificate leaves only after its commit: with the outcome unknown it
+// stays inside.
+func TestNoCertificateWithoutCommit(t *testing.T) {
+	broken := errors.New("the disk is full")
+	e, _, i, r := setup(t, broken)
+	out, err := e.Enroll(context.Background(), r)
+	if !errors.Is(err, broken) || out.Certificate != nil || i.signed != 1 {
+		t.Fatalf("%+v, %v, %d signed", out, err, i.signed)
+	}
+}
+
+func TestNothingIsSignedForOthersThanAdmitted(t *testing.T) {
+	for want, change := range map[vetting.Outcome]func(*vetting.Facts){
+		vetting.Refused: func(f *vetting.Facts) { f.Order.State = vetting.OrderClosed },
+		vetting.Held:    func(f *vetting.Facts) { f.Order.State = vetting.OrderDraft },
+	} {
+		e, l, i, r := setup(t, nil)
+		change(&l.facts)
+		out, err := e.Enroll(context.Background(), r)
+		if err != nil || out.Verdict != want || i.signed != 0 || out.Certificate != nil || l.commits[0].Issued != nil {
+			t.Errorf("%s: %+v, %v, %d signed", want, out, err, i.signed)
+		}
+		if (out.RetryAfter > 0) != (want == vetting.Held) {
+			t.Errorf("%s: retry after %v", want, out.RetryAfter)
+		}
+	}
+}
+
+func TestAskingTwiceWritesNothing(t *testing.T) {
+	e, l, i, r := setup(t, errors.New("nothing may be written"))
+	l.facts.Device.State = vetting.DeviceIssued
+	l.facts.Current = &vetting.Certificate{Key: r.Claim.Key, DER: []byte("the same"), NotAfter: time.Now().Add(time.Hour)}
+	out, err := e.Enroll(context.Background(), r)
+	if err != nil || string(out.Certificate) != "the same" || i.signed != 0 || len(l.commits) != 0 {
+		t.Fatalf("%+v, %v, %d signed, %d commits", out, err, i.signed, len(l.commits))
+	}
+}
+
+func FuzzParseCSR(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "SN-1"}}, key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(der)
+	f.Add([]byte{0x30, 0x80})
+	f.Fuzz(func(t *testing.T, der []byte) {
+		csr, err := enroll.ParseCSR(der)
+		var bad *enroll.RequestError
+		switch {
+		case err != nil && !errors.As(err, &bad):
+			t.Errorf("the client's fault is reported as %T: %v", err, err)
+		case err == nil && csr.CheckSignature() != nil:
+			t.Error("accepted a request whose signature does not verify")
+		case err == nil:
+			if _, err := enroll.KeyKind(csr.PublicKey); err != nil {
+				t.Errorf("accepted a key: %v", err)
+			}
+			_, _ = enroll.AssertedIdentity(csr.Subject.Names) // must not panic
+		}
+	})
+}
