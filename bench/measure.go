@@ -41,11 +41,12 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 	defer os.RemoveAll(dir)
 	dsn := "sqlite:touchmark.db"
 	if db == "postgres" {
-		drop := func() {}
-		if dsn, drop, err = b.database(ctx); err != nil {
+		made, drop, err := b.database(ctx)
+		if err != nil {
 			return m, err
 		}
 		defer drop()
+		dsn = made
 	}
 	w, err := newWorld(ctx, filepath.Join(dir, "touchmark"), dsn, 2*b.units)
 	if err != nil {
