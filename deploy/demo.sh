@@ -102,7 +102,7 @@ if [[ -n $keep ]]; then
 
 		  curl -s --cacert $dir/ca/root.crt --cert $dir/admin.crt --key $dir/admin.key https://127.0.0.1:$api/api/v1/orders
 		  curl -s --cacert $dir/ca/root.crt https://127.0.0.1:$api/audit/checkpoint
-		  curl -s --cacert $dir/ca/root.crt https://127.0.0.1:$est/.well-known/est/cacerts | tr -d '\r' | base64 -d | openssl pkcs7 -inform DER -print_certs
+		  curl -s --cacert $dir/ca/root.crt https://127.0.0.1:$est/.well-known/est/cacerts | base64 -d | openssl pkcs7 -inform DER -print_certs
 		  curl -s http://127.0.0.1:$ops/metrics | grep ^touchmark_
 
 		Its log is $dir/server.log. When you are done:

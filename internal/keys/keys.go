@@ -3,7 +3,7 @@
 // file, an HSM or a cloud's KMS.
 //
 //	file:PATH                    PKCS#8 PEM, readable by its owner only
-//	pkcs11:token=…;object=…      an HSM; needs the build with PKCS#11
+//	pkcs11:token=…;id=…;object=… an HSM; needs the build with PKCS#11
 //	awskms:… cloudkms:… azurekms:…   a cloud's KMS
 //
 // Everything goes through go.step.sm/crypto/kms.
