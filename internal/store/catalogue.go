@@ -190,7 +190,7 @@ func orExists(err error, what, name string) error {
 	if err != nil {
 		return err
 	}
-	return vetting.Errorf(vetting.Exists, "there is a %s %s already", what, name)
+	return vetting.Errorf(vetting.Exists, "%s %s exists already", what, name)
 }
 
 // mustJSON marshals what the program itself made of plain values.

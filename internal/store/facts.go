@@ -265,13 +265,18 @@ func (s *Store) dispute(ctx context.Context, where string, args ...any) (*vettin
 }
 
 func (s *Store) disputes(ctx context.Context, where string, args ...any) (list []*vetting.Dispute, err error) {
-	err = s.db.query(ctx, `SELECT di.id, di.record_id, di.body FROM disputes di WHERE `+where, args, func(r row) error {
+	err = s.db.query(ctx, `SELECT di.id, di.record_id, di.site_id, di.body FROM disputes di WHERE `+where, args, func(r row) error {
 		d, body := new(vetting.Dispute), ""
-		if err := r.Scan(&d.ID, &d.RecordID, &body); err != nil {
+		var site int64
+		if err := r.Scan(&d.ID, &d.RecordID, &site, &body); err != nil {
 			return err
 		}
 		list = append(list, d)
-		return json.Unmarshal([]byte(body), d)
+		if err := json.Unmarshal([]byte(body), d); err != nil {
+			return fmt.Errorf("dispute %d in the database: %w", d.ID, err)
+		}
+		d.Record.SiteID = site
+		return nil
 	})
 	return list, err
 }

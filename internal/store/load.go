@@ -162,10 +162,10 @@ func (l *loading) dispute(w *writing, c *candidate) {
 
 // disputeRow is what the log holds of a dispute.
 type disputeRow struct {
-	ID, RecordID, ProductID int64
-	Serial                  string
-	Key                     []byte
-	Body                    string
+	ID, RecordID, ProductID, SiteID int64
+	Serial                          string
+	Key                             []byte
+	Body                            string
 }
 
 func (d *disputeRow) object() audit.Object {
@@ -173,10 +173,10 @@ func (d *disputeRow) object() audit.Object {
 }
 
 func (l *loading) clash(w *writing, c *candidate, recordID, siteID int64, kinds []vetting.EvidenceKind) {
-	d := &disputeRow{ID: w.ids(1), RecordID: recordID, ProductID: c.row.ProductID, Serial: c.row.Serial, Key: c.row.Key}
+	d := &disputeRow{ID: w.ids(1), RecordID: recordID, ProductID: c.row.ProductID, SiteID: c.row.SiteID, Serial: c.row.Serial, Key: c.row.Key}
 	d.Body = mustJSON(vetting.Dispute{ID: d.ID, RecordID: recordID, Record: *c.claimed, Kinds: kinds})
-	w.exec(`INSERT INTO disputes (id, record_id, product_id, serial, key, body) VALUES ($1, $2, $3, $4, $5, $6)`,
-		d.ID, d.RecordID, d.ProductID, d.Serial, bytesOrNull(d.Key, d.Key == nil), d.Body)
+	w.exec(`INSERT INTO disputes (id, record_id, product_id, site_id, serial, key, body) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		d.ID, d.RecordID, d.ProductID, d.SiteID, d.Serial, bytesOrNull(d.Key, d.Key == nil), d.Body)
 	w.exec(`UPDATE records SET contested = 1 WHERE id = $1`, recordID)
 	l.objects = append(l.objects, d.object())
 	for _, kind := range kinds {

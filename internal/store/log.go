@@ -111,9 +111,9 @@ var tables = []struct {
 		err := r.Scan(m.dest()...)
 		return m.object(), err
 	}},
-	{`SELECT id, record_id, product_id, serial, key, body FROM disputes`, func(r row) (audit.Object, error) {
+	{`SELECT id, record_id, product_id, site_id, serial, key, body FROM disputes`, func(r row) (audit.Object, error) {
 		var d disputeRow
-		err := r.Scan(&d.ID, &d.RecordID, &d.ProductID, &d.Serial, &d.Key, &d.Body)
+		err := r.Scan(&d.ID, &d.RecordID, &d.ProductID, &d.SiteID, &d.Serial, &d.Key, &d.Body)
 		return d.object(), err
 	}},
 	{`SELECT ` + deviceColumns + ` FROM devices d`, func(r row) (audit.Object, error) {

@@ -72,7 +72,7 @@ CREATE INDEX records_order ON records (order_id, id);
 CREATE TABLE record_runs (first_id BIGINT PRIMARY KEY, last_id BIGINT NOT NULL);
 
 CREATE TABLE disputes (
-    id BIGINT PRIMARY KEY, record_id BIGINT NOT NULL, product_id BIGINT NOT NULL,
+    id BIGINT PRIMARY KEY, record_id BIGINT NOT NULL, product_id BIGINT NOT NULL, site_id BIGINT NOT NULL,
     serial TEXT NOT NULL, key BYTEA, body TEXT NOT NULL
 );
 CREATE INDEX disputes_record ON disputes (record_id);
