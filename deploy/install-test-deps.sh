@@ -3,6 +3,9 @@
 # compiler, OpenSSL, curl, SoftHSM2 and PostgreSQL 15 or newer. What is there
 # already is left alone, so a second run does nothing and takes no time.
 #
+# Debian's PostgreSQL package makes a cluster of its own when it is installed;
+# no test uses it (see postgres-test.sh).
+#
 # The packages come from the machine's own apt sources. On other systems,
 # install the commands that the script names by hand.
 set -euo pipefail
