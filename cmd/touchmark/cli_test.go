@@ -135,7 +135,7 @@ func TestHelp(t *testing.T) {
 func TestPlanning(t *testing.T) {
 	w := newWorld(t)
 	w.admin(t, "product", "list").want(t, 0, "thermostat", "bootstrap-key")
-	w.admin(t, "product", "create", "thermostat").want(t, exitFailed, "touchmark: there is a product")
+	w.admin(t, "product", "create", "thermostat").want(t, exitFailed, "touchmark: product thermostat exists already")
 	w.admin(t, "product", "update", "thermostat", "--description", "for walls").want(t, 0, "for walls", "3650d")
 	p := decodeAs[vetting.Product](t, w.admin(t, "product", "show", "thermostat", "--json").want(t, 0).out)
 	if p.Description != "for walls" || p.Profile.Validity != "3650d" || p.Revision != 2 {
