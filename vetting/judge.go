@@ -111,10 +111,10 @@ func (j *judgement) service() (Verdict, bool) {
 	case state != DeviceActive:
 		return Verdict{}, false
 	case j.Claim.Auth.Proof == ProofRig:
-		return j.refuse(ReasonAlreadyActive, "The device %s is already in service; it renews with its own certificate.", j.Record.Identity), true
+		return j.refuse(ReasonAlreadyActive, "The device %s is already in service; it renews with its own certificate.", j.Record.Serial), true
 	default:
 		j.against(EvidenceSpentKey, j.Record.ID, "The bootstrap key of %s was used after activation, from %s.", j.Record.Identity, j.Claim.Remote)
-		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its bootstrap key no longer counts. If the device lost its official key, ask the OEM.", j.Record.Identity), true
+		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its bootstrap key no longer counts. If the device lost its official key, ask the OEM.", j.Record.Serial), true
 	}
 }
 
