@@ -26,8 +26,20 @@ type Client struct {
 	// Transport, if set, makes the transport of each connection from its TLS
 	// settings; tests and simulators cut lines there.
 	Transport func(*tls.Config) http.RoundTripper
+	// Timeout bounds one exchange, from the connection to the last byte of
+	// the answer; 0 is 30 seconds. A server that hangs must not hang a device.
+	Timeout time.Duration
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+}
+
+const defaultTimeout = 30 * time.Second
+
+func (c *Client) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
 }
 
 // maxReply bounds an answer, in bytes.
@@ -53,10 +65,18 @@ func (c *Client) CACerts(ctx context.Context, by *Credential) ([]*x509.Certifica
 // CSRAttributes fetches what a request should hold; none is fine.
 func (c *Client) CSRAttributes(ctx context.Context) ([]Attribute, error) {
 	der, err := c.exchange(ctx, http.MethodGet, "csrattrs", nil, nil)
+	var refused *StatusError
+	if errors.As(err, &refused) && refused.Status == http.StatusNotFound {
+		return nil, nil // the same as none (RFC 7030 §4.5.2)
+	}
 	if err != nil || len(der) == 0 {
 		return nil, err
 	}
-	return ParseCSRAttributes(der)
+	attributes, err := ParseCSRAttributes(der)
+	if err != nil {
+		return nil, &ReplyError{"csrattrs", err}
+	}
+	return attributes, nil
 }
 
 // Enrol asks for a first certificate on the key that signed csr,
@@ -97,6 +117,12 @@ func (c *Client) enrol(ctx context.Context, op string, by *Credential, csr []byt
 // exchange does one request on a connection of its own and returns the
 // decoded body.
 func (c *Client) exchange(ctx context.Context, method, op string, by *Credential, der []byte) ([]byte, error) {
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, c.path(op), bytes.NewReader(encodeBody(der)))
 	if err != nil {
 		return nil, err
@@ -116,7 +142,7 @@ func (c *Client) exchange(ctx context.Context, method, op string, by *Credential
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxReply+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: the answer broke off: %w", op, err)
+		return nil, &LineError{op, fmt.Errorf("the answer broke off: %w", err)}
 	}
 	if len(body) > maxReply {
 		return nil, &ReplyError{op, fmt.Errorf("it is longer than %d bytes", maxReply)}
@@ -151,16 +177,12 @@ func (c *Client) failure(op string, err error) error {
 	if errors.As(err, &bad) {
 		return &TrustError{c.URL, err}
 	}
-	return fmt.Errorf("%s: no answer: %w", op, err)
+	return &LineError{op, err}
 }
 
 // read turns the status into an error or a body.
 func (c *Client) read(op string, r *http.Response, body []byte) ([]byte, error) {
-	now := time.Now
-	if c.Now != nil {
-		now = c.Now
-	}
-	wait, ok := ParseRetryAfter(r.Header.Get("Retry-After"), now())
+	wait, ok := ParseRetryAfter(r.Header.Get("Retry-After"), c.now())
 	switch r.StatusCode {
 	case http.StatusOK:
 		der, err := decodeBody(body)

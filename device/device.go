@@ -16,8 +16,8 @@ type Device struct {
 	Kind KeyKind
 	// Root is the trust anchor that an official certificate must lead to.
 	Root *x509.Certificate
-	// CAs are the CA certificates it already has; without them it fetches
-	// the server's.
+	// CAs are the CA certificates it already has. Without them, or when a
+	// certificate comes from another CA, it fetches the server's.
 	CAs []*x509.Certificate
 }
 
@@ -73,24 +73,6 @@ func (d *Device) accept(ctx context.Context, cert *x509.Certificate) error {
 		return err
 	}
 	return d.Store.Certify(Pending, chain)
-}
-
-// chain completes a certificate with the CA certificates up to the root,
-// which the server publishes.
-func (d *Device) chain(ctx context.Context, cert *x509.Certificate) ([]*x509.Certificate, error) {
-	cas := d.CAs
-	if len(cas) == 0 {
-		var err error
-		if cas, err = d.Client.CACerts(ctx, nil); err != nil {
-			return nil, err
-		}
-	}
-	for _, ca := range cas {
-		if cert.CheckSignatureFrom(ca) == nil && ca.CheckSignatureFrom(d.Root) == nil {
-			return []*x509.Certificate{cert, ca}, nil
-		}
-	}
-	return nil, &ReplyError{"simpleenroll", fmt.Errorf("the certificate %x does not lead to the root that this device was given", cert.SerialNumber)}
 }
 
 func (d *Device) promote() (*Credential, error) {

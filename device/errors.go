@@ -67,6 +67,17 @@ func (e *ReplyError) Error() string {
 
 func (e *ReplyError) Unwrap() error { return e.Err }
 
+// LineError says that no answer came: the server is away, the line broke, or
+// it took too long. The server may have worked on the request all the same.
+type LineError struct {
+	Op  string
+	Err error
+}
+
+func (e *LineError) Error() string { return fmt.Sprintf("%s: no answer: %v", e.Op, e.Err) }
+
+func (e *LineError) Unwrap() error { return e.Err }
+
 // TrustError says that the server could not be authenticated: its
 // certificate does not lead to the trust anchor that the device was given,
 // or is for another name.

@@ -104,12 +104,10 @@ func (f *FileStore) Promote() error {
 func (f *FileStore) Drop(s Slot) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := os.Remove(f.path(s))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("drop the %s key: %w", s, err)
+	for _, name := range []string{f.path(s), f.path(s) + leftover} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("drop the %s key: %w", s, err)
+		}
 	}
 	return syncDir(f.dir)
 }
@@ -126,10 +124,14 @@ func (f *FileStore) save(s Slot, c *Credential) error {
 	return nil
 }
 
+// leftover ends the name of a file that is being written, and may stay
+// behind when power is cut.
+const leftover = ".tmp"
+
 // writeAtomically writes beside the target, makes that durable, and only
 // then renames. A left-over of an earlier cut is overwritten.
 func writeAtomically(path string, data []byte) error {
-	tmp := path + ".tmp"
+	tmp := path + leftover
 	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
