@@ -36,43 +36,58 @@ func (d *Device) PowerOn(ctx context.Context) (*Credential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap key: %w", err)
 	}
-	pending, err := d.pending(true)
+	if pending, err := d.Store.Load(Pending); err == nil && pending.Leaf() != nil {
+		return d.promote() // power was cut between keeping the certificate and using it
+	}
+	csr, err := d.Request()
 	if err != nil {
 		return nil, err
 	}
-	if pending.Leaf() == nil {
-		csr, err := NewCSR(pending.Key, d.Serial)
-		if err != nil {
-			return nil, err
-		}
-		cert, err := d.Client.Enrol(ctx, bootstrap, csr)
-		if err != nil {
-			return nil, err
-		}
-		if err := d.accept(ctx, cert); err != nil {
-			return nil, err
-		}
+	cert, err := d.Client.Enrol(ctx, bootstrap, csr)
+	if err != nil {
+		return nil, err
+	}
+	return d.Accept(ctx, cert)
+}
+
+// Request returns the request of a first enrolment, for a rig that sends it
+// on the device's behalf. Asked again, it is for the same key.
+func (d *Device) Request() ([]byte, error) {
+	pending, err := d.pending()
+	if err != nil {
+		return nil, err
+	}
+	return NewCSR(pending.Key, d.Serial)
+}
+
+// Accept takes the certificate that came for [Device.Request], if it is for
+// that key and leads to the root; otherwise it returns a *ReplyError.
+func (d *Device) Accept(ctx context.Context, cert *x509.Certificate) (*Credential, error) {
+	pending, err := d.Store.Load(Pending)
+	if err != nil {
+		return nil, fmt.Errorf("pending key: %w", err)
+	}
+	if !sameKey(pending.Key.Public(), cert.PublicKey) {
+		return nil, &ReplyError{"simpleenroll", errors.New("the certificate is for another key")}
+	}
+	chain, err := d.chain(ctx, cert)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Store.Certify(Pending, chain); err != nil {
+		return nil, err
 	}
 	return d.promote()
 }
 
 // pending returns the key that a certificate is being asked for; it is on
 // the disk before it is used.
-func (d *Device) pending(fresh bool) (*Credential, error) {
+func (d *Device) pending() (*Credential, error) {
 	c, err := d.Store.Load(Pending)
-	if errors.Is(err, ErrEmpty) && fresh {
+	if errors.Is(err, ErrEmpty) {
 		return d.Store.Create(Pending, d.Kind)
 	}
 	return c, err
-}
-
-// accept keeps a certificate once it leads to the root.
-func (d *Device) accept(ctx context.Context, cert *x509.Certificate) error {
-	chain, err := d.chain(ctx, cert)
-	if err != nil {
-		return err
-	}
-	return d.Store.Certify(Pending, chain)
 }
 
 func (d *Device) promote() (*Credential, error) {
@@ -92,24 +107,22 @@ func (d *Device) Renew(ctx context.Context, rekey bool) (*Credential, error) {
 	if !rekey {
 		return d.renewSameKey(ctx, official)
 	}
-	pending, err := d.pending(true)
+	pending, err := d.pending()
 	if err != nil {
 		return nil, err
 	}
-	if pending.Leaf() == nil {
-		csr, err := RenewalCSR(pending.Key, official.Leaf())
-		if err != nil {
-			return nil, err
-		}
-		cert, err := d.Client.Reenrol(ctx, official, csr)
-		if err != nil {
-			return nil, err
-		}
-		if err := d.accept(ctx, cert); err != nil {
-			return nil, err
-		}
+	if pending.Leaf() != nil {
+		return d.promote()
 	}
-	return d.promote()
+	csr, err := RenewalCSR(pending.Key, official.Leaf())
+	if err != nil {
+		return nil, err
+	}
+	cert, err := d.Client.Reenrol(ctx, official, csr)
+	if err != nil {
+		return nil, err
+	}
+	return d.Accept(ctx, cert)
 }
 
 func (d *Device) renewSameKey(ctx context.Context, official *Credential) (*Credential, error) {

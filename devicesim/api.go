@@ -13,9 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime/multipart"
 	"net/http"
-	"net/textproto"
 	"os"
 	"strings"
 	"time"
@@ -33,10 +31,12 @@ type Operator struct {
 	root *x509.Certificate
 }
 
-// NewOperator connects nothing yet.
+// NewOperator connects nothing yet; without a root it can only sign.
 func NewOperator(url string, root *x509.Certificate, c *device.Credential) *Operator {
 	roots := x509.NewCertPool()
-	roots.AddCert(root)
+	if root != nil {
+		roots.AddCert(root)
+	}
 	return &Operator{URL: url, Cert: c.Leaf(), Key: c.Key, root: root, http: &http.Client{
 		Timeout: time.Minute,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64,
@@ -114,7 +114,7 @@ func (o *Operator) send(ctx context.Context, method, path, contentType string, b
 		return err
 	}
 	if response.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %d: %s", method, path, response.StatusCode, strings.TrimSpace(string(answer)))
+		return problem(method+" "+path, response.StatusCode, answer)
 	}
 	if text, ok := out.(*string); ok {
 		*text = string(answer)
@@ -124,6 +124,44 @@ func (o *Operator) send(ctx context.Context, method, path, contentType string, b
 		return nil
 	}
 	return json.Unmarshal(answer, out)
+}
+
+// Problem is an answer that refuses an operator's call (RFC 9457).
+type Problem struct {
+	Call   string `json:"-"`
+	Status int    `json:"-"`
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	Errors []struct {
+		Message, Location string
+	} `json:"errors"`
+	Lines []struct {
+		Line    int64
+		Message string
+	} `json:"lines"`
+}
+
+func (p *Problem) Error() string {
+	text := p.Detail
+	if text == "" {
+		text = p.Title
+	}
+	for _, e := range p.Errors {
+		text += "; " + strings.TrimPrefix(e.Location+": "+e.Message, ": ")
+	}
+	for _, l := range p.Lines[:min(len(p.Lines), 5)] {
+		text += fmt.Sprintf("; line %d: %s", l.Line, l.Message)
+	}
+	return fmt.Sprintf("%s: %d: %s", p.Call, p.Status, text)
+}
+
+func problem(call string, status int, answer []byte) error {
+	p := &Problem{}
+	if json.Unmarshal(answer, p) != nil || p.Title+p.Detail == "" {
+		p.Detail = strings.TrimSpace(string(answer))
+	}
+	p.Call, p.Status = call, status
+	return p
 }
 
 // Hire makes a key, has the server certify it and returns the new operator.
@@ -156,91 +194,6 @@ func (o *Operator) Hire(ctx context.Context, name, role, site string) (*Operator
 
 func csrPEM(der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
-}
-
-// Manifest is what the server says of one that was handed in.
-type Manifest struct {
-	ID                                         int64
-	State                                      string
-	Records, Loaded, Fresh, Repeated, Disputed int64
-}
-
-// HandIn signs a manifest, uploads it for an order and waits until its
-// records are in place.
-func (o *Operator) HandIn(ctx context.Context, order string, manifest []byte) (m Manifest, err error) {
-	signature, err := Sign(manifest, o.Cert, o.Key)
-	if err != nil {
-		return m, err
-	}
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	for _, part := range []struct {
-		name, kind string
-		data       []byte
-	}{{"manifest", "application/jsonl", manifest}, {"signature", "application/pkcs7-signature", signature}} {
-		w, err := form.CreatePart(textproto.MIMEHeader{
-			"Content-Disposition": {fmt.Sprintf(`form-data; name="%s"; filename="%s"`, part.name, part.name)},
-			"Content-Type":        {part.kind}})
-		if err != nil {
-			return m, err
-		}
-		if _, err := w.Write(part.data); err != nil {
-			return m, err
-		}
-	}
-	if err := form.Close(); err != nil {
-		return m, err
-	}
-	if err := o.send(ctx, http.MethodPost, "/api/v1/orders/"+order+"/manifests", form.FormDataContentType(), &body, &m); err != nil {
-		return m, err
-	}
-	for m.State == "accepted" {
-		wait(ctx, 50*time.Millisecond)
-		if err := o.Do(ctx, http.MethodGet, fmt.Sprintf("/manifests/%d", m.ID), nil, &m); err != nil {
-			return m, err
-		}
-	}
-	return m, nil
-}
-
-// Registration is the verdict that a rig gets.
-type Registration struct {
-	Registration int64
-	Verdict      string
-	Reasons      []struct{ Code, Text string }
-	Certificate  string
-}
-
-// Register has a rig register the unit in front of it: the unit makes its
-// official key, the rig vouches, and the certificate goes into the unit.
-func (o *Operator) Register(ctx context.Context, u *Unit) (r Registration, err error) {
-	pending, err := u.Store.Load(device.Pending)
-	if errors.Is(err, device.ErrEmpty) {
-		pending, err = u.Store.Create(device.Pending, device.P256)
-	}
-	if err != nil {
-		return r, err
-	}
-	csr, err := device.NewCSR(pending.Key, u.Serial)
-	if err != nil {
-		return r, err
-	}
-	if err := o.Do(ctx, http.MethodPost, "/registrations", map[string]string{
-		"serial": u.Serial, "mac": u.MAC, "uid": u.UID, "csr": csrPEM(csr)}, &r); err != nil || r.Verdict != "admitted" {
-		return r, err
-	}
-	block, _ := pem.Decode([]byte(r.Certificate))
-	if block == nil {
-		return r, errors.New("the server's answer holds no certificate")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return r, err
-	}
-	if err := u.Store.Certify(device.Pending, []*x509.Certificate{cert}); err != nil {
-		return r, err
-	}
-	return r, u.Store.Promote()
 }
 
 // Checkpoint fetches the audit log's newest checkpoint.

@@ -20,7 +20,10 @@ type Demo struct {
 	// Over is how many units are built beyond the order.
 	Over    int
 	Workers int
-	Out     io.Writer
+	// LostReplies and PowerCuts are what happens to honest units on the way;
+	// see [Fleet].
+	LostReplies, PowerCuts float64
+	Out                    io.Writer
 	// Live redraws one progress line; otherwise progress is told in lines.
 	Live bool
 }
@@ -41,6 +44,8 @@ type group struct {
 	want    string // verdict
 	because string // part of the reason's text
 	results []Result
+	// day, if set, is what happens before the units power on.
+	day func(context.Context) error
 }
 
 // Run plays the day and reports whether everything came out as it should.
@@ -51,16 +56,16 @@ func (d *Demo) Run(ctx context.Context) (bool, error) {
 	}
 	defer lin.Close()
 	defer rig.Close()
-	groups, err := d.build(ctx, lin)
+	c, err := d.build(ctx, lin)
 	if err != nil {
 		return false, err
 	}
+	groups := d.groups(c, lin, rig)
 	began := time.Now()
-	latency, err := d.play(ctx, rig, groups)
-	if err != nil {
+	if err := d.play(ctx, groups); err != nil {
 		return false, err
 	}
-	return d.report(ctx, groups, latency, time.Since(began))
+	return d.report(ctx, groups, time.Since(began))
 }
 
 func (d *Demo) say(format string, args ...any) { fmt.Fprintf(d.Out, format+"\n", args...) }
@@ -96,91 +101,110 @@ func (d *Demo) prepare(ctx context.Context) (lin, rig *Operator, err error) {
 	return lin, rig, nil
 }
 
+// cast is who appears in the demo.
+type cast struct {
+	factory                         Factory
+	honest, over                    []*Unit
+	wrong, unknown, draft, replayer *Unit
+}
+
 // build makes the units, and lin hands the manifests in.
-func (d *Demo) build(ctx context.Context, lin *Operator) ([]*group, error) {
+func (d *Demo) build(ctx context.Context, lin *Operator) (*cast, error) {
 	f := Factory{Prefix: "TH-", Block: 1, Now: time.Now}
 	n := d.Quantity
-	all, err := f.Build(0, n+d.Over+3)
+	all, err := f.Build(0, n+d.Over+4)
 	if err != nil {
 		return nil, err
 	}
-	honest, over, wrong, draft, unknown := all[:n], all[n:n+d.Over], all[n+d.Over], all[n+d.Over+1], all[n+d.Over+2]
-	wrong.Listed = strings.Repeat("5a", 32) // some other key
-	listed := append(append([]*Unit{}, all[:n+d.Over]...), wrong)
+	others := all[n+d.Over:]
+	c := &cast{factory: f, honest: all[:n], over: all[n : n+d.Over],
+		wrong: others[0], replayer: others[1], draft: others[2], unknown: others[3]}
+	c.wrong.Listed = strings.Repeat("5a", 32) // some other key
 	for _, m := range []struct {
 		order string
 		units []*Unit
-	}{{demoOrder, listed}, {draftOrder, []*Unit{draft}}} {
+	}{{demoOrder, all[:n+d.Over+2]}, {draftOrder, []*Unit{c.draft}}} {
 		done, err := lin.HandIn(ctx, m.order, f.Manifest(m.units))
 		if err != nil {
 			return nil, err
 		}
-		d.say("The factory built %d units; lin signs the manifest for %s and hands it in: %d records %s", len(m.units), m.order, done.Fresh, done.State)
+		d.say("The factory built %s; lin signs the manifest for %s and hands it in: %d records %s", count(len(m.units), "unit"), m.order, done.Fresh, done.State)
 	}
+	return c, nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// groups is the day's order.
+func (d *Demo) groups(c *cast, lin, rig *Operator) []*group {
+	byRig := min(rigShare, len(c.honest))
+	victim := c.honest[len(c.honest)-1]
+	clone, twin, replayer := new(Unit), new(Unit), c.replayer
 	return []*group{
-		{name: "honest, by a rig during QA", units: honest[:min(rigShare, n)], want: "admitted"},
-		{name: "honest, at first power-on", units: honest[min(rigShare, n):], want: "admitted"},
-		{name: "over-production", units: over, want: "refused", because: "over-production"},
-		{name: "in no manifest", units: []*Unit{unknown}, want: "refused", because: "No manufacturing record"},
-		{name: "record with the wrong key", units: []*Unit{wrong}, want: "refused", because: "another bootstrap key"},
-		{name: "clone of a unit in service", want: "refused", because: "no longer counts"},
-		{name: "of an order still in draft", units: []*Unit{draft}, want: "held", because: "still a draft"},
-		{name: "… after the planner let it in", want: "admitted"},
-	}, nil
+		{name: "honest, by a rig during QA", units: c.honest[:byRig], want: "admitted",
+			day: func(ctx context.Context) error { return d.qualityCheck(ctx, rig, c.honest[:byRig]) }},
+		{name: "honest, at first power-on", units: c.honest[byRig:], want: "admitted"},
+		{name: "over-production", units: c.over, want: "refused", because: "over-production"},
+		{name: "in no manifest", units: []*Unit{c.unknown}, want: "refused", because: "No manufacturing record"},
+		{name: "record with the wrong key", units: []*Unit{c.wrong}, want: "refused", because: "another bootstrap key"},
+		{name: "clone of a unit in service", units: []*Unit{clone}, want: "refused", because: "no longer counts",
+			day: func(context.Context) error { return cloneInto(clone, victim) }},
+		{name: "second unit of one serial number", units: []*Unit{twin}, want: "refused", because: "Another record already holds",
+			day: func(ctx context.Context) error { return d.handInTwin(ctx, lin, c.factory, twin, victim) }},
+		{name: "replay of another's request", units: []*Unit{replayer}, want: "refused", because: "already belongs to another device",
+			day: func(context.Context) error { return catchRequest(replayer, victim) }},
+		{name: "of an order still in draft", units: []*Unit{c.draft}, want: "held", because: "still a draft"},
+		{name: "… after the planner let it in", units: []*Unit{c.draft}, want: "admitted", day: d.letIn},
+	}
 }
 
 // play runs the groups in turn.
-func (d *Demo) play(ctx context.Context, rig *Operator, groups []*group) (*Histogram, error) {
+func (d *Demo) play(ctx context.Context, groups []*group) error {
 	d.say("")
-	if err := d.qualityCheck(ctx, rig, groups[0]); err != nil {
-		return nil, err
-	}
-	latency := new(Histogram)
-	d.powerOn(ctx, groups[1], latency)
-	for _, g := range groups[2:5] {
-		d.powerOn(ctx, g, nil)
-	}
-	clone, err := cloneOf(groups[1].units[0])
-	if err != nil {
-		return nil, err
-	}
-	groups[5].units = []*Unit{clone}
-	d.powerOn(ctx, groups[5], nil)
-	d.powerOn(ctx, groups[6], nil)
-	if err := d.letIn(ctx); err != nil {
-		return nil, err
-	}
-	groups[7].units = groups[6].units
-	d.powerOn(ctx, groups[7], nil)
-	return latency, nil
-}
-
-func (d *Demo) qualityCheck(ctx context.Context, rig *Operator, g *group) error {
-	for _, u := range g.units {
-		r, err := rig.Register(ctx, u)
-		if err != nil {
-			return err
+	for _, g := range groups {
+		if g.day != nil {
+			if err := g.day(ctx); err != nil {
+				return fmt.Errorf("%s: %w", g.name, err)
+			}
 		}
-		result := Result{Unit: u, Verdict: r.Verdict}
-		for _, reason := range r.Reasons {
-			result.Text += reason.Text
-		}
-		g.results = append(g.results, result)
-		d.say("rig-7 registers %s in QA: %s", u.Serial, r.Verdict)
+		d.powerOn(ctx, g)
 	}
 	return nil
 }
 
-func (d *Demo) powerOn(ctx context.Context, g *group, latency *Histogram) {
+// qualityCheck has the rig register units in turn through the API and over
+// EST.
+func (d *Demo) qualityCheck(ctx context.Context, rig *Operator, units []*Unit) error {
+	for i, u := range units {
+		if i%2 == 0 {
+			r, err := rig.Register(ctx, d.Server, u)
+			if err != nil {
+				return err
+			}
+			d.say("rig-7 registers %s through the API: %s. %s", u.Serial, r.Verdict, r.Text())
+			continue
+		}
+		cert, err := rig.RegisterOverEST(ctx, d.Server, u)
+		if err != nil {
+			return err
+		}
+		d.say("rig-7 registers %s over EST: certificate %x", u.Serial, cert.SerialNumber)
+	}
+	return nil
+}
+
+func (d *Demo) powerOn(ctx context.Context, g *group) {
 	var mu sync.Mutex
 	began, told := time.Now(), 0
 	fleet := Fleet{Servers: []Server{d.Server}, Units: g.units, Workers: d.Workers, Activate: true, Retry: 200 * time.Millisecond,
-		Progress: func(done, total int, r Result) {
+		Progress: func(done, total int, _ Result) {
 			mu.Lock()
 			defer mu.Unlock()
-			if latency != nil {
-				latency.Add(r.Took)
-			}
 			line := fmt.Sprintf("%-32s %4d of %4d powered on, %4.0f/s", g.name, done, total, float64(done)/time.Since(began).Seconds())
 			switch {
 			case d.Live:
@@ -188,25 +212,54 @@ func (d *Demo) powerOn(ctx context.Context, g *group, latency *Histogram) {
 				if done == total {
 					fmt.Fprintln(d.Out)
 				}
-			case done == total || done >= told+max(1, total/5):
+			case done == total || done >= told+max(20, total/5):
 				told = done
 				d.say("%s", line)
 			}
 		}}
+	if g.want == "admitted" {
+		fleet.LostReplies, fleet.PowerCuts = d.LostReplies, d.PowerCuts
+	}
 	g.results = fleet.Run(ctx)
 }
 
-// cloneOf copies what an attacker reads out of a unit before its first
+// cloneInto copies what an attacker reads out of a unit before its first
 // power-on: the bootstrap key and certificate.
-func cloneOf(u *Unit) (*Unit, error) {
+func cloneInto(clone, u *Unit) error {
 	c, err := u.Store.Load(device.Bootstrap)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	clone := *u
-	clone.Store = new(device.MemoryStore)
-	clone.Store.Put(device.Bootstrap, *c)
-	return &clone, nil
+	store := new(device.MemoryStore)
+	store.Put(device.Bootstrap, *c)
+	*clone = *u
+	clone.Store = store
+	return nil
+}
+
+// handInTwin makes and lists a unit with a key of its own under the names of
+// another.
+func (d *Demo) handInTwin(ctx context.Context, lin *Operator, f Factory, twin, u *Unit) error {
+	*twin = Unit{Serial: u.Serial, MAC: u.MAC, UID: u.UID, Store: new(device.MemoryStore)}
+	if err := f.key(twin); err != nil {
+		return err
+	}
+	done, err := lin.HandIn(ctx, demoOrder, f.Manifest([]*Unit{twin}))
+	if err != nil {
+		return err
+	}
+	d.say("lin hands in a record that names %s again, with another key: %d disputed", twin.Serial, done.Disputed)
+	return nil
+}
+
+// catchRequest gives a unit what another sent at its first power-on.
+func catchRequest(replayer, u *Unit) error {
+	official, err := u.Store.Load(device.Official)
+	if err != nil {
+		return err
+	}
+	replayer.Replays, err = device.NewCSR(official.Key, u.Serial)
+	return err
 }
 
 // letIn decides the only held registration.
@@ -220,50 +273,4 @@ func (d *Demo) letIn(ctx context.Context) error {
 	}
 	return d.Admin.Do(ctx, http.MethodPost, fmt.Sprintf("/registrations/%d/decision", list.Items[0].ID),
 		map[string]any{"admit": true, "note": "pilot unit for the next order"}, nil)
-}
-
-// report prints the table and holds it against what should have come out.
-func (d *Demo) report(ctx context.Context, groups []*group, latency *Histogram, took time.Duration) (bool, error) {
-	good := true
-	d.say("\n%-32s %8s %8s %8s %8s", "", "admitted", "held", "refused", "failed")
-	for _, g := range groups {
-		counts := map[string]int{}
-		text := ""
-		for _, r := range g.results {
-			counts[r.Verdict]++
-			if r.Text != "" {
-				text = r.Text
-			}
-			if r.Verdict != g.want || !strings.Contains(r.Text, g.because) {
-				good = false
-			}
-		}
-		d.say("%-32s %8d %8d %8d %8d", g.name, counts["admitted"], counts["held"], counts["refused"], counts["failed"])
-		if text != "" {
-			d.say("    %s", text)
-		}
-	}
-	d.say("\nFirst enrolment, from the connection to the certificate in use:\n%s", strings.TrimRight(latency.String(), "\n"))
-	for _, order := range []struct {
-		name string
-		want int
-	}{{demoOrder, d.Quantity}, {draftOrder, 1}} {
-		var o struct{ Quantity, Issued int }
-		if err := d.Admin.Do(ctx, http.MethodGet, "/orders/"+order.name, nil, &o); err != nil {
-			return false, err
-		}
-		d.say("Quota of %s: %d of %d issued", order.name, o.Issued, o.Quantity)
-		good = good && o.Issued == order.want
-	}
-	checkpoint, err := d.Admin.Checkpoint(ctx)
-	if err != nil {
-		return false, err
-	}
-	d.say("Audit log's checkpoint:\n    %s", strings.ReplaceAll(strings.TrimSpace(checkpoint), "\n", "\n    "))
-	if good {
-		d.say("\nAll came out right, in %s.", took.Round(10*time.Millisecond))
-	} else {
-		d.say("\nNot everything came out right: see the table.")
-	}
-	return good, nil
 }

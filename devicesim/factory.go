@@ -17,10 +17,13 @@ import (
 // Unit is one device as the factory built it.
 type Unit struct {
 	Serial, MAC, UID string
-	Store            *device.MemoryStore
+	Store            device.KeyStore
 	// Listed is the fingerprint that the manifest gives for its bootstrap
 	// key; a wrong one makes a bad record.
 	Listed string
+	// Replays, if set, is the request of another device, caught on the wire,
+	// that this unit sends instead of one of its own.
+	Replays []byte
 }
 
 // Factory builds units of one product.
@@ -30,6 +33,8 @@ type Factory struct {
 	Prefix string
 	Block  byte
 	Now    func() time.Time
+	// Stores makes the key store of a unit; nil keeps keys in memory.
+	Stores func(serial string) (device.KeyStore, error)
 }
 
 // Build makes units number from (included) to to (excluded), each with its
@@ -55,19 +60,44 @@ func (f Factory) Build(from, to int) ([]*Unit, error) {
 	return units, nil
 }
 
-func (f Factory) unit(n int) (*Unit, error) {
-	u := &Unit{
+func (f Factory) unit(n int) (u *Unit, err error) {
+	u = &Unit{
 		Serial: fmt.Sprintf("%s%06d", f.Prefix, n),
 		MAC:    fmt.Sprintf("02:%02x:%02x:%02x:%02x:%02x", f.Block, byte(n>>24), byte(n>>16), byte(n>>8), byte(n)),
 		UID:    fmt.Sprintf("%02x%014x", f.Block, n),
 		Store:  new(device.MemoryStore),
 	}
+	if f.Stores != nil {
+		if u.Store, err = f.Stores(u.Serial); err != nil {
+			return nil, err
+		}
+	}
+	return u, f.key(u)
+}
+
+// key makes a unit's bootstrap key, and lists it.
+func (f Factory) key(u *Unit) error {
 	c, err := device.MakeBootstrap(u.Store, u.Serial, device.P256, f.Now())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	u.Listed, err = device.Fingerprint(c.Key.Public())
-	return u, err
+	return err
+}
+
+// ReadManifest reads the identities that a manifest of this package lists,
+// for units whose keys are kept elsewhere.
+func ReadManifest(manifest []byte) ([]*Unit, error) {
+	var units []*Unit
+	d := json.NewDecoder(bytes.NewReader(manifest))
+	for d.More() {
+		var r record
+		if err := d.Decode(&r); err != nil {
+			return nil, fmt.Errorf("manifest, record %d: %w", len(units)+1, err)
+		}
+		units = append(units, &Unit{Serial: r.Serial, MAC: r.MAC, UID: r.UID, Listed: r.BootstrapKey})
+	}
+	return units, nil
 }
 
 // record is a manifest line.

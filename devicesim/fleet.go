@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -69,9 +68,10 @@ type Fleet struct {
 	Arrival Arrival
 	// Workers is how many units act at the same time at most.
 	Workers int
-	// LostReplies and PowerCuts are the shares (0 to 1) of attempts at which
-	// the line is cut after the request was sent, and at which the unit
-	// forgets everything but its store after an answer.
+	// LostReplies is the share (0 to 1) of requests whose answer is lost:
+	// the line is cut as soon as the request was sent, or when the answer
+	// has come. PowerCuts is the share of boots that end while the unit
+	// writes to its store, before or after a write was durable.
 	LostReplies, PowerCuts float64
 	// Activate makes every admitted unit use its certificate once.
 	Activate bool
@@ -89,10 +89,11 @@ type Result struct {
 	Verdict string
 	// Text is the server's reason.
 	Text string
-	// Certificates are all that were ever answered to it.
+	// Certificates are all that the server ever answered to it, also in
+	// answers that were lost on the last yard.
 	Certificates []*x509.Certificate
 	Attempts     int
-	Took         time.Duration // of the attempt that succeeded
+	Took         time.Duration // of the last attempt
 }
 
 // Run powers the fleet on and waits until every unit's day has ended or ctx
@@ -129,15 +130,16 @@ func (f *Fleet) live(ctx context.Context, u *Unit, s Server) Result {
 	for {
 		began := time.Now()
 		r.Attempts++
-		credential, err := f.attempt(ctx, u, s, &r)
+		err := f.attempt(ctx, u, s, &r)
 		r.Took = time.Since(began)
 		var refused *device.StatusError
 		var held *device.PendingError
 		switch {
 		case err == nil:
 			r.Verdict = "admitted"
-			r.add(credential.Leaf())
 			return r
+		case errors.Is(err, errPowerCut) && ctx.Err() == nil:
+			continue // it boots again
 		case errors.As(err, &held):
 			r.Verdict, r.Text = "held", held.Text
 			return r
@@ -152,32 +154,37 @@ func (f *Fleet) live(ctx context.Context, u *Unit, s Server) Result {
 	}
 }
 
-// errPowerCut is a unit's own misfortune.
-var errPowerCut = errors.New("power was cut")
-
-func (f *Fleet) attempt(ctx context.Context, u *Unit, s Server, r *Result) (*device.Credential, error) {
+// attempt is one boot of a unit: all that it remembers is in its store.
+func (f *Fleet) attempt(ctx context.Context, u *Unit, s Server, r *Result) error {
 	client := s.Client()
 	client.Transport = func(cfg *tls.Config) http.RoundTripper {
-		return &line{next: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}, cut: rand.Float64() < f.LostReplies}
+		l := &line{next: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}, answered: r.add}
+		if rand.Float64() < f.LostReplies {
+			l.cut = cuts[rand.IntN(len(cuts))]
+		}
+		return l
 	}
 	d := &device.Device{Serial: u.Serial, Store: u.Store, Client: client, Root: s.Root, CAs: s.CAs}
-	credential, err := d.PowerOn(ctx)
+	if rand.Float64() < f.PowerCuts {
+		d.Store = &failingStore{KeyStore: u.Store, left: rand.IntN(writes), after: rand.IntN(2) == 0}
+	}
+	if u.Replays != nil {
+		return replay(ctx, d, u.Replays)
+	}
+	if _, err := d.PowerOn(ctx); err != nil || !f.Activate {
+		return err
+	}
+	return d.Use(ctx)
+}
+
+// replay sends somebody else's request under the unit's own name.
+func replay(ctx context.Context, d *device.Device, csr []byte) error {
+	bootstrap, err := d.Store.Load(device.Bootstrap)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r.add(credential.Leaf())
-	if rand.Float64() < f.PowerCuts && r.Attempts == 1 {
-		// The certificate came, and the unit lost power before it was kept.
-		_ = u.Store.Drop(device.Official)
-		u.Store.Put(device.Pending, device.Credential{Key: credential.Key})
-		return nil, errPowerCut
-	}
-	if f.Activate {
-		if err := d.Use(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return credential, nil
+	_, err = d.Client.Enrol(ctx, bootstrap, csr)
+	return err
 }
 
 func (r *Result) add(cert *x509.Certificate) {
@@ -187,23 +194,6 @@ func (r *Result) add(cert *x509.Certificate) {
 		}
 	}
 	r.Certificates = append(r.Certificates, cert)
-}
-
-// line is a connection that may lose the reply: the request arrives and is
-// worked on, its answer is never read.
-type line struct {
-	next *http.Transport
-	cut  bool
-}
-
-func (l *line) RoundTrip(request *http.Request) (*http.Response, error) {
-	defer l.next.CloseIdleConnections()
-	response, err := l.next.RoundTrip(request)
-	if err == nil && l.cut {
-		_ = response.Body.Close()
-		return nil, fmt.Errorf("the line was cut before the answer")
-	}
-	return response, err
 }
 
 // wait pauses, or returns when ctx ends.

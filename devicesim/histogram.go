@@ -1,6 +1,7 @@
 package devicesim
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
@@ -44,6 +45,30 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 		}
 	}
 	return 0
+}
+
+// MarshalJSON gives the count, the quantiles and the buckets that are not
+// empty, in milliseconds.
+func (h *Histogram) MarshalJSON() ([]byte, error) {
+	type bucket struct {
+		UpTo  float64 `json:"upTo"`
+		Count int64   `json:"count"`
+	}
+	buckets := []bucket{}
+	for i, n := range h.counts {
+		if n > 0 {
+			buckets = append(buckets, bucket{milliseconds(upper(i)), n})
+		}
+	}
+	return json.Marshal(struct {
+		Count   int64    `json:"count"`
+		P50     float64  `json:"p50"`
+		P95     float64  `json:"p95"`
+		P99     float64  `json:"p99"`
+		Max     float64  `json:"max"`
+		Unit    string   `json:"unit"`
+		Buckets []bucket `json:"buckets"`
+	}{h.total, milliseconds(h.Quantile(0.5)), milliseconds(h.Quantile(0.95)), milliseconds(h.Quantile(0.99)), milliseconds(h.max), "ms", buckets})
 }
 
 // String draws the histogram as bars, a line for each doubling.

@@ -12,7 +12,7 @@ import (
 
 // target is the server that a command works on, and whose credentials.
 type target struct {
-	dir, est, api, label string
+	dir, est, api string
 }
 
 func (t *target) flags(c *cobra.Command) {
@@ -28,7 +28,7 @@ func (t *target) open() (server devicesim.Server, admin *devicesim.Operator, err
 		return server, nil, err
 	}
 	admin, err = devicesim.LoadOperator(t.api, root, filepath.Join(t.dir, "admin.crt"), filepath.Join(t.dir, "admin.key"))
-	return devicesim.Server{EST: t.est, Label: t.label, Root: root}, admin, err
+	return devicesim.Server{EST: t.est, Root: root}, admin, err
 }
 
 func demoCommand() *cobra.Command {
@@ -39,11 +39,16 @@ func demoCommand() *cobra.Command {
 		Short: "A day at a factory: an order, its manifest, honest devices and others",
 		Long: `A day at a factory, on a server that was made for it: creates a product, a
 site and orders, hands in a signed manifest, powers on honest devices, a
-rig's, over-production, an unknown device, one with a wrong record, a clone,
-and one whose order is still a draft. Prints who got in, and exits with 0 only
+rig's, over-production, an unknown device, one with a wrong record, a clone, a
+second unit of one serial number, one that replays another's request, and one
+whose order is still a draft. Some honest devices lose answers and power on the
+way. Prints who got in, and exits with 0 only
 if everybody ended as they should.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if d.Quantity < 6 {
+				return errors.New("the demo needs an order of at least 6 units (--quantity)")
+			}
 			server, admin, err := t.open()
 			if err != nil {
 				return err
@@ -51,9 +56,6 @@ if everybody ended as they should.`,
 			defer admin.Close()
 			d.Server, d.Admin = server, admin
 			d.Live = term.IsTerminal(int(os.Stdout.Fd()))
-			if d.Quantity < 6 {
-				return errors.New("the demo needs an order of at least 6 units (--quantity)")
-			}
 			good, err := d.Run(c.Context())
 			if err == nil && !good {
 				err = errors.New("the demo did not come out as it should")
@@ -65,5 +67,7 @@ if everybody ended as they should.`,
 	c.Flags().IntVar(&d.Quantity, "quantity", 500, "units of the order")
 	c.Flags().IntVar(&d.Over, "over", 20, "units built beyond the order")
 	c.Flags().IntVar(&d.Workers, "workers", 32, "units that power on at the same time")
+	c.Flags().Float64Var(&d.LostReplies, "lost-replies", 0.03, "share of honest units' requests whose answer is lost, 0 to 1")
+	c.Flags().Float64Var(&d.PowerCuts, "power-cuts", 0.03, "share of honest units' boots that a power cut ends, 0 to 1")
 	return c
 }
