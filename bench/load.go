@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +40,11 @@ func drive(ctx context.Context, url string, clients []client, workers int, fresh
 	var failed atomic.Pointer[error]
 	kept := &http.Transport{TLSClientConfig: clients[0].tls, MaxIdleConnsPerHost: workers}
 	defer kept.CloseIdleConnections()
+	if !fresh {
+		if err := connect(ctx, kept, url, workers); err != nil {
+			return nil, err
+		}
+	}
 	began := time.Now()
 	var wg sync.WaitGroup
 	for range workers {
@@ -67,6 +74,31 @@ func drive(ctx context.Context, url string, clients []client, workers int, fresh
 	}
 	slices.Sort(l.took)
 	return l, nil
+}
+
+// connect opens the connections that are kept, so that their handshakes are
+// not timed: each asks for something before the first may be used again.
+func connect(ctx context.Context, t *http.Transport, url string, connections int) error {
+	responses := make([]*http.Response, connections)
+	errs := make([]error, connections)
+	var wg sync.WaitGroup
+	for i := range connections {
+		wg.Go(func() {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.Replace(url, "simpleenroll", "csrattrs", 1), nil)
+			if err == nil {
+				responses[i], err = t.RoundTrip(request)
+			}
+			errs[i] = err
+		})
+	}
+	wg.Wait()
+	for _, r := range responses {
+		if r != nil {
+			_, err := io.Copy(io.Discard, r.Body)
+			errs = append(errs, err, r.Body.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func post(ctx context.Context, t *http.Transport, url string, body []byte) error {

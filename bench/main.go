@@ -21,22 +21,12 @@ func main() {
 	runs := flag.Int("runs", 3, "runs; the median counts")
 	clients := flag.Int("clients", 64, "clients at the same time")
 	postgres := flag.String("postgres", os.Getenv("TOUCHMARK_TEST_POSTGRES"), "a PostgreSQL to make databases in; empty leaves it out")
-	profile := flag.String("cpuprofile", "", "write a CPU profile of everything to this file")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of the last run of --profiled to this file")
+	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments) or rig")
 	flag.Parse()
-	if *profile != "" {
-		f, err := os.Create(*profile)
-		if err == nil {
-			err = pprof.StartCPUProfile(f)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-		defer pprof.StopCPUProfile()
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	b := &bench{units: *units, runs: *runs, clients: *clients, postgres: *postgres}
+	b := &bench{units: *units, runs: *runs, clients: *clients, postgres: *postgres, profile: *profile, profiled: *profiled}
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -46,6 +36,24 @@ func main() {
 type bench struct {
 	units, runs, clients int
 	postgres             string
+	profile, profiled    string
+}
+
+// watched runs one phase, and profiles it if it is the one asked for.
+func (b *bench) watched(phase string, run func() (*load, error)) (*load, error) {
+	if b.profile == "" || b.profiled != phase {
+		return run()
+	}
+	f, err := os.Create(b.profile)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	defer pprof.StopCPUProfile()
+	return run()
 }
 
 // row is a line of the table.

@@ -65,13 +65,14 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 	if m.handshake, err = drive(ctx, bare, devices.first, b.clients, true); err != nil {
 		return m, fmt.Errorf("bare handshakes: %w", err)
 	}
-	if m.enrol, err = drive(ctx, w.est+"/.well-known/est/simpleenroll", devices.first, b.clients, true); err != nil {
+	url := w.est + "/.well-known/est/simpleenroll"
+	if m.enrol, err = b.watched("first", func() (*load, error) { return drive(ctx, url, devices.first, b.clients, true) }); err != nil {
 		return m, fmt.Errorf("first enrolments: %w", err)
 	}
 	if m.bare, err = bareIssuing(devices.rigged, w.authorities.Device); err != nil {
 		return m, err
 	}
-	if m.rig, err = drive(ctx, w.est+"/.well-known/est/simpleenroll", devices.rigged, b.clients, false); err != nil {
+	if m.rig, err = b.watched("rig", func() (*load, error) { return drive(ctx, url, devices.rigged, b.clients, false) }); err != nil {
 		return m, fmt.Errorf("enrolments through the RA: %w", err)
 	}
 	return m, nil

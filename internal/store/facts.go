@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"sync"
 
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -297,105 +296,4 @@ func (s *Store) Certificate(ctx context.Context, serial string) (*vetting.Certif
 		return nil, vetting.Errorf(vetting.NotFound, "no certificate has the serial number %s", serial)
 	}
 	return c.certificate(), nil
-}
-
-// cache keeps what is read with every request and changes rarely. Entries
-// are found by ID and revision, so a change on another server is seen at
-// once; names of sites never change.
-type cache struct {
-	mu       sync.RWMutex
-	sites    map[int64]string
-	products map[int64]*vetting.Product
-	orders   map[int64]*cachedOrder
-}
-
-type cachedOrder struct {
-	revision int64
-	order    vetting.Order
-}
-
-// maxCached bounds the cached orders; a factory works on a handful at once.
-const maxCached = 1000
-
-func (s *Store) siteName(ctx context.Context, id int64) (string, error) {
-	s.cache.mu.RLock()
-	name, ok := s.cache.sites[id]
-	s.cache.mu.RUnlock()
-	if ok {
-		return name, nil
-	}
-	if _, err := one(ctx, s.db, `SELECT name FROM sites WHERE id = $1`, []any{id}, &name); err != nil || name == "" {
-		return "", err
-	}
-	s.cache.mu.Lock()
-	defer s.cache.mu.Unlock()
-	if s.cache.sites == nil {
-		s.cache.sites = map[int64]string{}
-	}
-	s.cache.sites[id] = name
-	return name, nil
-}
-
-// productAt returns the product in at least this revision.
-func (s *Store) productAt(ctx context.Context, id, revision int64) (*vetting.Product, error) {
-	s.cache.mu.RLock()
-	p := s.cache.products[id]
-	s.cache.mu.RUnlock()
-	if p != nil && p.Revision >= revision {
-		return p, nil
-	}
-	p, err := s.productWhere(ctx, `id = $1`, id)
-	if err != nil {
-		return nil, err
-	}
-	s.cache.mu.Lock()
-	defer s.cache.mu.Unlock()
-	if s.cache.products == nil {
-		s.cache.products = map[int64]*vetting.Product{}
-	}
-	s.cache.products[id] = p
-	return p, nil
-}
-
-// orderFrom makes an order of its row.
-func (s *Store) orderFrom(ctx context.Context, o *orderRow) (*vetting.Order, error) {
-	s.cache.mu.RLock()
-	c := s.cache.orders[o.ID]
-	s.cache.mu.RUnlock()
-	if c == nil || c.revision != o.Revision {
-		var err error
-		if c, err = s.parseOrder(ctx, o); err != nil {
-			return nil, err
-		}
-		s.cache.mu.Lock()
-		if s.cache.orders == nil || len(s.cache.orders) >= maxCached {
-			s.cache.orders = map[int64]*cachedOrder{}
-		}
-		s.cache.orders[o.ID] = c
-		s.cache.mu.Unlock()
-	}
-	out := c.order
-	out.Issued, out.State, out.Quantity = o.Issued, vetting.OrderState(o.State), o.Quantity
-	return &out, nil
-}
-
-func (s *Store) parseOrder(ctx context.Context, o *orderRow) (*cachedOrder, error) {
-	var b orderBody
-	if err := json.Unmarshal([]byte(o.Body), &b); err != nil {
-		return nil, fmt.Errorf("order %s in the database: %w", o.Name, err)
-	}
-	site, err := s.siteName(ctx, o.SiteID)
-	if err != nil {
-		return nil, err
-	}
-	product := ""
-	if _, err := one(ctx, s.db, `SELECT name FROM products WHERE id = $1`, []any{o.ProductID}, &product); err != nil {
-		return nil, err
-	}
-	return &cachedOrder{revision: o.Revision, order: vetting.Order{
-		ID: o.ID, Name: o.Name, Product: product, Site: site, Revision: o.Revision,
-		Identifiers: b.Identifiers, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
-		ManifestSignatures: b.ManifestSignatures, Created: b.Created, Updated: b.Updated,
-		ProductID: o.ProductID, SiteID: o.SiteID,
-	}}, nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/audit"
@@ -62,9 +63,18 @@ func (s *Store) Operator(ctx context.Context, name string) (*access.Operator, er
 }
 
 // OperatorByKey returns the operator who holds a key, revoked or not, or a
-// NotFound error.
+// NotFound error. What another server on the same database changed is seen
+// within a second, what this one changed at once.
 func (s *Store) OperatorByKey(ctx context.Context, key vetting.Fingerprint) (*access.Operator, error) {
-	return s.operator(ctx, `op.key = $1`, key[:], "with the key "+key.String())
+	if o := s.cache.operator(key); o != nil {
+		return o, nil
+	}
+	began := time.Now()
+	o, err := s.operator(ctx, `op.key = $1`, key[:], "with the key "+key.String())
+	if err == nil {
+		s.cache.keepOperator(o, began)
+	}
+	return o, err
 }
 
 // CreateOperator keeps a new operator; name and key must be free (Exists),
@@ -116,6 +126,7 @@ func (s *Store) RevokeOperator(ctx context.Context, a access.Act, name string) (
 		w.leaf("operator.revoke", operatorOf(a), name, o.object())
 		return o.ID, nil
 	})
+	s.cache.forgetOperators()
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ const sqliteReaders = 8
 func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 	pragmas := url.Values{"_pragma": {
 		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)",
-		"foreign_keys(ON)", "temp_store(MEMORY)", "cache_size(-16384)",
+		"foreign_keys(ON)", "temp_store(MEMORY)", "cache_size(-16384)", "wal_autocheckpoint(4000)",
 		"mmap_size(268435456)", "journal_size_limit(67108864)",
 	}}
 	name := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + pragmas.Encode()
@@ -74,6 +74,9 @@ func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 	return &sqlite{pool: pool, read: read, conn: conn, written: prepared{}, ready: prepared{}}, nil
 }
 
+// query takes ctx's end away from the statement and looks at it between rows
+// itself: the driver and database/sql would start goroutines to watch for it,
+// which cost more than most statements here take.
 func (s *sqlite) query(ctx context.Context, query string, args []any, each func(row) error) error {
 	s.mu.Lock()
 	st, err := s.ready.stmt(ctx, s.read, query)
@@ -81,7 +84,15 @@ func (s *sqlite) query(ctx context.Context, query string, args []any, each func(
 	if err != nil {
 		return err
 	}
-	return eachRow(st.QueryContext(ctx, args...))(each)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return eachRow(st.QueryContext(context.WithoutCancel(ctx), args...))(func(r row) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return each(r)
+	})
 }
 
 func eachRow(rows *sql.Rows, err error) func(func(row) error) error {
@@ -116,7 +127,7 @@ func (s sqliteSnapshot) query(ctx context.Context, query string, args []any, eac
 
 func (s *sqlite) begin(ctx context.Context) (transaction, error) {
 	s.writing.Lock()
-	t := &sqliteTx{ctx: ctx, db: s}
+	t := &sqliteTx{ctx: context.WithoutCancel(ctx), db: s} // as in query
 	if t.exec("BEGIN IMMEDIATE"); t.err != nil {
 		s.writing.Unlock()
 		return nil, t.err
@@ -177,7 +188,7 @@ func (t *sqliteTx) rollback() {
 	}
 	// After a failed COMMIT the transaction may be open or not: this closes
 	// it in either case.
-	_, _ = t.db.conn.ExecContext(context.WithoutCancel(t.ctx), "ROLLBACK")
+	_, _ = t.db.conn.ExecContext(t.ctx, "ROLLBACK")
 	t.end()
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/audit"
@@ -91,17 +92,24 @@ func (s *Store) write() {
 	}
 }
 
-// gather adds what is waiting, up to a job that wants to be alone.
+// gather adds what is waiting, up to a job that wants to be alone. Before it
+// is content it lets everybody else who is ready run once: on an idle machine
+// that takes no time, on a busy one more jobs come along, and what they share
+// is the wait for the disk.
 func (s *Store) gather(batch []*job) (_ []*job, next *job) {
-	for len(batch) < maxBatch {
+	for yielded := false; len(batch) < maxBatch; {
 		select {
 		case j := <-s.jobs:
 			if j.alone {
 				return batch, j
 			}
-			batch = append(batch, j)
+			batch, yielded = append(batch, j), false
 		default:
-			return batch, nil
+			if yielded {
+				return batch, nil
+			}
+			runtime.Gosched()
+			yielded = true
 		}
 	}
 	return batch, nil
