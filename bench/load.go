@@ -1,15 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,35 +32,56 @@ type client struct {
 	body []byte
 }
 
-// drive posts each client's body once, from a number of goroutines. With
-// fresh, each on a new connection; otherwise all over kept connections with
-// the first client's certificate.
-func drive(ctx context.Context, url string, clients []client, workers int, fresh bool) (*load, error) {
-	l := &load{took: make([]time.Duration, len(clients))}
-	var next atomic.Int64
-	var failed atomic.Pointer[error]
-	kept := &http.Transport{TLSClientConfig: clients[0].tls, MaxIdleConnsPerHost: workers}
-	defer kept.CloseIdleConnections()
-	if !fresh {
-		if err := connect(ctx, kept, url, workers); err != nil {
+// drive posts each client's body once, from a number of goroutines, each
+// request on a new connection.
+func drive(ctx context.Context, url string, clients []client, workers int) (*load, error) {
+	return share(clients, workers, func() (sender, error) {
+		return func(c client) error {
+			return post(ctx, &http.Transport{TLSClientConfig: c.tls, DisableKeepAlives: true}, url, c.body)
+		}, nil
+	})
+}
+
+// driveKept does the same over one kept connection for each goroutine, with
+// the first client's certificate. Connections are open before the clock
+// starts. Their requests are written by hand: net/http's client would take
+// more of the shared cores than the server's side of HTTP does.
+func driveKept(ctx context.Context, url string, clients []client, workers int) (*load, error) {
+	return share(clients, workers, func() (sender, error) {
+		k, err := keep(ctx, url, clients[0].tls)
+		if err != nil {
+			return nil, err
+		}
+		return func(c client) error { return k.post(c.body) }, nil
+	})
+}
+
+// sender makes one client's request.
+type sender func(client) error
+
+// share shares the clients out among workers, each with a sender of its own.
+func share(clients []client, workers int, open func() (sender, error)) (*load, error) {
+	senders := make([]sender, workers)
+	for i := range senders {
+		var err error
+		if senders[i], err = open(); err != nil {
 			return nil, err
 		}
 	}
+	l := &load{took: make([]time.Duration, len(clients))}
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
 	began := time.Now()
 	var wg sync.WaitGroup
-	for range workers {
+	for _, send := range senders {
 		wg.Go(func() {
-			for {
+			for failed.Load() == nil {
 				i := int(next.Add(1)) - 1
-				if i >= len(clients) || failed.Load() != nil {
+				if i >= len(clients) {
 					return
 				}
-				t := kept
-				if fresh {
-					t = &http.Transport{TLSClientConfig: clients[i].tls, DisableKeepAlives: true}
-				}
 				start := time.Now()
-				if err := post(ctx, t, url, clients[i].body); err != nil {
+				if err := send(clients[i]); err != nil {
 					failed.Store(&err)
 					return
 				}
@@ -76,29 +98,39 @@ func drive(ctx context.Context, url string, clients []client, workers int, fresh
 	return l, nil
 }
 
-// connect opens the connections that are kept, so that their handshakes are
-// not timed: each asks for something before the first may be used again.
-func connect(ctx context.Context, t *http.Transport, url string, connections int) error {
-	responses := make([]*http.Response, connections)
-	errs := make([]error, connections)
-	var wg sync.WaitGroup
-	for i := range connections {
-		wg.Go(func() {
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.Replace(url, "simpleenroll", "csrattrs", 1), nil)
-			if err == nil {
-				responses[i], err = t.RoundTrip(request)
-			}
-			errs[i] = err
-		})
+// kept is a connection that carries one request after another.
+type kept struct {
+	conn *tls.Conn
+	in   *bufio.Reader
+	out  []byte
+	head string // of a request, up to its length
+}
+
+func keep(ctx context.Context, address string, config *tls.Config) (*kept, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
 	}
-	wg.Wait()
-	for _, r := range responses {
-		if r != nil {
-			_, err := io.Copy(io.Discard, r.Body)
-			errs = append(errs, err, r.Body.Close())
-		}
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return nil, err
 	}
-	return errors.Join(errs...)
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	k := &kept{conn: conn.(*tls.Conn), in: bufio.NewReader(conn)}
+	k.head = "POST " + u.Path + " HTTP/1.1\r\nHost: " + u.Host + "\r\nContent-Type: application/pkcs10\r\nContent-Length: "
+	return k, nil
+}
+
+func (k *kept) post(body []byte) error {
+	k.out = append(strconv.AppendInt(append(k.out[:0], k.head...), int64(len(body)), 10), "\r\n\r\n"...)
+	if _, err := k.conn.Write(append(k.out, body...)); err != nil {
+		return err
+	}
+	response, err := http.ReadResponse(k.in, nil)
+	if err != nil {
+		return err
+	}
+	return done(response)
 }
 
 func post(ctx context.Context, t *http.Transport, url string, body []byte) error {
@@ -111,6 +143,10 @@ func post(ctx context.Context, t *http.Transport, url string, body []byte) error
 	if err != nil {
 		return err
 	}
+	return done(response)
+}
+
+func done(response *http.Response) error {
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {

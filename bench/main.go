@@ -80,7 +80,7 @@ func (r row) ratio() float64 {
 }
 
 func (b *bench) run(ctx context.Context) error {
-	fmt.Printf("%s, %d cores, %d devices, %d clients, median of %d runs\n\n", runtime.Version(), runtime.GOMAXPROCS(0), b.units, b.clients, b.runs)
+	fmt.Printf("%s, %d cores, %d devices, %d clients, median of %d runs\n\n", runtime.Version(), runtime.NumCPU(), b.units, b.clients, b.runs)
 	databases := []string{"sqlite"}
 	if b.postgres != "" {
 		databases = append(databases, "postgres")

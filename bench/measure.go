@@ -40,6 +40,9 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 	}
 	defer os.RemoveAll(dir)
 	dsn := "sqlite:touchmark.db"
+	if db == "sqlite" {
+		defer server.SpareProcessor()() // as `touchmark serve` does
+	}
 	if db == "postgres" {
 		made, drop, err := b.database(ctx)
 		if err != nil {
@@ -62,17 +65,17 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 		return m, err
 	}
 	defer stop()
-	if m.handshake, err = drive(ctx, bare, devices.first, b.clients, true); err != nil {
+	if m.handshake, err = drive(ctx, bare, devices.first, b.clients); err != nil {
 		return m, fmt.Errorf("bare handshakes: %w", err)
 	}
 	url := w.est + "/.well-known/est/simpleenroll"
-	if m.enrol, err = b.watched("first", func() (*load, error) { return drive(ctx, url, devices.first, b.clients, true) }); err != nil {
+	if m.enrol, err = b.watched("first", func() (*load, error) { return drive(ctx, url, devices.first, b.clients) }); err != nil {
 		return m, fmt.Errorf("first enrolments: %w", err)
 	}
 	if m.bare, err = bareIssuing(devices.rigged, w.authorities.Device); err != nil {
 		return m, err
 	}
-	if m.rig, err = b.watched("rig", func() (*load, error) { return drive(ctx, url, devices.rigged, b.clients, false) }); err != nil {
+	if m.rig, err = b.watched("rig", func() (*load, error) { return driveKept(ctx, url, devices.rigged, b.clients) }); err != nil {
 		return m, fmt.Errorf("enrolments through the RA: %w", err)
 	}
 	return m, nil

@@ -107,7 +107,7 @@ func (id Identity) Normalize() (Identity, error) {
 		return Identity{}, err
 	}
 	uid := strings.TrimSpace(id.UID)
-	if bare := strings.NewReplacer(":", "", "-", "", " ", "").Replace(uid); isHex(bare) {
+	if bare := uidSeparators.Replace(uid); isHex(bare) {
 		uid = strings.ToLower(bare)
 	}
 	if out.UID, err = name("uid", uid, MaxUIDLength); err != nil {
@@ -115,6 +115,12 @@ func (id Identity) Normalize() (Identity, error) {
 	}
 	return out, nil
 }
+
+// What people write between digits.
+var (
+	uidSeparators = strings.NewReplacer(":", "", "-", "", " ", "")
+	macSeparators = strings.NewReplacer(":", "", "-", "", ".", "")
+)
 
 // name checks an identifier of free form: printable ASCII without spaces,
 // slashes, quotes or backslashes, so that it can stand in a URL path, a file
@@ -136,7 +142,7 @@ func normalizeMAC(s string) (string, error) {
 	if s == "" {
 		return "", nil
 	}
-	digits := strings.NewReplacer(":", "", "-", "", ".", "").Replace(s)
+	digits := macSeparators.Replace(s)
 	if !isHex(digits) || (len(digits) != 12 && len(digits) != 16) {
 		return "", fmt.Errorf("mac %q is not a MAC address: want 12 (EUI-48) or 16 (EUI-64) hexadecimal digits, with or without separators", s)
 	}

@@ -41,7 +41,6 @@ type enrolment struct {
 	ask    []byte
 
 	// What load found.
-	holder  int64
 	current *certificateRow
 	earlier *registrationRow
 
@@ -68,7 +67,7 @@ func (e *enrolment) prepare(ctx context.Context, s *Store) error {
 }
 
 func (e *enrolment) load(w *writing) {
-	e.holder, e.current, e.earlier = 0, nil, nil
+	e.current, e.earlier = nil, nil
 	if r := e.facts.Record; r != nil {
 		w.loadDevice(r.ID)
 		w.loadOrder(r.OrderID)
@@ -82,10 +81,7 @@ func (e *enrolment) load(w *writing) {
 	if !e.admitted {
 		return
 	}
-	key := e.facts.Claim.Key
-	w.fetch(`SELECT id FROM devices WHERE key = $1 AND id <> $2`, []any{key[:], e.facts.Record.ID}, func(r row) error {
-		return r.Scan(&e.holder)
-	})
+	w.loadKey(e.facts.Claim.Key)
 	if id := e.facts.Device.CertificateID; id != 0 {
 		w.fetch(`SELECT `+certificateColumns+` FROM certificates c WHERE c.id = $1`, []any{id}, func(r row) error {
 			e.current = new(certificateRow)
@@ -96,25 +92,45 @@ func (e *enrolment) load(w *writing) {
 
 // loadDevice and loadOrder read a row once for the whole batch.
 func (w *writing) loadDevice(id int64) {
-	if w.devices[id] != nil {
-		return
+	if w.devices[id] == nil {
+		w.devices[id] = &deviceRow{ID: id, State: string(vetting.DeviceManufactured)}
+		w.wantDevices = append(w.wantDevices, id)
 	}
-	d := &deviceRow{ID: id, State: string(vetting.DeviceManufactured)}
-	w.devices[id] = d
-	w.fetch(`SELECT `+deviceColumns+` FROM devices d WHERE d.id = $1`, []any{id}, func(r row) error {
-		return r.Scan(d.dest()...)
-	})
 }
 
 func (w *writing) loadOrder(id int64) {
-	if w.orders[id] != nil {
-		return
+	if w.orders[id] == nil {
+		w.orders[id] = new(orderRow)
+		w.wantOrders = append(w.wantOrders, id)
 	}
-	o := new(orderRow)
-	w.orders[id] = o
-	w.fetch(`SELECT `+orderColumns+` FROM orders o WHERE o.id = $1`, []any{id}, func(r row) error {
-		return r.Scan(o.dest()...)
+}
+
+// loadKey asks which device holds a key.
+func (w *writing) loadKey(key vetting.Fingerprint) { w.wantKeys = append(w.wantKeys, key[:]) }
+
+// read reads what was asked for by now.
+func (w *writing) read() error {
+	w.fetchOneOf(`SELECT `+deviceColumns+` FROM devices d WHERE d.id IN`, w.wantDevices, func(r row) error {
+		d := &deviceRow{stored: true}
+		err := r.Scan(d.dest()...)
+		w.devices[d.ID] = d
+		return err
 	})
+	w.fetchOneOf(`SELECT `+orderColumns+` FROM orders o WHERE o.id IN`, w.wantOrders, func(r row) error {
+		o := new(orderRow)
+		err := r.Scan(o.dest()...)
+		w.orders[o.ID] = o
+		return err
+	})
+	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, w.wantKeys, func(r row) error {
+		var key []byte
+		var id int64
+		err := r.Scan(&key, &id)
+		w.keys[vetting.Fingerprint(key)] = id
+		return err
+	})
+	w.wantDevices, w.wantOrders, w.wantKeys = nil, nil, nil
+	return w.flush()
 }
 
 func (e *enrolment) apply(w *writing) error {
@@ -150,8 +166,6 @@ func (e *enrolment) stale(w *writing) bool {
 		return true
 	}
 	switch {
-	case e.holder != 0:
-		return true
 	case d.Revision != e.facts.Device.Revision || o.Revision != e.facts.Order.Revision:
 		return true
 	case e.admission.TakesUnit() && o.Issued >= o.Quantity:
@@ -224,7 +238,7 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 		State: string(vetting.CertificateValid), NotAfter: micros(e.issued.NotAfter), Issued: micros(w.now),
 		Leaf: w.tree.Size(), // the leaf that is about to be appended
 	}
-	w.exec(`INSERT INTO certificates (id, device_id, serial, key, der, state, not_after, issued, used, revoked, reason, leaf) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+	w.insert(`certificates (id, device_id, serial, key, der, state, not_after, issued, used, revoked, reason, leaf)`,
 		cert.ID, cert.DeviceID, cert.Serial, cert.Key, cert.DER, cert.State, cert.NotAfter, cert.Issued, cert.Used, cert.Revoked, cert.Reason, cert.Leaf)
 	d.Key, d.CertificateID = key[:], cert.ID
 	w.keys[key] = d.ID
@@ -291,7 +305,7 @@ func (e *enrolment) save(w *writing, leaf int64, evidence []*evidenceRow) {
 		if e.earlier != nil { // another verdict than before: the newer one answers repetitions
 			w.exec(`UPDATE registrations SET ask = NULL WHERE id = $1`, e.earlier.ID)
 		}
-		w.exec(`INSERT INTO registrations (id, at, device_id, order_id, site_id, outcome, body, decision, ask, repeats, last, leaf) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		w.insert(`registrations (id, at, device_id, order_id, site_id, outcome, body, decision, ask, repeats, last, leaf)`,
 			r.ID, r.At, r.DeviceID, r.OrderID, r.SiteID, r.Outcome, r.Body, r.Decision, bytesOrNull(r.ask, r.ask == nil), r.repeats, r.last, leaf)
 	}
 	for _, row := range evidence {

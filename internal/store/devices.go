@@ -109,7 +109,7 @@ func (s *Store) SetDeviceState(ctx context.Context, a access.Act, id int64, to v
 		w.fetch(`SELECT `+certificateColumns+` FROM certificates c JOIN devices d ON d.certificate_id = c.id WHERE d.id = $1`, []any{id}, func(r row) error {
 			return r.Scan(cert.dest()...)
 		})
-		if err := w.flush(); err != nil {
+		if err := w.read(); err != nil {
 			return 0, err
 		}
 		d := w.devices[id]

@@ -10,7 +10,7 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// unit is what one query tells about a record and what hangs on it.
+// unit is a record and what hangs on it.
 type unit struct {
 	record          recordRow
 	order           orderRow
@@ -25,19 +25,21 @@ type unit struct {
 const keyHolder = `COALESCE((SELECT k.id FROM devices k WHERE k.key = $1 AND k.id <> rec.id),
   (SELECT k.id FROM records k WHERE k.key = $1 AND k.id <> rec.id), 0)`
 
-const unitColumns = recordColumns + `, ` + orderColumns + `, p.revision,
-  COALESCE(d.id, 0), COALESCE(d.state, ''), COALESCE(d.before, ''), d.key, COALESCE(d.certificate_id, 0),
-  COALESCE(d.issued, 0), COALESCE(d.activated, 0), COALESCE(d.updated, 0), COALESCE(d.revision, 0),
-  COALESCE(c.id, 0), COALESCE(c.device_id, 0), c.serial, c.key, c.der, COALESCE(c.state, ''), COALESCE(c.not_after, 0),
-  COALESCE(c.issued, 0), COALESCE(c.used, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0), `
+const unitColumns = recordColumns + `, ` + orderColumns + `, p.revision, COALESCE(d.id, 0), `
 
 const unitTables = `
   FROM records rec
   JOIN orders o ON o.id = rec.order_id
   JOIN products p ON p.id = rec.product_id
   LEFT JOIN devices d ON d.id = rec.id
-  LEFT JOIN certificates c ON c.id = d.certificate_id
   WHERE `
+
+// A device that enrols for the first time has neither, so they are a query
+// of their own.
+const deviceAndCertificate = `SELECT ` + deviceColumns + `,
+  COALESCE(c.id, 0), COALESCE(c.device_id, 0), c.serial, c.key, c.der, COALESCE(c.state, ''), COALESCE(c.not_after, 0),
+  COALESCE(c.issued, 0), COALESCE(c.used, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0)
+  FROM devices d LEFT JOIN certificates c ON c.id = d.certificate_id WHERE d.id IN`
 
 func (s *Store) units(ctx context.Context, where string, args ...any) ([]*unit, error) {
 	return s.readUnits(ctx, `0`, where, args)
@@ -50,22 +52,50 @@ func (s *Store) unitsFor(ctx context.Context, key vetting.Fingerprint, where str
 
 func (s *Store) readUnits(ctx context.Context, holder, where string, args []any) ([]*unit, error) {
 	var units []*unit
+	known := map[int64]*unit{}
 	err := s.db.query(ctx, `SELECT `+unitColumns+holder+unitTables+where, args, func(r row) error {
-		u, c := new(unit), new(certificateRow)
+		u := new(unit)
 		dest := append(u.record.dest(), u.order.dest()...)
-		dest = append(dest, &u.productRevision)
-		dest = append(dest, u.device.dest()...)
-		dest = append(dest, c.dest()...)
-		if err := r.Scan(append(dest, &u.keyHolder)...); err != nil {
+		dest = append(dest, &u.productRevision, &u.device.ID, &u.keyHolder)
+		if err := r.Scan(dest...); err != nil {
 			return err
 		}
-		if c.ID != 0 {
-			u.current = c
+		if u.device.ID != 0 {
+			known[u.device.ID] = u
 		}
 		units = append(units, u)
 		return nil
 	})
-	return units, err
+	if err != nil || len(known) == 0 {
+		return units, err
+	}
+	return units, s.readDevices(ctx, known)
+}
+
+func (s *Store) readDevices(ctx context.Context, known map[int64]*unit) error {
+	ids := make([]any, 0, len(known))
+	for id := range known {
+		ids = append(ids, id)
+	}
+	var err error
+	portions(len(ids), func(from, to int) {
+		if err != nil {
+			return
+		}
+		err = s.db.query(ctx, oneOf(deviceAndCertificate, to-from), ids[from:to], func(r row) error {
+			var d deviceRow
+			c := new(certificateRow)
+			if err := r.Scan(append(d.dest(), c.dest()...)...); err != nil {
+				return err
+			}
+			u := known[d.ID]
+			if u.device = d; c.ID != 0 {
+				u.current = c
+			}
+			return nil
+		})
+	})
+	return err
 }
 
 // Facts implements enroll.Ledger.

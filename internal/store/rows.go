@@ -56,6 +56,8 @@ type deviceRow struct {
 	Activated     int64
 	Updated       int64
 	Revision      int64
+
+	stored, dirty bool // it has a row; it changed in this transaction
 }
 
 const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision`
@@ -68,12 +70,17 @@ func (d *deviceRow) object() audit.Object {
 	return audit.Object{Kind: audit.KindDevice, ID: d.ID, Digest: audit.DigestOf(d)}
 }
 
-// save writes the device's next revision.
+// save makes what was changed the device's next revision.
 func (w *writing) save(d *deviceRow) {
 	d.Revision++
 	d.Updated = micros(w.now)
-	if d.Revision == 1 {
-		w.exec(`INSERT INTO devices (id, state, before, key, certificate_id, issued, activated, updated, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+	d.dirty = true
+}
+
+// write queues a device that changed.
+func (w *writing) write(d *deviceRow) {
+	if !d.stored {
+		w.insert(`devices (id, state, before, key, certificate_id, issued, activated, updated, revision)`,
 			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision)
 		return
 	}
@@ -192,7 +199,7 @@ func (e *evidenceRow) evidence() *vetting.Evidence {
 }
 
 func (w *writing) insertEvidence(e *evidenceRow) {
-	w.exec(`INSERT INTO evidence (id, at, kind, device_id, registration_id, manifest_id, site_id, text, leaf) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+	w.insert(`evidence (id, at, kind, device_id, registration_id, manifest_id, site_id, text, leaf)`,
 		e.ID, e.At, e.Kind, e.DeviceID, e.RegistrationID, e.ManifestID, e.SiteID, e.Text, e.leaf)
 }
 

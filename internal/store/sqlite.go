@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
+	"strconv"
 	"sync"
 
 	_ "modernc.org/sqlite" // the driver, without cgo
@@ -38,12 +40,27 @@ func (p prepared) stmt(ctx context.Context, on preparer, query string) (*sql.Stm
 	if st := p[query]; st != nil {
 		return st, nil
 	}
-	st, err := on.PrepareContext(ctx, placeholder.ReplaceAllString(query, "?$1"))
+	st, err := on.PrepareContext(ctx, questionMarks(query))
 	if err != nil {
 		return nil, fmt.Errorf("prepare %q: %w", query, err)
 	}
 	p[query] = st
 	return st, nil
+}
+
+var placeholder = regexp.MustCompile(`\$(\d+)`)
+
+// questionMarks makes a query's $1, $2 into what SQLite takes: plain question
+// marks where they come in order, each once, because the driver looks
+// numbered ones up by name each time, which takes longer than the binding.
+func questionMarks(query string) string {
+	numbered := placeholder.ReplaceAllString(query, "?$1")
+	for i, m := range placeholder.FindAllStringSubmatch(query, -1) {
+		if m[1] != strconv.Itoa(i+1) {
+			return numbered
+		}
+	}
+	return placeholder.ReplaceAllString(query, "?")
 }
 
 // sqliteReaders is how many reading connections there are at most; more
@@ -122,7 +139,7 @@ func (s *sqlite) snapshot(ctx context.Context, fn func(reader) error) error {
 type sqliteSnapshot struct{ tx *sql.Tx }
 
 func (s sqliteSnapshot) query(ctx context.Context, query string, args []any, each func(row) error) error {
-	return eachRow(s.tx.QueryContext(ctx, placeholder.ReplaceAllString(query, "?$1"), args...))(each)
+	return eachRow(s.tx.QueryContext(ctx, questionMarks(query), args...))(each)
 }
 
 func (s *sqlite) begin(ctx context.Context) (transaction, error) {

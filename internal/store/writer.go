@@ -191,7 +191,11 @@ type writing struct {
 
 	orders  map[int64]*orderRow
 	devices map[int64]*deviceRow
-	keys    map[vetting.Fingerprint]int64 // given out in this transaction
+	keys    map[vetting.Fingerprint]int64 // which device holds a key
+
+	// What loadDevice, loadOrder and loadKey have yet to read.
+	wantDevices, wantOrders, wantKeys []any
+	inserts                           []*rowset
 }
 
 // open locks the head and runs the jobs' loads in the same round trip.
@@ -205,7 +209,7 @@ func (w *writing) open(jobs []*job) error {
 			j.load(w)
 		}
 	}
-	if err := w.flush(); err != nil {
+	if err := w.read(); err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	tree, err := audit.OpenTree(head.size, head.frontier)
@@ -228,6 +232,12 @@ type headRow struct {
 
 // close writes the rows that the jobs share, and commits.
 func (w *writing) close() error {
+	for _, d := range w.devices {
+		if d.dirty {
+			w.write(d)
+		}
+	}
+	w.writeInserts()
 	for _, o := range w.orders {
 		if o.dirty {
 			w.exec(`UPDATE orders SET issued = $2 WHERE id = $1`, o.ID, o.Issued)
@@ -251,6 +261,6 @@ func (w *writing) ids(n int64) int64 {
 func (w *writing) leaf(act, by, note string, objects ...audit.Object) int64 {
 	body := audit.Leaf{Time: w.now, Act: act, By: by, Note: note, Objects: objects}.Encode()
 	index := w.tree.Append(body)
-	w.exec(`INSERT INTO leaves (idx, body) VALUES ($1, $2)`, index, body)
+	w.insert(`leaves (idx, body)`, index, body)
 	return index
 }

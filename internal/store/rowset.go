@@ -1,0 +1,96 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// A batch of enrolments touches many rows of few tables. They travel many to
+// a statement, because a statement costs more than a row.
+
+// sizes are how many rows one statement may carry: few different ones, so
+// that every statement stays prepared.
+var sizes = []int{32, 16, 8, 4, 2, 1}
+
+// portions cuts n into sizes.
+func portions(n int, each func(from, to int)) {
+	from := 0
+	for _, size := range sizes {
+		for ; n-from >= size; from += size {
+			each(from, from+size)
+		}
+	}
+}
+
+// rowset is rows that are to be inserted into one table.
+type rowset struct {
+	into   string // "table (column, …)"
+	width  int
+	values []any
+}
+
+// insert queues a row, which is written when the transaction is closed: what
+// the same transaction still wants to read or change has to be an exec.
+func (w *writing) insert(into string, values ...any) {
+	for _, set := range w.inserts {
+		if set.into == into {
+			set.values = append(set.values, values...)
+			return
+		}
+	}
+	w.inserts = append(w.inserts, &rowset{into: into, width: len(values), values: values})
+}
+
+func (w *writing) writeInserts() {
+	for _, set := range w.inserts {
+		portions(len(set.values)/set.width, func(from, to int) {
+			w.exec(insertion(set.into, set.width, to-from), set.values[from*set.width:to*set.width]...)
+		})
+	}
+	w.inserts = nil
+}
+
+var texts sync.Map // the statements that insertion and oneOf made
+
+func remembered(key string, n int, make func() string) string {
+	type entry struct {
+		key string
+		n   int
+	}
+	if text, ok := texts.Load(entry{key, n}); ok {
+		return text.(string)
+	}
+	text, _ := texts.LoadOrStore(entry{key, n}, make())
+	return text.(string)
+}
+
+func insertion(into string, width, rows int) string {
+	return remembered(into, rows, func() string {
+		list := make([]string, rows)
+		for i := range list {
+			list[i] = "(" + placeholders(i*width, width) + ")"
+		}
+		return "INSERT INTO " + into + " VALUES " + strings.Join(list, ", ")
+	})
+}
+
+// oneOf appends a list of n placeholders to a query that ends before it.
+func oneOf(query string, n int) string {
+	return remembered(query, n, func() string { return query + " (" + placeholders(0, n) + ")" })
+}
+
+func placeholders(after, n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("$%d", after+i+1)
+	}
+	return strings.Join(list, ", ")
+}
+
+// fetchOneOf queues reads of the rows that a list names.
+func (w *writing) fetchOneOf(query string, list []any, each func(row) error) {
+	portions(len(list), func(from, to int) {
+		w.fetch(oneOf(query, to-from), list[from:to], each)
+	})
+}
