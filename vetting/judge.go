@@ -136,12 +136,31 @@ func (j *judgement) again() Verdict {
 	}
 	switch {
 	case j.Current == nil || j.Current.Key != j.Claim.Key:
-		return j.admit(ReasonReplaced, "The device came back with a new key before activation; its earlier certificate is superseded.")
+		return j.replace()
 	case !j.Now.Before(j.Current.NotAfter):
 		return j.admit(ReasonReplaced, "The device came back after its first certificate ran out unused, at %s; it gets another.", stamp(j.Current.NotAfter))
 	}
 	v := j.admit(ReasonRepeated, "The device asked again before activation and gets the same certificate.")
 	v.admission.repeat = j.Current
+	return v
+}
+
+// replace gives a device that has not used its certificate another on a new
+// key. If another record claims the same identity by now, whose new key that
+// is takes a person to tell.
+func (j *judgement) replace() Verdict {
+	v := j.admit(ReasonReplaced, "The device came back with a new key before activation; its earlier certificate is superseded.")
+	if !j.Record.Contested {
+		return v
+	}
+	if j.Pending == nil || j.Pending.Decision == nil {
+		return Verdict{Outcome: Held, Reasons: []Reason{j.contested()}, Evidence: j.evidence}
+	}
+	d := *j.Pending.Decision
+	if !d.Admit {
+		return j.turnedAway(d)
+	}
+	v.Reasons = append(v.Reasons, j.letIn(d))
 	return v
 }
 
@@ -185,19 +204,31 @@ func (j *judgement) holds() (reasons []Reason) {
 		reasons = append(reasons, j.reason(ReasonTooEarly, "The window of order %s begins at %s.", o.Name, stamp(begin)))
 	}
 	if j.Record.Contested {
-		reasons = append(reasons, j.reason(ReasonContested, "Another record claims the same identity or key (%s): a person must decide which unit is genuine.", j.Record.Identity))
+		reasons = append(reasons, j.contested())
 	}
 	return reasons
+}
+
+func (j *judgement) contested() Reason {
+	return j.reason(ReasonContested, "Another record claims the same identity or key (%s): a person must decide which unit is genuine.", j.Record.Identity)
 }
 
 // decided applies a person's word. It lifts a hold, never a quota.
 func (j *judgement) decided(d Decision) (Verdict, bool) {
 	if !d.Admit {
-		return j.refuse(ReasonDecidedRef, "%s refused this device: %s", d.By, d.Note), true
+		return j.turnedAway(d), true
 	}
 	v := j.admit(ReasonVetted, "The device is in the records of order %s and within its quota.", j.Order.Name)
-	v.Reasons = append(v.Reasons, j.reason(ReasonDecidedAdmt, "%s let it in: %s", d.By, d.Note))
+	v.Reasons = append(v.Reasons, j.letIn(d))
 	return v, true
+}
+
+func (j *judgement) turnedAway(d Decision) Verdict {
+	return j.refuse(ReasonDecidedRef, "%s refused this device: %s", d.By, d.Note)
+}
+
+func (j *judgement) letIn(d Decision) Reason {
+	return j.reason(ReasonDecidedAdmt, "%s let it in: %s", d.By, d.Note)
 }
 
 // renewal judges a request made with an official certificate.

@@ -70,6 +70,8 @@ func superseded(f *vetting.Facts) {
 	f.Current = &vetting.Certificate{ID: 22, DeviceID: 11, Serial: "22", Key: newKey, State: vetting.CertificateValid, NotAfter: now.Add(time.Hour)}
 }
 
+func contestedNewKey(f *vetting.Facts) { f.Claim.Key, f.Record.Contested = newKey, true }
+
 func unknown(f *vetting.Facts) {
 	f.Record, f.Product, f.Order, f.Device = nil, nil, nil, nil
 }
@@ -115,6 +117,10 @@ var judgements = []struct {
 	{name: "same again, window over", given: with(issued, func(f *vetting.Facts) { f.Order.NotAfter = now }), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "21"},
 	{name: "same again, certificate ran out", given: with(issued, func(f *vetting.Facts) { f.Current.NotAfter = now }), outcome: vetting.Admitted, codes: codes(vetting.ReasonReplaced)},
 	{name: "new key before activation", given: with(issued, func(f *vetting.Facts) { f.Claim.Key = newKey }), outcome: vetting.Admitted, codes: codes(vetting.ReasonReplaced)},
+	{name: "new key before activation, contested", given: with(issued, contestedNewKey), outcome: vetting.Held, codes: codes(vetting.ReasonContested)},
+	{name: "new key before activation, contested, let in", given: with(issued, contestedNewKey, func(f *vetting.Facts) { f.Pending = decision(true) }), outcome: vetting.Admitted, codes: codes(vetting.ReasonReplaced, vetting.ReasonDecidedAdmt)},
+	{name: "new key before activation, contested, turned away", given: with(issued, contestedNewKey, func(f *vetting.Facts) { f.Pending = decision(false) }), outcome: vetting.Refused, codes: codes(vetting.ReasonDecidedRef)},
+	{name: "same key before activation, contested", given: with(issued, func(f *vetting.Facts) { f.Record.Contested = true }), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "21"},
 	{name: "again, order cancelled", given: with(issued, func(f *vetting.Facts) { f.Order.State = vetting.OrderCancelled }), outcome: vetting.Refused, codes: codes(vetting.ReasonOrderCancelled)},
 
 	// Not the device that is recorded.

@@ -82,3 +82,44 @@ func TestKeyOfAnotherDevice(t *testing.T) {
 		})
 	}
 }
+
+// A unit that has a certificate but never used it keeps its key when another
+// record claims its identity; a new key waits for a person.
+func TestNewKeyWhileContested(t *testing.T) {
+	for db, dsn := range storetest.Databases(t) {
+		t.Run(db, func(t *testing.T) {
+			ctx := context.Background()
+			w := storetest.NewWorld(t, storetest.Open(t, dsn), 10)
+			first, second := storetest.Unit(0), storetest.Unit(1)
+			w.Load(t, first)
+			claim := storetest.Claim(first.BootstrapKey, storetest.Key("official", 0))
+			if v, _, err := storetest.Enrol(ctx, w.Store, claim); err != nil || v.Outcome != vetting.Admitted {
+				t.Fatal(v.Text(), err)
+			}
+			second.Serial = first.Serial
+			w.Load(t, second)
+			if v, _, err := storetest.Enrol(ctx, w.Store, claim); err != nil || v.Reasons[0].Code != vetting.ReasonRepeated {
+				t.Errorf("the same key: %s, %v", v.Text(), err)
+			}
+			claim.Key = storetest.Key("official", 1)
+			if v, _, err := storetest.Enrol(ctx, w.Store, claim); err != nil || v.Outcome != vetting.Held || v.Reasons[0].Code != vetting.ReasonContested {
+				t.Fatalf("a new key: %s, %v", v.Text(), err)
+			}
+			held, err := w.Store.Registrations(ctx, vetting.RegistrationFilter{Undecided: true}, vetting.Page{})
+			if err != nil || len(held) != 1 {
+				t.Fatalf("%d registrations wait, %v", len(held), err)
+			}
+			if _, err := w.Store.DecideRegistration(ctx, storetest.By, held[0].ID, vetting.Decision{Admit: true, By: "petra", Note: "it is the first unit"}); err != nil {
+				t.Fatal(err)
+			}
+			v, cert, err := storetest.Enrol(ctx, w.Store, claim)
+			if err != nil || v.Outcome != vetting.Admitted || v.Reasons[0].Code != vetting.ReasonReplaced || cert == nil {
+				t.Errorf("after a person's word: %s, %v", v.Text(), err)
+			}
+			if o, err := w.Store.Order(ctx, "po-1"); err != nil || o.Issued != 1 {
+				t.Errorf("%d units, %v", o.Issued, err)
+			}
+			verify(t, w.Store)
+		})
+	}
+}

@@ -256,9 +256,9 @@ func (s *Store) deviceFrom(d *deviceRow, f *vetting.Facts) *vetting.Device {
 
 // pending finds the held registration of this same request, or the one that
 // a person has refused: that word stands. Only a device that is registered
-// can have one.
+// can have one, or one that is contested.
 func (s *Store) pending(ctx context.Context, f *vetting.Facts) (*vetting.Registration, error) {
-	if f.Device.State != vetting.DeviceRegistered {
+	if f.Device.State != vetting.DeviceRegistered && !(f.Device.State == vetting.DeviceIssued && f.Record.Contested) {
 		return nil, nil
 	}
 	var row registrationRow
