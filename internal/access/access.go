@@ -58,7 +58,8 @@ var grants = map[Role][]Permission{
 
 // Operator is a person or machine that uses the API with a client
 // certificate. The certificate proves the key; role, site and revocation
-// come from the database, so that a change takes effect at once.
+// come from the database, so that a change takes effect at once: on another
+// server of the same database within a second.
 type Operator struct {
 	ID   int64  `json:"-"`
 	Name string `json:"name"`

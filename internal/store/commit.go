@@ -185,14 +185,15 @@ func (e *enrolment) repeats() bool {
 	return err == nil && slices.EqualFunc(earlier.Reasons, e.verdict.Reasons, func(a, b vetting.Reason) bool { return a.Code == b.Code })
 }
 
-// register makes the registration's row: a new one, or the held one that is
-// now decided.
+// register makes the registration's row: a new one, or the one that was held
+// or decided by a person, whose word stays with the request whatever else
+// becomes of it.
 func (e *enrolment) register(w *writing) {
 	body, err := json.Marshal(e.body)
 	if err != nil { // cannot happen: it is made of strings and numbers
 		panic(fmt.Sprintf("store: registration: %v", err))
 	}
-	follows := e.earlier != nil && e.earlier.Outcome == string(vetting.Held)
+	follows := e.earlier != nil && (e.earlier.Outcome == string(vetting.Held) || e.earlier.Decision != "")
 	e.row = registrationRow{At: micros(w.now), last: micros(w.now), SiteID: e.siteID, Outcome: string(e.verdict.Outcome), Body: string(body)}
 	if follows {
 		e.row.ID, e.row.At, e.row.Decision, e.row.repeats = e.earlier.ID, e.earlier.At, e.earlier.Decision, e.earlier.repeats

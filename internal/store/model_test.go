@@ -1,0 +1,222 @@
+package store_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// model is a second, naive account of what a store should hold: no database,
+// no revisions, no batches. The property test does the same to both.
+type model struct {
+	quantity, issued int64
+	order            vetting.OrderState
+	units            []*modelUnit
+	asks             map[string]*modelAsk
+	seen             map[string]int // what the run met, so that a test can see that it met all
+}
+
+type modelUnit struct {
+	record    vetting.Record
+	id        int64
+	state     vetting.DeviceState
+	before    vetting.DeviceState
+	contested bool
+	took      bool // a unit of the quota
+	certs     []*modelCert
+}
+
+type modelCert struct {
+	serial string
+	der    string
+	key    vetting.Fingerprint
+	state  vetting.CertificateState
+	used   bool
+}
+
+// modelAsk is the last word on a request that comes again.
+type modelAsk struct {
+	unit            *modelUnit
+	key             vetting.Fingerprint
+	outcome         vetting.Outcome
+	decided, letsIn bool
+}
+
+// answer is what a request should be told.
+type answer struct {
+	outcome vetting.Outcome
+	repeat  *modelCert // this very certificate again
+	renewed *modelCert // what the new certificate supersedes
+	instead *modelCert // what the new certificate replaces
+}
+
+func (u *modelUnit) current() *modelCert {
+	if len(u.certs) == 0 {
+		return nil
+	}
+	return u.certs[len(u.certs)-1]
+}
+
+func (m *model) holder(key vetting.Fingerprint, but *modelUnit) bool {
+	return slices.ContainsFunc(m.units, func(u *modelUnit) bool {
+		return u != but && (u.record.BootstrapKey == key || u.current() != nil && u.current().key == key)
+	})
+}
+
+func refused() answer { return answer{outcome: vetting.Refused} }
+
+func askName(u *modelUnit, proof vetting.Proof, key vetting.Fingerprint) string {
+	return fmt.Sprint(u.record.Serial, proof, key)
+}
+
+// first is a request by bootstrap key or by a rig.
+func (m *model) first(u *modelUnit, proof vetting.Proof, key vetting.Fingerprint) answer {
+	ask := m.asks[askName(u, proof, key)]
+	switch {
+	case !u.state.InService(), u.state == vetting.DeviceActive, m.holder(key, u):
+		return refused()
+	case u.state == vetting.DeviceIssued:
+		return m.again(u, key, ask)
+	case m.order == vetting.OrderClosed, m.order == vetting.OrderCancelled, m.issued >= m.quantity:
+		return refused()
+	}
+	held := m.order == vetting.OrderDraft || u.contested
+	// A device that never waited has no ask that a person could have seen.
+	if u.state != vetting.DeviceRegistered || ask == nil || !ask.decided {
+		if held {
+			return answer{outcome: vetting.Held}
+		}
+		return answer{outcome: vetting.Admitted}
+	}
+	if !ask.letsIn {
+		return refused()
+	}
+	return answer{outcome: vetting.Admitted}
+}
+
+func (m *model) again(u *modelUnit, key vetting.Fingerprint, ask *modelAsk) answer {
+	switch {
+	case m.order == vetting.OrderCancelled:
+		return refused()
+	case u.current().key == key:
+		return answer{outcome: vetting.Admitted, repeat: u.current()}
+	case u.contested && (ask == nil || !ask.decided):
+		return answer{outcome: vetting.Held}
+	case u.contested && !ask.letsIn:
+		return refused()
+	}
+	return answer{outcome: vetting.Admitted, instead: u.current()}
+}
+
+func (m *model) renewal(u *modelUnit, c *modelCert, key vetting.Fingerprint) answer {
+	now := u.current()
+	switch {
+	case !u.state.InService(), c.state == vetting.CertificateRevoked, c.state == vetting.CertificateOnHold:
+		return refused()
+	case c.state == vetting.CertificateSuperseded && now.key == key && !now.used:
+		return answer{outcome: vetting.Admitted, repeat: now}
+	case c.state == vetting.CertificateSuperseded, m.holder(key, u):
+		return refused()
+	}
+	return answer{outcome: vetting.Admitted, renewed: c}
+}
+
+// settle carries an answer out.
+func (m *model) settle(u *modelUnit, ask string, a answer, made *modelCert) {
+	m.seen[string(a.outcome)]++
+	if a.outcome != vetting.Admitted {
+		if ask != "" {
+			m.note(u, ask, made.key, a.outcome)
+		}
+		if a.outcome == vetting.Held && u.state == vetting.DeviceManufactured {
+			u.state = vetting.DeviceRegistered
+		}
+		return
+	}
+	switch {
+	case a.repeat != nil:
+		return
+	case a.renewed != nil:
+		m.seen["renewed"]++
+		a.renewed.state, a.renewed.used = vetting.CertificateSuperseded, true
+		u.state = vetting.DeviceActive
+	case a.instead != nil:
+		m.seen["replaced"]++
+		a.instead.state = vetting.CertificateRevoked
+		if u.contested {
+			m.forget(ask)
+		}
+	default:
+		m.issued++
+		u.took = true
+		u.state = vetting.DeviceIssued
+		m.forget(ask)
+	}
+	u.certs = append(u.certs, made)
+}
+
+// note keeps a person's word with the request for good, and otherwise the
+// newest outcome.
+func (m *model) note(u *modelUnit, name string, key vetting.Fingerprint, o vetting.Outcome) {
+	if have := m.asks[name]; have != nil {
+		have.outcome = o
+		return
+	}
+	m.asks[name] = &modelAsk{unit: u, key: key, outcome: o}
+}
+
+// waiting is a request that was held or refused, or nil.
+func (m *model) waiting(r *rand.Rand) *modelAsk {
+	if len(m.asks) == 0 {
+		return nil
+	}
+	return m.asks[pick(r, slices.Sorted(maps.Keys(m.asks)))]
+}
+
+// forget drops a request that waited and now got in.
+func (m *model) forget(name string) {
+	if a := m.asks[name]; a != nil && (a.decided || a.outcome == vetting.Held) {
+		delete(m.asks, name)
+	}
+}
+
+func (m *model) activate(u *modelUnit, c *modelCert) {
+	if c.state != vetting.CertificateValid || c.used {
+		return
+	}
+	c.used = true
+	if u.state == vetting.DeviceIssued && c == u.current() {
+		u.state = vetting.DeviceActive
+	}
+}
+
+// move reports whether the device may become what an operator wants.
+func (m *model) move(u *modelUnit, to vetting.DeviceState) bool {
+	d := vetting.Device{State: u.state, Before: u.before}
+	if !d.MayBecome(to) {
+		return false
+	}
+	u.before = ""
+	if to == vetting.DeviceQuarantined {
+		u.before = u.state
+	}
+	u.state = to
+	c := u.current()
+	if c == nil || c.state == vetting.CertificateRevoked {
+		return true
+	}
+	switch to {
+	case vetting.DeviceSuspended, vetting.DeviceQuarantined:
+		c.state = vetting.CertificateOnHold
+	case vetting.DeviceRetired, vetting.DeviceScrapped:
+		c.state = vetting.CertificateRevoked
+	default:
+		c.state = vetting.CertificateValid
+	}
+	return true
+}
+
+func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
