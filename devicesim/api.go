@@ -15,6 +15,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -200,4 +201,34 @@ func csrPEM(der []byte) string {
 func (o *Operator) Checkpoint(ctx context.Context) (text string, err error) {
 	err = o.send(ctx, http.MethodGet, "/audit/checkpoint", "text/plain", http.NoBody, &text)
 	return text, err
+}
+
+// CheckpointOver waits until a checkpoint covers a leaf: the server signs one
+// now and then.
+func (o *Operator) CheckpointOver(ctx context.Context, leaf int64) (string, error) {
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		text, err := o.Checkpoint(ctx)
+		if err != nil {
+			return "", err
+		}
+		if size, err := checkpointSize(text); err != nil || size > leaf {
+			return text, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return "", fmt.Errorf("no checkpoint covers leaf %d yet: %w", leaf, ctx.Err())
+		}
+	}
+}
+
+// checkpointSize is the second line of a checkpoint (C2SP tlog-checkpoint).
+func checkpointSize(text string) (int64, error) {
+	lines := strings.SplitN(text, "\n", 3)
+	if len(lines) < 3 {
+		return 0, fmt.Errorf("%q is not a checkpoint", text)
+	}
+	return strconv.ParseInt(lines[1], 10, 64)
 }

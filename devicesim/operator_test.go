@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -94,6 +95,29 @@ func TestProblem(t *testing.T) {
 	}
 	if text, err := o.Checkpoint(context.Background()); err != nil || text != "origin\n3\n" {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func TestCheckpointOver(t *testing.T) {
+	asked := 0
+	f := &fakeAPI{answers: map[string]func(http.ResponseWriter, *http.Request){
+		"GET /audit/checkpoint": func(w http.ResponseWriter, _ *http.Request) {
+			asked++
+			fmt.Fprintf(w, "origin\n%d\nroot\n", 2*asked)
+		},
+	}}
+	o := f.operator(t)
+	if text, err := o.CheckpointOver(context.Background(), 5); err != nil || text != "origin\n6\nroot\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if text, err := o.CheckpointOver(ended, 1000); err == nil {
+		t.Errorf("%q", text)
+	}
+	f.answers["GET /audit/checkpoint"] = say("<html>")
+	if text, err := o.CheckpointOver(context.Background(), 5); err == nil {
+		t.Errorf("%q", text)
 	}
 }
 

@@ -52,7 +52,6 @@ var errOutcomeUnknown = errors.New("the database did not confirm the commit: whe
 // transaction wait for other writers. SQLite's BEGIN IMMEDIATE did already.
 const lockHead = `SELECT size, frontier, time, next_id FROM log_head WHERE id = 1`
 
-
 // one reads at most one row and reports whether there was one.
 func one(ctx context.Context, r reader, sql string, args []any, dest ...any) (found bool, err error) {
 	err = r.query(ctx, sql, args, func(row row) error {
