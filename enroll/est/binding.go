@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
+	"errors"
 
 	"github.com/touchmark/touchmark/enroll"
 )
@@ -15,13 +16,13 @@ var oidChallengePassword = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}
 // checkBinding verifies a challengePassword that links the request to its
 // TLS session (RFC 7030 §3.5): base64 of tls-unique on TLS 1.2, and of
 // tls-exporter on 1.3, where tls-unique does not exist (RFC 9266). A request
-// without one passes.
+// without the attribute passes; an empty one claims a link and has none.
 func checkBinding(csr *x509.CertificateRequest, state *tls.ConnectionState) error {
-	password, err := challengePassword(csr)
+	password, present, err := challengePassword(csr)
 	if err != nil {
-		return enroll.BadRequest("the request's attributes are malformed: %v", err)
+		return enroll.BadRequest("the request's challengePassword: %v; put one string there or leave the attribute out (RFC 2985 §5.4.1)", err)
 	}
-	if password == "" {
+	if !present {
 		return nil
 	}
 	want := state.TLSUnique
@@ -31,14 +32,15 @@ func checkBinding(csr *x509.CertificateRequest, state *tls.ConnectionState) erro
 		}
 	}
 	if len(want) == 0 || subtle.ConstantTimeCompare([]byte(password), []byte(base64.StdEncoding.EncodeToString(want))) != 1 {
-		return enroll.BadRequest("the request's challengePassword does not belong to this TLS session: put the base64 of tls-unique (TLS 1.2) or tls-exporter (TLS 1.3) of the present connection there, or leave it out (RFC 7030 §3.5)")
+		return enroll.BadRequest("the request's challengePassword does not belong to this TLS session: put the base64 of tls-unique (TLS 1.2) or tls-exporter (TLS 1.3) of the present connection there, or leave the attribute out (RFC 7030 §3.5)")
 	}
 	return nil
 }
 
-// challengePassword returns the attribute of PKCS#9 (RFC 2985 §5.4.1), ""
-// without one. crypto/x509 leaves such attributes unparsed.
-func challengePassword(csr *x509.CertificateRequest) (string, error) {
+// challengePassword finds the attribute of PKCS#9, which has a single value
+// of any string type (RFC 2985 §5.4.1). crypto/x509 leaves such attributes
+// unparsed.
+func challengePassword(csr *x509.CertificateRequest) (password string, present bool, err error) {
 	var info struct {
 		Version    int
 		Subject    asn1.RawValue
@@ -49,12 +51,19 @@ func challengePassword(csr *x509.CertificateRequest) (string, error) {
 		} `asn1:"tag:0,set"`
 	}
 	if _, err := asn1.Unmarshal(csr.RawTBSCertificateRequest, &info); err != nil {
-		return "", err
+		return "", false, err
 	}
 	for _, a := range info.Attributes {
-		if a.Type.Equal(oidChallengePassword) && len(a.Values) == 1 {
-			return string(a.Values[0].Bytes), nil
+		if !a.Type.Equal(oidChallengePassword) {
+			continue
+		}
+		if present || len(a.Values) != 1 {
+			return "", false, errors.New("it must have exactly one value")
+		}
+		present = true
+		if _, err := asn1.Unmarshal(a.Values[0].FullBytes, &password); err != nil {
+			return "", false, err
 		}
 	}
-	return "", nil
+	return password, present, nil
 }
