@@ -5,15 +5,16 @@ SHELL       := bash
 .DEFAULT_GOAL := build
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
 
 # The same commit gives the same bytes, wherever and whenever it is built.
-BUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
+BUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 
 # Programs that check the code are built from a module of their own.
 STATICCHECK := .cache/staticcheck
 TESTGATE    := .cache/testgate
 
-.PHONY: build programs pkcs11 demo test check race lint bench fuzz clean help
+.PHONY: build programs pkcs11 demo test check race lint bench fuzz reproducible clean help
 
 build: programs pkcs11 ## the static programs, and one with PKCS#11 (needs a C compiler)
 
@@ -63,6 +64,9 @@ fuzz: ## every fuzz target for FUZZTIME (20s) each
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
 		done; \
 	done
+
+reproducible: ## builds the last commit twice and compares the bytes
+	@deploy/reproducible-test.sh
 
 clean: ## removes what was built
 	rm -rf bin .cache

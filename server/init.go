@@ -213,28 +213,24 @@ func (i *initialization) makeAdmin(ctx context.Context) (err error) {
 	if err := os.WriteFile(i.path("admin.crt"), ca.PEM(cert), 0o644); err != nil {
 		return err
 	}
-	if err := i.enterAdmin(ctx, csr); err != nil {
-		return err
-	}
 	i.made.Profile = &Profile{Server: serverURL(i.Config), Certificate: "admin.crt", Key: "admin.key", CA: "ca/" + ca.RootName + ".crt"}
 	if err := os.WriteFile(i.path(ProfileFile), []byte(i.made.Profile.Text()), 0o644); err != nil {
 		return err
 	}
 	i.made.Files = append(i.made.Files, "admin.crt", "admin.key", ProfileFile)
-	return nil
+	return i.found(ctx, csr)
 }
 
-func (i *initialization) enterAdmin(ctx context.Context, csr *x509.CertificateRequest) (err error) {
+// found is the last step: a database elsewhere is not cleaned up after a
+// failure of a later one.
+func (i *initialization) found(ctx context.Context, csr *x509.CertificateRequest) (err error) {
 	db, err := store.Open(ctx, store.Options{DSN: i.Config.DSN(), Log: slog.New(slog.DiscardHandler), Now: i.env.Now})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := db.Bind(ctx, i.authorities.Name()); err != nil {
-		return err
-	}
-	_, err = db.CreateOperator(ctx, access.Act{Operator: "init"}, &access.Operator{
-		Name: i.Admin, Role: access.RoleAdmin, Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Created: i.env.Now(),
+	err = db.Found(ctx, i.authorities.Name(), &access.Operator{
+		Name: i.Admin, Role: access.RoleAdmin, Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo),
 	})
 	if strings.HasPrefix(i.Config.Database, "sqlite:") {
 		i.made.Files = append(i.made.Files, strings.TrimPrefix(i.Config.Database, "sqlite:"))

@@ -14,17 +14,7 @@ import (
 
 func verify(t *testing.T, s *store.Store) {
 	t.Helper()
-	ctx := context.Background()
-	err := s.Snapshot(ctx, func(src audit.Source) error {
-		report, err := audit.Verify(ctx, src, audit.Options{})
-		if err == nil && !report.OK() {
-			t.Errorf("audit verify: %+v", report.Findings)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	storetest.Verify(t, s)
 }
 
 var faults = map[string]int32{"lost": store.Lost, "persisted anyway": store.Persisted, "a statement fails": store.StatementFails}
@@ -211,4 +201,32 @@ func TestTamperingIsFound(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A founding that failed leaves the database free for the next attempt,
+// which has another CA.
+func TestFoundingFails(t *testing.T) {
+	ctx := context.Background()
+	found := func(w *storetest.World, ca string, n int) error {
+		return w.Store.Found(ctx, ca, &access.Operator{Name: "admin", Role: access.RoleAdmin, Key: storetest.Key("admin", n)})
+	}
+	eachFault(t, func(t *testing.T, w *storetest.World, fault string) {
+		if err := found(w, "aa", 1); err == nil {
+			t.Error("no error although the write failed")
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		err := found(w, "bb", 2)
+		if fault == "persisted anyway" {
+			if vetting.ProblemOf(err) != vetting.Conflict {
+				t.Errorf("a founded database was founded again: %v", err)
+			}
+			return
+		}
+		if err != nil {
+			t.Errorf("another attempt: %v", err)
+		}
+		if _, err := w.Store.Operator(ctx, "admin"); err != nil {
+			t.Error(err)
+		}
+	})
 }

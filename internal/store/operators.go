@@ -80,30 +80,32 @@ func (s *Store) OperatorByKey(ctx context.Context, key vetting.Fingerprint) (*ac
 // CreateOperator keeps a new operator; name and key must be free (Exists),
 // the site must exist (NotFound).
 func (s *Store) CreateOperator(ctx context.Context, a access.Act, o *access.Operator) (*access.Operator, error) {
-	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
-		if used, err := w.taken(`SELECT 1 FROM operators WHERE name = $1`, o.Name); err != nil || used {
-			return 0, orExists(err, "operator", o.Name)
-		}
-		if used, err := w.taken(`SELECT 1 FROM operators WHERE key = $1`, o.Key[:]); err != nil || used {
-			return 0, orExists(err, "operator with the key", o.Key.String())
-		}
-		row := &operatorRow{Name: o.Name, Role: string(o.Role), Key: o.Key[:], Created: micros(w.now)}
-		if o.Site != "" {
-			var err error
-			if row.SiteID, err = w.idOf("site", "sites", o.Site); err != nil {
-				return 0, err
-			}
-		}
-		row.ID = w.ids(1)
-		w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked) VALUES ($1, $2, $3, $4, $5, $6, 0)`,
-			row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created)
-		w.leaf("operator.create", operatorOf(a), o.Name+" as "+row.Role, row.object())
-		return row.ID, nil
-	})
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) { return w.createOperator(a, o) })
 	if err != nil {
 		return nil, err
 	}
 	return s.Operator(ctx, o.Name)
+}
+
+func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error) {
+	if used, err := w.taken(`SELECT 1 FROM operators WHERE name = $1`, o.Name); err != nil || used {
+		return 0, orExists(err, "operator", o.Name)
+	}
+	if used, err := w.taken(`SELECT 1 FROM operators WHERE key = $1`, o.Key[:]); err != nil || used {
+		return 0, orExists(err, "operator with the key", o.Key.String())
+	}
+	row := &operatorRow{Name: o.Name, Role: string(o.Role), Key: o.Key[:], Created: micros(w.now)}
+	if o.Site != "" {
+		var err error
+		if row.SiteID, err = w.idOf("site", "sites", o.Site); err != nil {
+			return 0, err
+		}
+	}
+	row.ID = w.ids(1)
+	w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked) VALUES ($1, $2, $3, $4, $5, $6, 0)`,
+		row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created)
+	w.leaf("operator.create", operatorOf(a), o.Name+" as "+row.Role, row.object())
+	return row.ID, nil
 }
 
 // RevokeOperator takes an operator's rights away, at once and for good.

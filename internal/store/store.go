@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -113,21 +114,35 @@ func (s *Store) Ping(ctx context.Context) error {
 // another name fails, because serial numbers, certificates and the log of
 // one CA must not mix with another's.
 func (s *Store) Bind(ctx context.Context, authority string) error {
+	return s.update(ctx, func(w *writing) error { return w.bind(authority) })
+}
+
+// Found binds a database to a CA and enters its first operator, or does
+// neither: an attempt that failed can be made again with another CA.
+func (s *Store) Found(ctx context.Context, authority string, first *access.Operator) error {
 	return s.update(ctx, func(w *writing) error {
-		have := ""
-		w.fetch(`SELECT value FROM meta WHERE name = 'authority'`, nil, func(r row) error { return r.Scan(&have) })
-		if err := w.flush(); err != nil {
+		if err := w.bind(authority); err != nil {
 			return err
 		}
-		switch have {
-		case authority:
-		case "":
-			w.exec(`INSERT INTO meta (name, value) VALUES ('authority', $1)`, authority)
-		default:
-			return vetting.Errorf(vetting.Conflict, "the database belongs to another CA: its root certificate has the SHA-256 %s, this server's has %s; start with the data directory that the database was made with, or with another database", have, authority)
-		}
-		return nil
+		_, err := w.createOperator(access.Act{Operator: "init"}, first)
+		return err
 	})
+}
+
+func (w *writing) bind(authority string) error {
+	have := ""
+	w.fetch(`SELECT value FROM meta WHERE name = 'authority'`, nil, func(r row) error { return r.Scan(&have) })
+	if err := w.flush(); err != nil {
+		return err
+	}
+	switch have {
+	case authority:
+	case "":
+		w.exec(`INSERT INTO meta (name, value) VALUES ('authority', $1)`, authority)
+	default:
+		return vetting.Errorf(vetting.Conflict, "the database belongs to another CA: its root certificate has the SHA-256 %s, this server's has %s; start with the data directory that the database was made with, or with another database", have, authority)
+	}
+	return nil
 }
 
 // Times are kept as microseconds since 1970, 0 for the zero time.
