@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -202,5 +205,47 @@ func TestReadiness(t *testing.T) {
 	ended := validity(func() map[string]time.Time { return map[string]time.Time{"device-ca": now.Add(-time.Second)} }, clock)
 	if err := ended(t.Context()); err == nil || !strings.Contains(err.Error(), "device-ca ran out") {
 		t.Errorf("a CA whose time is over: %v", err)
+	}
+}
+
+// A checkpoint that could not be kept is tried again with the next tick.
+func TestPublishingGoesOn(t *testing.T) {
+	s, err := New(t.Context(), initialized(t, Plan{}), Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.publishing
+	away := filepath.Join(t.TempDir(), "away")
+	p.publisher.Path = filepath.Join(away, "checkpoint")
+	ctx, cancel := context.WithCancel(t.Context())
+	ticks, done := make(chan time.Time), make(chan struct{})
+	go func() { defer close(done); p.run(ctx, ticks) }()
+	tick := func() error {
+		ticks <- time.Time{}
+		ticks <- time.Time{} // taken only after the first was worked off
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.failed
+	}
+	if err := tick(); err == nil || !strings.Contains(err.Error(), away) {
+		t.Errorf("no directory for the checkpoint: %v", err)
+	}
+	if err := os.Mkdir(away, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := tick(); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	<-done
+	head, err := s.store.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if signed, err := s.store.LastCheckpoint(t.Context()); err != nil || !strings.HasPrefix(string(signed), fmt.Sprintf("localhost/audit\n%d\n", head.Size())) {
+		t.Errorf("checkpoint %q of %d leaves, %v", signed, head.Size(), err)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 )
 
 // PublisherStore is what a [Publisher] needs of the database.
@@ -80,22 +79,6 @@ func (p *Publisher) Publish(ctx context.Context) (Checkpoint, error) {
 		return Checkpoint{}, err
 	}
 	return newest, nil
-}
-
-// Run publishes at every tick until the context ends. An error is logged and
-// the next tick tries again. Whoever stops a server calls Publish once more
-// after the last leaf.
-func (p *Publisher) Run(ctx context.Context, ticks <-chan time.Time) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticks:
-		}
-		if _, err := p.Publish(ctx); err != nil && ctx.Err() == nil {
-			p.Log.LogAttrs(ctx, slog.LevelError, "no checkpoint was published", slog.Any("error", err))
-		}
-	}
 }
 
 func (p *Publisher) save(ctx context.Context) error {

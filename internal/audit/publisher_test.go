@@ -1,14 +1,12 @@
 package audit_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/touchmark/touchmark/internal/audit"
 )
@@ -275,26 +273,5 @@ func TestTwoPublishers(t *testing.T) {
 	}
 	if err := newPublisher(t, m, b.Path).CheckStart(t.Context()); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestRun(t *testing.T) {
-	m := factory(3)
-	p := newPublisher(t, m, checkpointPath(t))
-	ctx, cancel := context.WithCancel(t.Context())
-	ticks, done := make(chan time.Time), make(chan struct{})
-	go func() { defer close(done); p.Run(ctx, ticks) }()
-	m.failSave = errors.New("away for a while")
-	ticks <- time.Time{}
-	ticks <- time.Time{} // taken only after the first was worked off
-	m.mu.Lock()
-	m.failSave = nil
-	m.mu.Unlock()
-	ticks <- time.Time{}
-	ticks <- time.Time{}
-	cancel()
-	<-done
-	if m.size != m.head.Size() {
-		t.Errorf("%d of %d leaves are published", m.size, m.head.Size())
 	}
 }
