@@ -2,6 +2,7 @@ package vetting
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -58,6 +59,8 @@ func (j *judgement) unknown() Verdict {
 			j.against(kind, j.Dispute.RecordID, "A second unit that claims %s asked to be let in.", j.Dispute.Record.Identity)
 		}
 		return j.refuse(ReasonDisputed, "Another record already holds the identity or key of this device (%s). Set the unit aside; the planner sees both records as evidence.", j.Dispute.Record.Identity)
+	case len(j.Named) > 0 && auth.Proof == ProofBootstrapKey && !slices.ContainsFunc(j.Named, func(r *Record) bool { return !r.BootstrapKey.IsZero() }):
+		return j.refuse(ReasonProof, "The record of %s lists no bootstrap key, so the device cannot speak for itself: a rig has to register it.", asserted)
 	case len(j.Named) > 0 && auth.Proof == ProofBootstrapKey:
 		for _, r := range j.Named {
 			j.against(EvidenceWrongKey, r.ID, "A device that calls itself %s came with the key %s instead of %s.", asserted, auth.Key, r.BootstrapKey)

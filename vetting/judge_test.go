@@ -133,6 +133,10 @@ var judgements = []struct {
 		f.Claim.Auth.Key = otherKey
 		unknown(f)
 	}), outcome: vetting.Refused, codes: codes(vetting.ReasonWrongKey), evidence: signs(vetting.EvidenceWrongKey, 11, vetting.EvidenceWrongKey, 12)},
+	{name: "a record without a key", given: with(func(f *vetting.Facts) {
+		f.Named = []*vetting.Record{{ID: 11, Identity: f.Record.Identity}}
+		unknown(f)
+	}), outcome: vetting.Refused, codes: codes(vetting.ReasonProof)},
 	{name: "disputed", given: with(unknown, func(f *vetting.Facts) {
 		f.Dispute = &vetting.Dispute{RecordID: 12, Record: vetting.Record{Identity: vetting.Identity{Serial: "SN-1"}}, Kinds: []vetting.EvidenceKind{
 			vetting.EvidenceDuplicateSerial, vetting.EvidenceDuplicateUID, vetting.EvidenceDuplicateMAC}}
