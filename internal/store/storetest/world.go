@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/vetting"
 	"github.com/touchmark/touchmark/vetting/manifest"
@@ -25,15 +26,32 @@ import (
 // and without TOUCHMARK_TEST_REQUIRE, only SQLite is tested.
 func Databases(t testing.TB) map[string]string {
 	t.Helper()
-	dbs := map[string]string{"sqlite": "sqlite:" + t.TempDir() + "/touchmark.db"}
-	admin := os.Getenv("TOUCHMARK_TEST_POSTGRES")
+	dbs := map[string]string{}
+	for _, kind := range Kinds(t) {
+		dbs[kind] = Database(t, kind)
+	}
+	return dbs
+}
+
+// Kinds names the kinds of database that Databases makes.
+func Kinds(t testing.TB) []string {
+	t.Helper()
 	switch {
-	case admin != "":
-		dbs["postgres"] = createDatabase(t, admin)
+	case os.Getenv("TOUCHMARK_TEST_POSTGRES") != "":
+		return []string{"sqlite", "postgres"}
 	case os.Getenv("TOUCHMARK_TEST_REQUIRE") != "":
 		t.Fatal("TOUCHMARK_TEST_POSTGRES is not set: run the tests with `make test`, which starts a PostgreSQL for them")
 	}
-	return dbs
+	return []string{"sqlite"}
+}
+
+// Database returns a fresh, empty database of one kind, as a DSN.
+func Database(t testing.TB, kind string) string {
+	t.Helper()
+	if kind == "postgres" {
+		return createDatabase(t, os.Getenv("TOUCHMARK_TEST_POSTGRES"))
+	}
+	return "sqlite:" + t.TempDir() + "/touchmark.db"
 }
 
 func createDatabase(t testing.TB, admin string) string {
@@ -81,6 +99,22 @@ func Open(t testing.TB, dsn string) *store.Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// Verify checks a store's log, and every object against it.
+func Verify(t testing.TB, s *store.Store) {
+	t.Helper()
+	ctx := context.Background()
+	err := s.Snapshot(ctx, func(src audit.Source) error {
+		report, err := audit.Verify(ctx, src, audit.Options{})
+		if err == nil && !report.OK() {
+			t.Errorf("audit verify: %+v", report.Findings)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // World is a product, a site and an open order in a store.
@@ -183,7 +217,7 @@ func Enrol(ctx context.Context, s enroll.Ledger, c vetting.Claim) (vetting.Verdi
 			if a.Repeat() != nil {
 				return v, a.Repeat().DER, nil
 			}
-			commit.Issued = &enroll.Issued{Serial: random(17), DER: random(600), NotAfter: time.Now().Add(time.Hour)}
+			commit.Issued = certificate()
 		}
 		_, err = s.Commit(ctx, commit)
 		if err == enroll.ErrStale {
@@ -194,4 +228,9 @@ func Enrol(ctx context.Context, s enroll.Ledger, c vetting.Claim) (vetting.Verdi
 		}
 		return v, commit.Issued.DER, nil
 	}
+}
+
+// certificate is one of random bytes.
+func certificate() *enroll.Issued {
+	return &enroll.Issued{Serial: random(17), DER: random(600), NotAfter: time.Now().Add(time.Hour)}
 }
