@@ -1,13 +1,16 @@
 package est
 
 import (
+	"bytes"
+	"encoding/asn1"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 
 	"github.com/touchmark/touchmark/enroll"
-	"go.mozilla.org/pkcs7"
 )
 
 // maxBody is the longest request in base64, with room for line breaks.
@@ -22,14 +25,29 @@ const shortBody = 600
 // lineLength is that of MIME (RFC 2045 §6.8).
 const lineLength = 76
 
+// drained is how much of a body that is too long is still read, so that its
+// sender comes to read the answer instead of losing the connection.
+const drained = 1 << 20
+
 // readBody reads a base64 body, whatever Content-Transfer-Encoding says
 // (RFC 8951 §3.1), with CR, LF, space and tab anywhere.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		return nil, err
+func readBody(r *http.Request) ([]byte, error) {
+	tooLong := problem(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes: a certificate request in base64 is much smaller", maxBody)
+	if r.ContentLength > maxBody && r.Header.Get("Expect") != "" {
+		return nil, tooLong // it waits to be told whether to send (RFC 9110 §10.1.1)
 	}
-	return decode(text)
+	text, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case len(text) > maxBody:
+		_, _ = io.CopyN(io.Discard, r.Body, drained)
+		return nil, tooLong
+	case err == nil:
+		return decode(text)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, problem(http.StatusRequestTimeout, "the request's body did not arrive in time: send it at once")
+	default: // cut off, or chunks that are none
+		return nil, enroll.BadRequest("the request's body did not arrive whole: %v", err)
+	}
 }
 
 // decode reads base64 with white space inside.
@@ -69,14 +87,34 @@ func encode(der []byte) []byte {
 	return wrapped
 }
 
+var (
+	oidData       = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
+	oidSignedData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
+)
+
 // certsOnly is a certs-only CMC Simple PKI Response (RFC 7030 §4.1.3,
-// RFC 5272 §4.1): a degenerate SignedData.
+// RFC 5272 §4.1): a SignedData (RFC 5652 §5.1) without content, signers and
+// CRLs. It is spelt out because libraries write an empty set of CRLs, which
+// small parsers, Mbed TLS's among them, take for a broken message.
 func certsOnly(certs ...[]byte) ([]byte, error) {
-	var all []byte
-	for _, c := range certs {
-		all = append(all, c...)
+	type content struct {
+		Type  asn1.ObjectIdentifier
+		Value any `asn1:"optional,explicit,tag:0"`
 	}
-	return pkcs7.DegenerateCertificate(all)
+	type empty struct {
+		Type asn1.ObjectIdentifier
+	}
+	return asn1.Marshal(content{oidSignedData, struct {
+		Version int
+		Digests []asn1.RawValue `asn1:"set"`
+		Content empty
+		Certs   asn1.RawValue
+		Signers []asn1.RawValue `asn1:"set"`
+	}{
+		Version: 1,
+		Content: empty{oidData},
+		Certs:   asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: bytes.Join(certs, nil)},
+	}})
 }
 
 // answer sends DER as base64. Content-Length is always set: some clients

@@ -58,7 +58,7 @@ func (h *Handler) request(x *exchange) (*x509.CertificateRequest, error) {
 	if err := checkType(x.r.Header.Get("Content-Type")); err != nil {
 		return nil, err
 	}
-	der, err := readBody(x.w, x.r)
+	der, err := readBody(x.r)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,19 +60,24 @@ type Handler struct {
 // Prefix is where EST lives (RFC 7030 §3.2.2).
 const Prefix = "/.well-known/est/"
 
-// operation is one EST operation: its method and what carries it out.
+// operation is one EST operation: its methods and what carries it out.
 type operation struct {
-	method string
-	run    func(*Handler, *exchange) error
+	methods []string
+	run     func(*Handler, *exchange) error
 }
 
+var (
+	reads = []string{http.MethodGet, http.MethodHead}
+	posts = []string{http.MethodPost}
+)
+
 var operations = map[string]operation{
-	"cacerts":        {http.MethodGet, (*Handler).cacerts},
-	"csrattrs":       {http.MethodGet, (*Handler).csrattrs},
-	"simpleenroll":   {http.MethodPost, (*Handler).simpleenroll},
-	"simplereenroll": {http.MethodPost, (*Handler).simplereenroll},
-	"fullcmc":        {http.MethodPost, (*Handler).notImplemented},
-	"serverkeygen":   {http.MethodPost, (*Handler).notImplemented},
+	"cacerts":        {reads, (*Handler).cacerts},
+	"csrattrs":       {reads, (*Handler).csrattrs},
+	"simpleenroll":   {posts, (*Handler).simpleenroll},
+	"simplereenroll": {posts, (*Handler).simplereenroll},
+	"fullcmc":        {posts, (*Handler).notImplemented},
+	"serverkeygen":   {posts, (*Handler).notImplemented},
 }
 
 // exchange is one request with its answer.
@@ -99,9 +105,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return problem(http.StatusNotFound, "there is no EST operation %q here; known are cacerts, csrattrs, simpleenroll and simplereenroll, after an optional label that names the product", name)
 	}
-	if r.Method != op.method && !(op.method == http.MethodGet && r.Method == http.MethodHead) {
-		w.Header().Set("Allow", op.method)
-		return problem(http.StatusMethodNotAllowed, "/%s takes %s, not %s", name, op.method, r.Method)
+	if !slices.Contains(op.methods, r.Method) {
+		allowed := strings.Join(op.methods, ", ")
+		w.Header().Set("Allow", allowed)
+		return problem(http.StatusMethodNotAllowed, "/%s takes %s, not %s", name, allowed, r.Method)
 	}
 	x := &exchange{w: w, r: r, label: label}
 	if label != "" {
@@ -203,7 +210,6 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var p *httpProblem
 	var bad *enroll.RequestError
 	var auth *enroll.AuthError
-	var big *http.MaxBytesError
 	status, text := 0, err.Error()
 	switch {
 	case errors.As(err, &p):
@@ -212,8 +218,6 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusBadRequest
 	case errors.As(err, &auth):
 		status = http.StatusForbidden
-	case errors.As(err, &big):
-		status, text = http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes: a certificate request in base64 is much smaller", big.Limit)
 	case r.Context().Err() != nil:
 		return // the client is gone
 	default:

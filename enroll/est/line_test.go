@@ -73,6 +73,16 @@ func (l *line) read(method string) answer {
 	return answer{res, string(body)}
 }
 
+// text reads the bytes of an answer, up to the end of the connection.
+func (l *line) text() string {
+	l.t.Helper()
+	b, err := io.ReadAll(l.in)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return string(b)
+}
+
 // post sends a request as a client does that does nothing special.
 func (l *line) post(operation string, csr []byte) answer {
 	l.t.Helper()
