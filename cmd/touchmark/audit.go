@@ -241,13 +241,13 @@ func showReport(w io.Writer, r *audit.Report) {
 	}
 	fmt.Fprintf(w, "objects\t%s agree with their leaves or are listed below\n", count(objects))
 	for _, c := range r.Checkpoints {
-		fmt.Fprintf(w, "checkpoint\t%s leaves of %s: the log continues it\n", count(c.Size), c.Origin)
+		fmt.Fprintf(w, "checkpoint\t%s of %s: the log continues it\n", counted(c.Size, "leaf", "leaves"), c.Origin)
 	}
 	if r.OK() {
 		fmt.Fprintln(w, "result\tnothing is wrong")
 		return
 	}
-	fmt.Fprintf(w, "result\t%s findings\n", count(r.Total))
+	fmt.Fprintf(w, "result\t%s\n", counted(r.Total, "finding", "findings"))
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "%s\t%s\n", f.Problem, text(f.Text))
 	}

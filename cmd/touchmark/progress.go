@@ -67,6 +67,14 @@ func count(n int64) string {
 	return b.String()
 }
 
+// counted is a number with what it counts.
+func counted(n int64, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return count(n) + " " + many
+}
+
 // countedReader tells a bar how much was read.
 type countedReader struct {
 	io.ReadCloser
