@@ -4,7 +4,13 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/touchmark/touchmark/enroll"
 )
@@ -49,5 +55,15 @@ func TestShortBodiesAreUnbroken(t *testing.T) {
 		if len(line) > lineLength {
 			t.Errorf("a line of %d characters", len(line))
 		}
+	}
+}
+
+// A client that is too slow is told so; it is no fault of the server's.
+func TestSlowBody(t *testing.T) {
+	late := iotest.ErrReader(&net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded})
+	_, err := readBody(&http.Request{Body: io.NopCloser(io.MultiReader(strings.NewReader("MIIB"), late))})
+	var p *httpProblem
+	if !errors.As(err, &p) || p.status != http.StatusRequestTimeout {
+		t.Errorf("%T: %v", err, err)
 	}
 }
