@@ -91,7 +91,7 @@ type Ledger interface {
 	Commit(ctx context.Context, c Commit) (Committed, error)
 	// Activate notes the first authenticated use of an official certificate,
 	// by serial number in hex. Using it again changes nothing.
-	Activate(ctx context.Context, serial, remote string) error
+	Activate(ctx context.Context, serial string) error
 }
 
 // ErrStale says that a verdict's basis changed before the commit.

@@ -38,7 +38,7 @@ func (l *ledger) Commit(_ context.Context, c enroll.Commit) (enroll.Committed, e
 	return enroll.Committed{Registration: int64(len(l.commits))}, err
 }
 
-func (l *ledger) Activate(context.Context, string, string) error { return nil }
+func (l *ledger) Activate(context.Context, string) error { return nil }
 
 // issuer counts what it signs.
 type issuer struct{ signed int }

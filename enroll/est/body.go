@@ -94,8 +94,8 @@ var (
 
 // certsOnly is a certs-only CMC Simple PKI Response (RFC 7030 §4.1.3,
 // RFC 5272 §4.1): a SignedData (RFC 5652 §5.1) without content, signers and
-// CRLs. It is spelt out because libraries write an empty set of CRLs, which
-// small parsers, Mbed TLS's among them, take for a broken message.
+// CRLs. It is spelt out because go.mozilla.org/pkcs7 adds an empty set of
+// CRLs, which a parser on a small device may not expect.
 func certsOnly(certs ...[]byte) ([]byte, error) {
 	type content struct {
 		Type  asn1.ObjectIdentifier

@@ -36,7 +36,7 @@ type Identifier interface {
 
 // Activator notes the first authenticated use of an official certificate.
 type Activator interface {
-	Activate(ctx context.Context, serial, remote string) error
+	Activate(ctx context.Context, serial string) error
 }
 
 // Products finds a product by the label that names it; a vetting.NotFound
@@ -173,7 +173,7 @@ func (h *Handler) use(x *exchange) error {
 	if err != nil || x.client.Auth.Proof != vetting.ProofOfficial {
 		return err
 	}
-	err = h.Active.Activate(x.r.Context(), x.client.Auth.Certificate, remote(x.r))
+	err = h.Active.Activate(x.r.Context(), x.client.Auth.Certificate)
 	if vetting.ProblemOf(err) == vetting.NotFound {
 		return nil
 	}
@@ -218,8 +218,11 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusBadRequest
 	case errors.As(err, &auth):
 		status = http.StatusForbidden
+	case r.Context().Err() == context.DeadlineExceeded:
+		w.Header().Set("Retry-After", "5")
+		status, text = http.StatusServiceUnavailable, "the server did not get to this request in time; try again"
 	case r.Context().Err() != nil:
-		return // the client is gone
+		panic(http.ErrAbortHandler) // the client is gone; if it is not, silence must not look like success
 	default:
 		reference := strconv.FormatInt(h.Now().UnixNano(), 36)
 		h.Log.ErrorContext(r.Context(), "EST request failed", "reference", reference, "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)

@@ -40,9 +40,7 @@ type enrolment struct {
 	body   registrationBody
 	ask    []byte
 
-	// What load found.
-	current *certificateRow
-	earlier *registrationRow
+	earlier *registrationRow // what load found
 
 	row registrationRow
 }
@@ -67,30 +65,32 @@ func (e *enrolment) prepare(ctx context.Context, s *Store) error {
 }
 
 func (e *enrolment) load(w *writing) {
-	e.current, e.earlier = nil, nil
+	e.earlier = nil
 	if r := e.facts.Record; r != nil {
 		w.loadDevice(r.ID)
 		w.loadOrder(r.OrderID)
 	}
 	if !e.admitted || e.facts.Pending != nil {
-		w.fetch(`SELECT `+registrationColumns+` FROM registrations r WHERE r.ask = $1`, []any{e.ask}, func(r row) error {
-			e.earlier = &registrationRow{ask: e.ask}
-			return r.Scan(e.earlier.dest()...)
-		})
+		e.loadEarlier(w)
 	}
 	if !e.admitted {
 		return
 	}
 	w.loadKey(e.facts.Claim.Key)
 	if id := e.facts.Device.CertificateID; id != 0 {
-		w.fetch(`SELECT `+certificateColumns+` FROM certificates c WHERE c.id = $1`, []any{id}, func(r row) error {
-			e.current = new(certificateRow)
-			return r.Scan(e.current.dest()...)
-		})
+		w.loadCertificate(id)
 	}
 }
 
-// loadDevice and loadOrder read a row once for the whole batch.
+func (e *enrolment) loadEarlier(w *writing) {
+	w.fetch(`SELECT `+registrationColumns+` FROM registrations r WHERE r.ask = $1`, []any{e.ask}, func(r row) error {
+		e.earlier = &registrationRow{ask: e.ask}
+		return r.Scan(e.earlier.dest()...)
+	})
+}
+
+// loadDevice, loadOrder and loadCertificate read a row once for the whole
+// batch.
 func (w *writing) loadDevice(id int64) {
 	if w.devices[id] == nil {
 		w.devices[id] = &deviceRow{ID: id, State: string(vetting.DeviceManufactured)}
@@ -105,7 +105,14 @@ func (w *writing) loadOrder(id int64) {
 	}
 }
 
-// loadKey asks which device holds a key.
+func (w *writing) loadCertificate(id int64) {
+	if w.certificates[id] == nil {
+		w.certificates[id] = new(certificateRow)
+		w.wantCertificates = append(w.wantCertificates, id)
+	}
+}
+
+// loadKey asks which device, or which device's record, holds a key.
 func (w *writing) loadKey(key vetting.Fingerprint) { w.wantKeys = append(w.wantKeys, key[:]) }
 
 // read reads what was asked for by now.
@@ -122,18 +129,34 @@ func (w *writing) read() error {
 		w.orders[o.ID] = o
 		return err
 	})
-	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, w.wantKeys, func(r row) error {
-		var key []byte
-		var id int64
-		err := r.Scan(&key, &id)
-		w.keys[vetting.Fingerprint(key)] = id
+	w.fetchOneOf(`SELECT `+certificateColumns+` FROM certificates c WHERE c.id IN`, w.wantCertificates, func(r row) error {
+		c := new(certificateRow)
+		err := r.Scan(c.dest()...)
+		w.certificates[c.ID] = c
 		return err
 	})
-	w.wantDevices, w.wantOrders, w.wantKeys = nil, nil, nil
+	w.fetchOneOf(`SELECT rec.key, rec.id FROM records rec WHERE rec.key IN`, w.wantKeys, w.readHolder)
+	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, w.wantKeys, w.readHolder)
+	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantKeys = nil, nil, nil, nil
 	return w.flush()
 }
 
+func (w *writing) readHolder(r row) error {
+	var key []byte
+	var id int64
+	err := r.Scan(&key, &id)
+	w.keys[vetting.Fingerprint(key)] = id
+	return err
+}
+
 func (e *enrolment) apply(w *writing) error {
+	if e.earlier != nil && w.rewritten[e.earlier.ID] { // by an earlier job of the batch
+		e.earlier = nil
+		e.loadEarlier(w)
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
 	if e.admitted && e.stale(w) {
 		return enroll.ErrStale
 	}
@@ -212,6 +235,7 @@ func (e *enrolment) register(w *writing) {
 // queues their rows but for the registration.
 func (e *enrolment) admit(w *writing) []audit.Object {
 	d, o := w.devices[e.facts.Record.ID], w.orders[e.facts.Record.OrderID]
+	current := w.certificates[e.facts.Device.CertificateID]
 	key := e.facts.Claim.Key
 	var objects []audit.Object
 	switch e.admission.Kind() {
@@ -221,17 +245,17 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 		o.dirty = true
 		objects = append(objects, o.object())
 	case vetting.ReasonReplaced:
-		if e.current != nil {
-			objects = append(objects, w.end(e.current, vetting.CertificateRevoked, reasonSuperseded))
+		if current != nil {
+			objects = append(objects, w.end(current, vetting.CertificateRevoked, reasonSuperseded))
 		}
 	case vetting.ReasonRenewed:
 		d.State = string(vetting.DeviceActive)
 		if d.Activated == 0 {
 			d.Activated = micros(w.now)
 		}
-		if e.current != nil {
-			objects = append(objects, w.end(e.current, vetting.CertificateSuperseded, 0))
-			w.exec(`UPDATE certificates SET used = $2 WHERE id = $1 AND used = 0`, e.current.ID, micros(w.now))
+		if current != nil {
+			objects = append(objects, w.end(current, vetting.CertificateSuperseded, 0))
+			w.use(current)
 		}
 	}
 	cert := &certificateRow{
@@ -258,6 +282,14 @@ func (w *writing) end(c *certificateRow, state vetting.CertificateState, reason 
 	}
 	w.exec(`UPDATE certificates SET state = $2, revoked = $3, reason = $4 WHERE id = $1`, c.ID, c.State, c.Revoked, c.Reason)
 	return c.object()
+}
+
+// use notes a certificate's first use.
+func (w *writing) use(c *certificateRow) {
+	if c.Used == 0 {
+		c.Used = micros(w.now)
+		w.exec(`UPDATE certificates SET used = $2 WHERE id = $1`, c.ID, c.Used)
+	}
 }
 
 // hold makes a device that asked for the first time a registered one.
@@ -298,6 +330,9 @@ func (e *enrolment) siteOf(deviceID int64) int64 {
 
 func (e *enrolment) save(w *writing, leaf int64, evidence []*evidenceRow) {
 	r := &e.row
+	if e.earlier != nil {
+		w.rewritten[e.earlier.ID] = true
+	}
 	switch {
 	case e.earlier != nil && e.earlier.ID == r.ID:
 		w.exec(`UPDATE registrations SET outcome = $2, body = $3, decision = $4, ask = $5, last = $6, leaf = $7 WHERE id = $1`,
@@ -340,7 +375,7 @@ func by(c vetting.Claim) string {
 }
 
 // Activate implements enroll.Ledger.
-func (s *Store) Activate(ctx context.Context, serial, _ string) error {
+func (s *Store) Activate(ctx context.Context, serial string) error {
 	cert, err := s.Certificate(ctx, serial)
 	if err != nil {
 		return err
@@ -348,15 +383,12 @@ func (s *Store) Activate(ctx context.Context, serial, _ string) error {
 	if !cert.Used.IsZero() || cert.State != vetting.CertificateValid {
 		return nil
 	}
-	var now certificateRow
 	return s.submit(&job{ctx: ctx,
 		load: func(w *writing) {
 			w.loadDevice(cert.DeviceID)
-			w.fetch(`SELECT `+certificateColumns+` FROM certificates c WHERE c.id = $1`, []any{cert.ID}, func(r row) error {
-				return r.Scan(now.dest()...)
-			})
+			w.loadCertificate(cert.ID)
 		},
-		apply: func(w *writing) error { return w.activate(&now) },
+		apply: func(w *writing) error { return w.activate(w.certificates[cert.ID]) },
 	})
 }
 
@@ -371,7 +403,7 @@ func (w *writing) activate(c *certificateRow) error {
 		w.save(d)
 		objects = append(objects, d.object())
 	}
-	w.exec(`UPDATE certificates SET used = $2 WHERE id = $1`, c.ID, micros(w.now))
+	w.use(c)
 	// The log is public, so it does not say from where.
 	w.leaf("certificate.first-use", fmt.Sprintf("certificate:%x", c.Serial), "", objects...)
 	return nil

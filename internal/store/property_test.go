@@ -219,7 +219,7 @@ func (r *run) activate() {
 	if c == nil {
 		return
 	}
-	if err := r.world.Store.Activate(r.ctx, c.serial, ""); err != nil {
+	if err := r.world.Store.Activate(r.ctx, c.serial); err != nil {
 		r.Fatal(err)
 	}
 	r.model.activate(u, c)
