@@ -63,3 +63,6 @@ func (s *Store) Tamper(ctx context.Context, sql string) error {
 	t.exec(sql)
 	return t.commit()
 }
+
+// Waiting is how many jobs wait for the writer.
+func (s *Store) Waiting() int { return len(s.jobs) }

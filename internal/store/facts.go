@@ -177,9 +177,13 @@ func (s *Store) byIdentity(ctx context.Context, f *vetting.Facts) error {
 		return err
 	}
 	if len(units) > 1 {
-		units, err = s.ofSite(ctx, units, f.Claim.Auth.Site)
+		units, err = s.unitsFor(ctx, f.Claim.Key, `rec.serial = $2 AND rec.site_id = (SELECT id FROM sites WHERE name = $3) LIMIT 2`,
+			f.Claim.Asserted.Serial, f.Claim.Auth.Site)
 		if err != nil {
 			return err
+		}
+		if len(units) == 0 {
+			return nil // it is another site's, not a dispute
 		}
 	}
 	if len(units) == 1 {
@@ -189,19 +193,6 @@ func (s *Store) byIdentity(ctx context.Context, f *vetting.Facts) error {
 		f.Dispute, err = s.dispute(ctx, `di.serial = $1`, f.Claim.Asserted.Serial)
 	}
 	return err
-}
-
-func (s *Store) ofSite(ctx context.Context, units []*unit, name string) (own []*unit, err error) {
-	for _, u := range units {
-		site, err := s.siteName(ctx, u.record.SiteID)
-		if err != nil {
-			return nil, err
-		}
-		if site == name {
-			own = append(own, u)
-		}
-	}
-	return own, nil
 }
 
 func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {

@@ -134,10 +134,14 @@ func (s *Store) AddManifestPart(ctx context.Context, id int64, seq int, data []b
 // DropManifest forgets a manifest that was not accepted.
 func (s *Store) DropManifest(ctx context.Context, id int64) error {
 	return s.update(ctx, func(w *writing) error {
-		w.exec(`DELETE FROM manifest_parts WHERE manifest_id IN (SELECT id FROM manifests WHERE id = $1 AND state = 'receiving')`, id)
-		w.exec(`DELETE FROM manifests WHERE id = $1 AND state = 'receiving'`, id)
+		w.forget(id)
 		return nil
 	})
+}
+
+func (w *writing) forget(id int64) {
+	w.exec(`DELETE FROM manifest_parts WHERE manifest_id IN (SELECT id FROM manifests WHERE id = $1 AND state = 'receiving')`, id)
+	w.exec(`DELETE FROM manifests WHERE id = $1 AND state = 'receiving'`, id)
 }
 
 // ManifestParts calls fn with the parts of a manifest's file in order. Each
@@ -160,7 +164,8 @@ func (s *Store) ManifestParts(ctx context.Context, id int64, fn func(data []byte
 // AcceptManifest makes a received manifest visible, with the signatures that
 // were verified: accepted if they are as many as its order wants, unsigned
 // otherwise. If the same file was accepted for the order meanwhile, that
-// manifest is the answer and this one is forgotten.
+// manifest is the answer and this one is forgotten. One that was dropped or
+// swept is NotFound.
 func (s *Store) AcceptManifest(ctx context.Context, a access.Act, m *vetting.Manifest, signatures []manifest.Signature) (*vetting.Manifest, error) {
 	id := m.ID
 	err := s.update(ctx, func(w *writing) error {
@@ -170,10 +175,13 @@ func (s *Store) AcceptManifest(ctx context.Context, a access.Act, m *vetting.Man
 			return err
 		}
 		if twin != 0 {
-			id = twin
-			w.exec(`DELETE FROM manifest_parts WHERE manifest_id = $1`, m.ID)
-			w.exec(`DELETE FROM manifests WHERE id = $1`, m.ID)
+			if id = twin; twin != m.ID {
+				w.forget(m.ID)
+			}
 			return nil
+		}
+		if there, err := w.taken(`SELECT 1 FROM manifests WHERE id = $1 AND state = 'receiving'`, m.ID); err != nil || !there {
+			return orNotFound(err, "manifest that is being received", m.ID)
 		}
 		w.exec(`UPDATE manifests SET state = 'unsigned', sha256 = $2, size = $3, records = $4, updated = $5 WHERE id = $1`,
 			m.ID, m.SHA256, m.Size, m.Records, micros(w.now))

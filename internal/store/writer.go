@@ -161,7 +161,8 @@ func (s *Store) attempt(jobs []*job) ([]error, error) {
 	if s.fault != nil {
 		tx = s.fault(tx)
 	}
-	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{}, keys: map[vetting.Fingerprint]int64{}}
+	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{},
+		certificates: map[int64]*certificateRow{}, keys: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}}
 	if err := w.open(jobs); err != nil {
 		return nil, err
 	}
@@ -189,13 +190,15 @@ type writing struct {
 	nextID int64
 	idFrom int64
 
-	orders  map[int64]*orderRow
-	devices map[int64]*deviceRow
-	keys    map[vetting.Fingerprint]int64 // which device holds a key
+	orders       map[int64]*orderRow
+	devices      map[int64]*deviceRow
+	certificates map[int64]*certificateRow
+	keys         map[vetting.Fingerprint]int64 // which device, or record, holds a key
+	rewritten    map[int64]bool                // registrations that are not as the jobs' loads found them
 
-	// What loadDevice, loadOrder and loadKey have yet to read.
-	wantDevices, wantOrders, wantKeys []any
-	inserts                           []*rowset
+	// What loadDevice, loadOrder, loadCertificate and loadKey have yet to read.
+	wantDevices, wantOrders, wantCertificates, wantKeys []any
+	inserts                                             []*rowset
 }
 
 // open locks the head and runs the jobs' loads in the same round trip.

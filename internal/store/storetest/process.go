@@ -1,0 +1,235 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"sync"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/internal/store"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+var processCases = []conformance{
+	{"a database belongs to one CA", processBind},
+	{"a database is founded whole or not at all", processFound},
+	{"a database answers", processPing},
+	{"a store ends once", processClose},
+	{"what was handed in before the end is done or refused", processCloseWhileWriting},
+	{"a closed store does nothing", processClosed},
+	{"an ended context does nothing", processEnded},
+}
+
+func processBind(t *trial) {
+	other := t.second()
+	before := t.leaves()
+	for range 2 {
+		t.done(t.store.Bind(t.ctx, "aa"))
+		t.done(other.Bind(t.ctx, "aa"))
+	}
+	for _, s := range []*store.Store{t.store, other, t.second()} {
+		t.refuses(vetting.Conflict)(nil, s.Bind(t.ctx, "bb"))
+	}
+	t.done(t.store.Bind(t.ctx, "aa"))
+	if t.leaves() != before {
+		t.Error("binding left a leaf")
+	}
+}
+
+func processFound(t *trial) {
+	anna := &access.Operator{Name: "anna", Role: access.RoleAdmin, Key: Key("anna", 0)}
+	t.refuses(vetting.NotFound)(nil, t.store.Found(t.ctx, "aa", &access.Operator{Name: "rig", Role: access.RoleRig, Site: "gdansk", Key: Key("rig", 0)}))
+	t.done(t.store.Found(t.ctx, "bb", anna)) // the failed attempt bound nothing
+	if o := ok(t.store.OperatorByKey(t.ctx, anna.Key))(t); o.Name != "anna" || o.Role != access.RoleAdmin || t.leaves() != 1 {
+		t.Errorf("the first operator is %+v", o)
+	}
+	berta := &access.Operator{Name: "berta", Role: access.RoleAdmin, Key: Key("berta", 0)}
+	t.refuses(vetting.Conflict)(nil, t.store.Found(t.ctx, "aa", berta))
+	t.refuses(vetting.NotFound)(t.store.Operator(t.ctx, "berta"))
+	t.refuses(vetting.Exists)(nil, t.store.Found(t.ctx, "bb", anna))
+}
+
+func processPing(t *trial) {
+	t.done(t.store.Ping(t.ctx))
+	other := t.second()
+	t.done(other.Ping(t.ctx))
+	t.done(other.Close())
+	if err := other.Ping(t.ctx); err == nil {
+		t.Error("a closed store answers")
+	}
+	t.done(t.store.Ping(t.ctx)) // another's end is no matter
+}
+
+func processClose(t *trial) {
+	t.world(1, Unit(0))
+	t.done(t.store.Close())
+	t.done(t.store.Close())
+	again := t.second() // all of it is still there
+	if f := ok(again.Facts(t.ctx, first(0)))(t); f.Record == nil {
+		t.Error("after the end a record is gone")
+	}
+}
+
+// What returned without an error before Close is in the database, and what
+// returned with one is not.
+func processCloseWhileWriting(t *trial) {
+	t.world(100)
+	other := t.second()
+	const writers = 64
+	var started, ended sync.WaitGroup
+	errs := make([]error, writers)
+	names := make([]string, writers)
+	for i := range writers {
+		names[i] = Key("site", i).String()[:10]
+		started.Add(1)
+		ended.Go(func() {
+			started.Done()
+			_, errs[i] = other.CreateSite(t.ctx, By, &vetting.Site{Name: names[i]})
+		})
+	}
+	started.Wait()
+	t.done(other.Close())
+	ended.Wait()
+	for i, name := range names {
+		_, err := t.store.Site(t.ctx, name)
+		if errs[i] == nil && err != nil {
+			t.Errorf("%s was answered and is not there: %v", name, err)
+		}
+	}
+}
+
+// calls has one call for each method. All arguments are such that an open
+// store would do what they say, or look for what there is not.
+func calls(ctx context.Context, s *store.Store) map[string]func() error {
+	page, state := vetting.Page{}, vetting.OrderClosed
+	refused := func() error {
+		c := Claim(Key("stranger", 0), Key("official", 9))
+		_, err := s.Commit(ctx, commitOf(vetting.Facts{Claim: c}))
+		return err
+	}
+	return map[string]func() error{
+		"Ping": func() error { return s.Ping(ctx) },
+		"Bind": func() error { return s.Bind(ctx, "zz") },
+		"Found": func() error {
+			return s.Found(ctx, "zz", &access.Operator{Name: "zoe", Role: access.RoleAdmin, Key: Key("zoe", 0)})
+		},
+		"Products":      call(func() (any, error) { return s.Products(ctx, page) }),
+		"Product":       call(func() (any, error) { return s.Product(ctx, "thermo") }),
+		"CreateProduct": call(func() (any, error) { return s.CreateProduct(ctx, By, &vetting.Product{Name: "lamp"}) }),
+		"UpdateProduct": call(func() (any, error) { return s.UpdateProduct(ctx, By, &vetting.Product{Name: "thermo", Revision: 1}) }),
+		"Sites":         call(func() (any, error) { return s.Sites(ctx, page) }),
+		"Site":          call(func() (any, error) { return s.Site(ctx, "hsinchu") }),
+		"CreateSite":    call(func() (any, error) { return s.CreateSite(ctx, By, &vetting.Site{Name: "gdansk"}) }),
+		"Orders":        call(func() (any, error) { return s.Orders(ctx, vetting.OrderFilter{}, page) }),
+		"Order":         call(func() (any, error) { return s.Order(ctx, "po-1") }),
+		"CreateOrder": call(func() (any, error) {
+			return s.CreateOrder(ctx, By, &vetting.Order{Name: "po-2", Product: "thermo", Site: "hsinchu"})
+		}),
+		"ChangeOrder":   call(func() (any, error) { return s.ChangeOrder(ctx, By, "po-1", vetting.OrderChange{State: &state}) }),
+		"Operators":     call(func() (any, error) { return s.Operators(ctx, page) }),
+		"Operator":      call(func() (any, error) { return s.Operator(ctx, "anna") }),
+		"OperatorByKey": call(func() (any, error) { return s.OperatorByKey(ctx, Key("anna", 0)) }),
+		"CreateOperator": call(func() (any, error) {
+			return s.CreateOperator(ctx, By, &access.Operator{Name: "zoe", Role: access.RoleAdmin})
+		}),
+		"RevokeOperator":       call(func() (any, error) { return s.RevokeOperator(ctx, By, "anna") }),
+		"Manifests":            call(func() (any, error) { return s.Manifests(ctx, vetting.ManifestFilter{}, page) }),
+		"Manifest":             call(func() (any, error) { return s.Manifest(ctx, 1) }),
+		"ManifestByDigest":     call(func() (any, error) { return s.ManifestByDigest(ctx, "po-1", "00") }),
+		"ManifestsToLoad":      call(func() (any, error) { return s.ManifestsToLoad(ctx) }),
+		"BeginManifest":        call(func() (any, error) { return s.BeginManifest(ctx, &vetting.Manifest{OrderID: 1}) }),
+		"AddManifestPart":      func() error { return s.AddManifestPart(ctx, 1, 0, []byte("a")) },
+		"DropManifest":         func() error { return s.DropManifest(ctx, 1) },
+		"ManifestParts":        func() error { return s.ManifestParts(ctx, 1, func([]byte) error { return nil }) },
+		"AcceptManifest":       call(func() (any, error) { return s.AcceptManifest(ctx, By, &vetting.Manifest{ID: 1}, nil) }),
+		"AddManifestSignature": call(func() (any, error) { return s.AddManifestSignature(ctx, By, 1, signed("lin")[0]) }),
+		"LoadRecords":          call(func() (any, error) { return s.LoadRecords(ctx, 1, 0, []vetting.Record{Unit(0)}) }),
+		"Devices":              call(func() (any, error) { return s.Devices(ctx, vetting.DeviceFilter{}, page) }),
+		"Device":               call(func() (any, error) { return s.Device(ctx, 1) }),
+		"DeviceHistory":        call(func() (any, error) { return s.DeviceHistory(ctx, 1) }),
+		"SetDeviceState":       call(func() (any, error) { return s.SetDeviceState(ctx, By, 1, vetting.DeviceScrapped, "") }),
+		"Certificate":          call(func() (any, error) { return s.Certificate(ctx, "00ff") }),
+		"Registrations":        call(func() (any, error) { return s.Registrations(ctx, vetting.RegistrationFilter{}, page) }),
+		"Registration":         call(func() (any, error) { return s.Registration(ctx, 1) }),
+		"DecideRegistration":   call(func() (any, error) { return s.DecideRegistration(ctx, By, 1, vetting.Decision{}) }),
+		"Evidence":             call(func() (any, error) { return s.Evidence(ctx, vetting.EvidenceFilter{}, page) }),
+		"Tally":                call(func() (any, error) { return s.Tally(ctx) }),
+		"Facts":                call(func() (any, error) { return s.Facts(ctx, first(0)) }),
+		"Commit":               refused,
+		"Activate":             func() error { return activate(ctx, s, "00ff") },
+		"Head":                 call(func() (any, error) { return s.Head(ctx) }),
+		"Leaves":               func() error { return s.Leaves(ctx, 0, 9, func(int64, []byte) error { return nil }) },
+		"LastCheckpoint":       call(func() (any, error) { return s.LastCheckpoint(ctx) }),
+		"SaveCheckpoint":       func() error { return s.SaveCheckpoint(ctx, 1, []byte("a")) },
+		"Snapshot": func() error {
+			return s.Snapshot(ctx, func(src audit.Source) error {
+				_, err := src.Head(ctx)
+				return err
+			})
+		},
+	}
+}
+
+func call(fn func() (any, error)) func() error {
+	return func() error {
+		_, err := fn()
+		return err
+	}
+}
+
+// notCalled are the methods that calls leaves out.
+var notCalled = map[string]bool{"Close": true, "Tamper": true, "Waiting": true} // the last two the store's own tests add
+
+func processClosed(t *trial) {
+	w := t.world(10, Unit(0))
+	other := t.second()
+	before := ok(t.store.Head(t.ctx))(t).Root()
+	t.done(other.Close())
+	all := calls(t.ctx, other)
+	for name, call := range all {
+		if err := call(); err == nil || vetting.ProblemOf(err) != 0 {
+			t.Errorf("%s after the end: %v", name, err)
+		}
+	}
+	typ := reflect.TypeOf(other)
+	for i := range typ.NumMethod() {
+		if name := typ.Method(i).Name; all[name] == nil && !notCalled[name] {
+			t.Errorf("no test calls %s: add it to calls", name)
+		}
+	}
+	t.expectUnchanged(w, before.String())
+}
+
+func processEnded(t *trial) {
+	w := t.world(10, Unit(0))
+	before := ok(t.store.Head(t.ctx))(t).Root()
+	ctx, cancel := context.WithCancel(t.ctx)
+	cancel()
+	for range 5 { // whether a call gets as far as the writer is a matter of luck
+		for name, call := range calls(ctx, t.store) {
+			if err := call(); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s with an ended context: %v", name, err)
+			}
+		}
+	}
+	t.expectUnchanged(w, before.String())
+}
+
+// expectUnchanged checks that none of the calls took effect, also of those
+// that leave no leaf.
+func (t *trial) expectUnchanged(w *World, root string) {
+	t.Helper()
+	if now := ok(t.store.Head(t.ctx))(t).Root(); now.String() != root {
+		t.Error("the log grew")
+	}
+	if note := ok(t.store.LastCheckpoint(t.ctx))(t); note != nil {
+		t.Errorf("the checkpoint %q was kept", note)
+	}
+	if parts := t.parts(1); parts != "" {
+		t.Errorf("the parts %q were kept", parts)
+	}
+	same(t, "the order", ok(t.store.Order(t.ctx, "po-1"))(t), w.Order)
+	t.done(t.store.Bind(t.ctx, "aa")) // nobody bound it to another
+}
