@@ -182,9 +182,6 @@ func (s *Store) byIdentity(ctx context.Context, f *vetting.Facts) error {
 		if err != nil {
 			return err
 		}
-		if len(units) == 0 {
-			return nil // it is another site's, not a dispute
-		}
 	}
 	if len(units) == 1 {
 		return s.fill(ctx, f, units[0])

@@ -166,7 +166,7 @@ func (t *trial) drafted(units ...int) *World {
 	return w
 }
 
-// refused is how often a unit's requests have been kept.
+// registered are the requests of a device that were kept.
 func (t *trial) registered(device int64) []*vetting.Registration {
 	t.Helper()
 	return ok(t.store.Registrations(t.ctx, vetting.RegistrationFilter{DeviceID: device}, vetting.Page{}))(t)

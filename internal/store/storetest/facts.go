@@ -132,6 +132,17 @@ func factsOfRigSite(t *trial) {
 	t.expectUnit("two of one site", t.facts(vouch("gdansk", serial, "")), 0)
 	t.expectUnit("none of the site", t.facts(vouch("lodz", serial, "")), 0)
 	t.expectUnit("no site", t.facts(vouch("", serial, "")), 0)
+	// a site whose unit of that number is disputed has none of its own
+	t.product("lamp")
+	t.site("lodz")
+	disputed := Unit(99)
+	disputed.Serial, disputed.MAC = "SN-1", Unit(0).MAC
+	w.with(t.order("po-lamp", "lamp", "lodz", vetting.OrderOpen)).Load(t, disputed)
+	f := t.facts(vouch("lodz", serial, ""))
+	t.expectUnit("disputed", f, 0)
+	if f.Dispute == nil || f.Dispute.Record.BootstrapKey != disputed.BootstrapKey {
+		t.Errorf("the dispute is %+v", f.Dispute)
+	}
 }
 
 func factsOfCertificate(t *trial) {

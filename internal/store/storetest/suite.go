@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
@@ -20,6 +22,7 @@ func Run(t *testing.T, fresh func(t testing.TB) string) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, c := range s.cases {
 				t.Run(c.name, func(t *testing.T) {
+					t.Parallel() // most of the time they wait for the disk
 					dsn := fresh(t)
 					c.run(&trial{TB: t, ctx: t.Context(), dsn: dsn, store: Open(t, dsn)})
 					Verify(t, Open(t, dsn)) // as another server, or the next start, sees it
@@ -130,8 +133,18 @@ func (t *trial) leaf(index int64) audit.Leaf {
 func same[T any](t *trial, what string, got, want T) {
 	t.Helper()
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%s: have %+v, want %+v", what, got, want)
+		t.Errorf("%s: have %s, want %s", what, show(got), show(want))
 	}
+}
+
+// show prints a value with what it points to, as far as JSON has it, and as
+// Go sees it.
+func show(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprintf("%+v", v)
+	}
+	return fmt.Sprintf("%s (%+v)", text, v)
 }
 
 // pages checks that a list, read two entries at a time, is what it is as a
