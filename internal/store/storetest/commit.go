@@ -114,15 +114,21 @@ func commitStranger(t *trial) {
 }
 
 func commitRepeated(t *trial) {
+	s, set := t.clocked()
+	t.store = s
+	now := time.Now().UTC().Truncate(time.Second)
+	set(now)
 	t.world(1, Unit(0), Unit(1))
 	t.admit(0)
 	claim := first(1)
 	one := t.enrol(claim, vetting.ReasonQuota)
 	before := t.leaves()
 	for n := range int64(3) {
-		claim.At, claim.Remote = time.Now(), "192.0.2.99"
+		now = now.Add(time.Minute)
+		set(now)
+		claim.At, claim.Remote = now, "192.0.2.99"
 		again := t.enrol(claim, vetting.ReasonQuota)
-		if again.Repeats != n+1 || again.Last.Before(one.Last) {
+		if again.Repeats != n+1 || !again.Last.Equal(now) {
 			t.Errorf("repeated %d times, last at %s", again.Repeats, again.Last)
 		}
 		again.Repeats, again.Last = one.Repeats, one.Last
