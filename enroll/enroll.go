@@ -85,7 +85,8 @@ type Ledger interface {
 	// in one durable transaction. When it returns nil all of it is on disk.
 	// It returns ErrStale, and writes nothing, if what the verdict rested on
 	// (the device's revision, the order's revision, state and free quota,
-	// the key's being free, the pending registration) no longer holds. Any
+	// the key's being free, the record's being uncontested, the pending
+	// registration) no longer holds. Any
 	// other error means that the outcome is unknown: the caller must not
 	// answer with the certificate.
 	Commit(ctx context.Context, c Commit) (Committed, error)

@@ -77,6 +77,9 @@ func (e *enrolment) load(w *writing) {
 		return
 	}
 	w.loadKey(e.facts.Claim.Key)
+	if e.admission.Kind() != vetting.ReasonRenewed && !e.facts.Record.Contested {
+		w.wantContested = append(w.wantContested, e.facts.Record.ID)
+	}
 	if id := e.facts.Device.CertificateID; id != 0 {
 		w.loadCertificate(id)
 	}
@@ -137,7 +140,13 @@ func (w *writing) read() error {
 	})
 	w.fetchOneOf(`SELECT rec.key, rec.id FROM records rec WHERE rec.key IN`, w.wantKeys, w.readHolder)
 	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, w.wantKeys, w.readHolder)
-	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantKeys = nil, nil, nil, nil
+	w.fetchOneOf(`SELECT rec.id FROM records rec WHERE rec.contested <> 0 AND rec.id IN`, w.wantContested, func(r row) error {
+		var id int64
+		err := r.Scan(&id)
+		w.contested[id] = true
+		return err
+	})
+	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantKeys, w.wantContested = nil, nil, nil, nil, nil
 	return w.flush()
 }
 
@@ -192,6 +201,8 @@ func (e *enrolment) stale(w *writing) bool {
 	case d.Revision != e.facts.Device.Revision || o.Revision != e.facts.Order.Revision:
 		return true
 	case e.admission.TakesUnit() && o.Issued >= o.Quantity:
+		return true
+	case w.contested[d.ID] && !e.facts.Record.Contested && e.admission.Kind() != vetting.ReasonRenewed:
 		return true
 	case e.facts.Pending != nil:
 		return e.earlier == nil || e.earlier.ID != e.facts.Pending.ID || (e.earlier.Decision != "") != (e.facts.Pending.Decision != nil)

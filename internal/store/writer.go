@@ -162,7 +162,7 @@ func (s *Store) attempt(jobs []*job) ([]error, error) {
 		tx = s.fault(tx)
 	}
 	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{},
-		certificates: map[int64]*certificateRow{}, keys: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}}
+		certificates: map[int64]*certificateRow{}, keys: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, contested: map[int64]bool{}}
 	if err := w.open(jobs); err != nil {
 		return nil, err
 	}
@@ -194,11 +194,12 @@ type writing struct {
 	devices      map[int64]*deviceRow
 	certificates map[int64]*certificateRow
 	keys         map[vetting.Fingerprint]int64 // which device, or record, holds a key
+	contested    map[int64]bool                // records
 	rewritten    map[int64]bool                // registrations that are not as the jobs' loads found them
 
 	// What loadDevice, loadOrder, loadCertificate and loadKey have yet to read.
-	wantDevices, wantOrders, wantCertificates, wantKeys []any
-	inserts                                             []*rowset
+	wantDevices, wantOrders, wantCertificates, wantKeys, wantContested []any
+	inserts                                                            []*rowset
 }
 
 // open locks the head and runs the jobs' loads in the same round trip.

@@ -31,7 +31,8 @@ type Store interface {
 	DropManifest(ctx context.Context, id int64) error
 	// AcceptManifest makes a manifest visible, in one durable transaction
 	// with its signatures: accepted if enough distinct operators signed,
-	// otherwise unsigned. The same file for the same order twice is Exists.
+	// otherwise unsigned. The same file for the same order twice gives the
+	// manifest that was there first, or fails with Exists.
 	AcceptManifest(ctx context.Context, act access.Act, m *vetting.Manifest, sigs []Signature) (*vetting.Manifest, error)
 	// AddManifestSignature adds one to an unsigned manifest and accepts it if
 	// that was the last one wanted; an operator's second changes nothing.

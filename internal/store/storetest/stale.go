@@ -108,6 +108,21 @@ func commitStale(t *trial) {
 				w.Load(t, r)
 			}}
 		},
+		"the record became contested": func(a, _ int) overtake {
+			return overtake{first(a), vetting.ReasonVetted, func() {
+				r := full(2000 + a)
+				r.Serial = Unit(a).Serial
+				w.Load(t, r)
+			}}
+		},
+		"the record became contested before a replacement": func(a, _ int) overtake {
+			t.admit(a)
+			return overtake{Claim(Unit(a).BootstrapKey, Key("other", a)), vetting.ReasonReplaced, func() {
+				r := full(3000 + a)
+				r.Serial = Unit(a).Serial
+				w.Load(t, r)
+			}}
+		},
 		"the request was held meanwhile": func(a, _ int) overtake {
 			return overtake{first(a), vetting.ReasonVetted, func() {
 				later := time.Now().AddDate(1, 0, 0)
