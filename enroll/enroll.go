@@ -93,6 +93,15 @@ type Ledger interface {
 	// Activate notes the first authenticated use of an official certificate,
 	// by serial number in hex. Using it again changes nothing.
 	Activate(ctx context.Context, serial string) error
+	// Count tells what happened before, to rules that count it.
+	Count(ctx context.Context, f *vetting.Facts) (vetting.Counters, error)
+}
+
+// Rules compiles the rules of products.
+type Rules interface {
+	// Of returns the product's rules, nil if it has none, and whether they
+	// look at counters.
+	Of(p *vetting.Product) (set vetting.RuleSet, counts bool, err error)
 }
 
 // ErrStale says that a verdict's basis changed before the commit.
@@ -113,6 +122,7 @@ func BadRequest(format string, args ...any) error {
 type Enroller struct {
 	Ledger Ledger
 	Issuer Issuer
+	Rules  Rules
 	Log    *slog.Logger
 	// Now is the clock.
 	Now func() time.Time
@@ -145,6 +155,9 @@ func (e *Enroller) try(ctx context.Context, r Request) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("gather facts: %w", err)
 	}
 	facts.Now = e.Now()
+	if err := e.addRules(ctx, &facts); err != nil {
+		return Outcome{}, err
+	}
 	verdict := vetting.Judge(facts)
 	out := Outcome{Verdict: verdict.Outcome, Reasons: verdict.Reasons}
 	commit := Commit{Facts: facts, Verdict: verdict}
@@ -171,6 +184,29 @@ func (e *Enroller) try(ctx context.Context, r Request) (Outcome, error) {
 	out.Registration = done.Registration
 	e.log(ctx, r, out)
 	return out, nil
+}
+
+// addRules adds the product's rules and what they count to the facts of a
+// first enrolment.
+func (e *Enroller) addRules(ctx context.Context, f *vetting.Facts) error {
+	if f.Record == nil || f.Claim.Auth.Proof == vetting.ProofOfficial {
+		return nil
+	}
+	counts, err := f.Order.Limits.Any(), error(nil)
+	if len(f.Product.Rules) > 0 {
+		var look bool
+		if f.Rules, look, err = e.Rules.Of(f.Product); err != nil {
+			return fmt.Errorf("product %s: %w", f.Product.Name, err)
+		}
+		counts = counts || look
+	}
+	if !counts {
+		return nil
+	}
+	if f.Counters, err = e.Ledger.Count(ctx, f); err != nil {
+		return fmt.Errorf("count what happened before: %w", err)
+	}
+	return nil
 }
 
 func (e *Enroller) log(ctx context.Context, r Request, out Outcome) {

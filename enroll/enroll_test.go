@@ -21,6 +21,7 @@ type ledger struct {
 	facts   vetting.Facts
 	answers []error
 	commits []enroll.Commit
+	counted int
 }
 
 func (l *ledger) Facts(_ context.Context, c vetting.Claim) (vetting.Facts, error) {
@@ -36,6 +37,11 @@ func (l *ledger) Commit(_ context.Context, c enroll.Commit) (enroll.Committed, e
 		l.answers = l.answers[1:]
 	}
 	return enroll.Committed{Registration: int64(len(l.commits))}, err
+}
+
+func (l *ledger) Count(context.Context, *vetting.Facts) (vetting.Counters, error) {
+	l.counted++
+	return vetting.Counters{OrderLastHour: 7}, nil
 }
 
 func (l *ledger) Activate(context.Context, string) error { return nil }
@@ -156,4 +162,56 @@ func FuzzParseCSR(f *testing.F) {
 			_, _ = enroll.AssertedIdentity(csr.Subject.Names) // must not panic
 		}
 	})
+}
+
+// ruleBook gives every product the same rule, which looks at counters or not.
+type ruleBook struct {
+	counts bool
+	err    error
+	seen   *vetting.Facts
+}
+
+func (r *ruleBook) Of(*vetting.Product) (vetting.RuleSet, bool, error) { return r, r.counts, r.err }
+
+func (r *ruleBook) Broken(f *vetting.Facts) []vetting.BrokenRule {
+	r.seen = f
+	return []vetting.BrokenRule{{Rule: &vetting.Rule{Name: "never", Expression: "false", Otherwise: vetting.Refused}}}
+}
+
+func TestRulesAreAsked(t *testing.T) {
+	for name, tt := range map[string]struct {
+		book    ruleBook
+		change  func(*vetting.Facts)
+		counted int
+		refused bool
+	}{
+		"no rules":                 {change: func(f *vetting.Facts) { f.Product.Rules = nil }},
+		"a rule":                   {refused: true},
+		"a rule that counts":       {book: ruleBook{counts: true}, refused: true, counted: 1},
+		"limits alone":             {change: func(f *vetting.Facts) { f.Product.Rules, f.Order.Limits.PerHour = nil, 10 }, counted: 1},
+		"a rule without a meaning": {book: ruleBook{err: errors.New("no such field")}},
+		"no record to judge it by": {change: func(f *vetting.Facts) { f.Record = nil }, refused: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, l, i, r := setup(t, nil)
+			l.facts.Product.Rules = []vetting.Rule{{Name: "never"}}
+			if tt.change != nil {
+				tt.change(&l.facts)
+			}
+			e.Rules = &tt.book
+			out, err := e.Enroll(t.Context(), r)
+			if tt.book.err != nil {
+				if !errors.Is(err, tt.book.err) || len(l.commits) > 0 || i.signed > 0 {
+					t.Errorf("%+v, %v: a rule that cannot be asked lets nobody in", out, err)
+				}
+				return
+			}
+			if err != nil || (out.Verdict == vetting.Refused) != tt.refused || l.counted != tt.counted {
+				t.Errorf("%s, %v; counted %d times", out.Text(), err, l.counted)
+			}
+			if l.counted > 0 && l.commits[0].Facts.Counters.OrderLastHour != 7 {
+				t.Error("the counters are not in the facts")
+			}
+		})
+	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting/manifest"
+	"github.com/touchmark/touchmark/vetting/rules"
 )
 
 // Environment is what a server gets from its process and not from its
@@ -126,7 +127,7 @@ func (s *Server) wire() {
 	factory.AddCert(s.authorities.Factory.Certificate)
 	s.importer = &manifest.Importer{Store: s.store, FactoryCA: factory, Log: log, Now: now, MaxBody: int64(s.config.API.MaxManifest)}
 	pipeline := countedEnroller{metrics: s.metrics, enroller: &enroll.Enroller{
-		Ledger: s.store, Issuer: ca.NewDeviceIssuer(s.authorities, now),
+		Ledger: s.store, Issuer: ca.NewDeviceIssuer(s.authorities, now), Rules: new(rules.Cache),
 		Log: log, Now: now, RetryAfter: time.Duration(s.config.EST.RetryAfter),
 	}}
 	s.health = &health{checks: []check{

@@ -66,6 +66,11 @@ type Facts struct {
 	// that already holds Claim.Key; 0 if none.
 	KeyHolder int64
 
+	// Rules are the product's, compiled; nil if it has none. Counters are
+	// what they may count.
+	Rules    RuleSet
+	Counters Counters
+
 	// Pending is the earlier registration of this same request that is still
 	// held, with the decision if a person made one.
 	Pending *Registration

@@ -184,7 +184,11 @@ func (j *judgement) entitled() (Verdict, bool) {
 		j.against(EvidenceOverQuota, j.Record.ID, "It is one more than the %d units of order %s.", j.Order.Quantity, j.Order.Name)
 		return j.refuse(ReasonQuota, "All %d units of order %s are used up: this device is over-production unless the planner raises the order.", j.Order.Quantity, j.Order.Name), true
 	}
-	reasons := j.holds()
+	reasons, refusal := j.rules()
+	if refusal != nil {
+		return *refusal, true
+	}
+	reasons = append(j.holds(), reasons...)
 	decided := j.Pending != nil && j.Pending.Decision != nil
 	switch {
 	case decided && (len(reasons) > 0 || !j.Pending.Decision.Admit):
@@ -196,11 +200,47 @@ func (j *judgement) entitled() (Verdict, bool) {
 	return Verdict{Outcome: Held, Reasons: reasons, Evidence: j.evidence}, true
 }
 
+// rules collects the rules that hold the device, or refuses by those that
+// refuse. A person's word lifts what holds, never what refuses.
+func (j *judgement) rules() (holds []Reason, refusal *Verdict) {
+	if j.Rules == nil {
+		return nil, nil
+	}
+	var refuses []Reason
+	for _, b := range j.Rules.Broken(&j.Facts) {
+		r := j.ruled(b)
+		if b.Rule.Otherwise == Refused {
+			refuses = append(refuses, r)
+		} else {
+			holds = append(holds, r)
+		}
+	}
+	if len(refuses) == 0 {
+		return holds, nil
+	}
+	return nil, &Verdict{Outcome: Refused, Reasons: refuses, Evidence: j.evidence}
+}
+
+func (j *judgement) ruled(b BrokenRule) Reason {
+	r := j.reason(ReasonRule, "%s", b.Text(j.Product.Name))
+	r.Values["rule"], r.Values["expression"] = b.Rule.Name, b.Rule.Expression
+	for name, value := range b.Values {
+		r.Values[name] = value
+	}
+	return r
+}
+
 // holds collects what keeps an entitled device waiting.
 func (j *judgement) holds() (reasons []Reason) {
 	o := j.Order
 	if o.State == OrderDraft {
 		reasons = append(reasons, j.reason(ReasonOrderDraft, "Order %s is still a draft: the device is let in when the planner opens it.", o.Name))
+	}
+	if o.State == OrderPaused {
+		reasons = append(reasons, j.reason(ReasonOrderPaused, "Order %s is paused: the device is let in when the planner opens it again.", o.Name))
+	}
+	if limit := o.Limits.Exceeded(j.Counters); limit != "" {
+		reasons = append(reasons, j.reason(ReasonPace, "Order %s issues at most %s, and they are used up for now: the device is let in later.", o.Name, limit))
 	}
 	if begin := o.NotBefore; !begin.IsZero() && j.Now.Before(begin) {
 		j.against(EvidenceOutOfWindow, j.Record.ID, "It asked to be let in before the window of order %s begins at %s.", o.Name, stamp(begin))

@@ -70,6 +70,21 @@ func superseded(f *vetting.Facts) {
 	f.Current = &vetting.Certificate{ID: 22, DeviceID: 11, Serial: "22", Key: newKey, State: vetting.CertificateValid, NotAfter: now.Add(time.Hour)}
 }
 
+func limited(f *vetting.Facts) {
+	f.Order.Limits = vetting.Limits{PerHour: 10, PerDay: 20, RigPerHour: 3, LinePerHour: 4}
+}
+
+// broken is a rule set that no facts meet.
+type broken []vetting.BrokenRule
+
+func (b broken) Broken(*vetting.Facts) []vetting.BrokenRule { return b }
+
+func ruled(o vetting.Outcome) change {
+	return func(f *vetting.Facts) {
+		f.Rules = broken{{Rule: &vetting.Rule{Name: "tested", Expression: "record.tests.ok", Otherwise: o}, Values: map[string]string{"record.tests.ok": "false"}}}
+	}
+}
+
 func contestedNewKey(f *vetting.Facts) { f.Claim.Key, f.Record.Contested = newKey, true }
 
 func unknown(f *vetting.Facts) {
@@ -122,6 +137,21 @@ var judgements = []struct {
 	{name: "new key before activation, contested, turned away", given: with(issued, contestedNewKey, func(f *vetting.Facts) { f.Pending = decision(false) }), outcome: vetting.Refused, codes: codes(vetting.ReasonDecidedRef)},
 	{name: "same key before activation, contested", given: with(issued, func(f *vetting.Facts) { f.Record.Contested = true }), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "21"},
 	{name: "again, order cancelled", given: with(issued, func(f *vetting.Facts) { f.Order.State = vetting.OrderCancelled }), outcome: vetting.Refused, codes: codes(vetting.ReasonOrderCancelled)},
+
+	{name: "order paused", given: with(func(f *vetting.Facts) { f.Order.State = vetting.OrderPaused }), outcome: vetting.Held, codes: codes(vetting.ReasonOrderPaused)},
+	{name: "same again, order paused", given: with(issued, func(f *vetting.Facts) { f.Order.State = vetting.OrderPaused }), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "21"},
+	{name: "as fast as allowed", given: with(limited, func(f *vetting.Facts) { f.Counters.OrderLastHour = 9 }), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "too many in an hour", given: with(limited, func(f *vetting.Facts) { f.Counters.OrderLastHour = 10 }), outcome: vetting.Held, codes: codes(vetting.ReasonPace)},
+	{name: "too many in a day", given: with(limited, func(f *vetting.Facts) { f.Counters.OrderLastDay = 20 }), outcome: vetting.Held, codes: codes(vetting.ReasonPace)},
+	{name: "too many by a rig", given: with(limited, byRig, func(f *vetting.Facts) { f.Counters.RigLastHour = 3 }), outcome: vetting.Held, codes: codes(vetting.ReasonPace)},
+	{name: "too many on a line", given: with(limited, func(f *vetting.Facts) { f.Counters.LineLastHour = 4 }), outcome: vetting.Held, codes: codes(vetting.ReasonPace)},
+	{name: "too many in an hour, let in", given: with(limited, func(f *vetting.Facts) { f.Counters.OrderLastHour, f.Pending = 10, decision(true) }), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted, vetting.ReasonDecidedAdmt)},
+	{name: "a rule holds", given: with(ruled(vetting.Held)), outcome: vetting.Held, codes: codes(vetting.ReasonRule)},
+	{name: "a rule holds, let in", given: with(ruled(vetting.Held), func(f *vetting.Facts) { f.Pending = decision(true) }), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted, vetting.ReasonDecidedAdmt)},
+	{name: "a rule refuses", given: with(ruled(vetting.Refused)), outcome: vetting.Refused, codes: codes(vetting.ReasonRule)},
+	{name: "a rule refuses, whatever a person said", given: with(ruled(vetting.Refused), func(f *vetting.Facts) { f.Pending = decision(true) }), outcome: vetting.Refused, codes: codes(vetting.ReasonRule)},
+	{name: "rules do not touch what was issued", given: with(issued, ruled(vetting.Refused)), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "21"},
+	{name: "rules do not touch renewals", given: with(renewal, ruled(vetting.Refused)), outcome: vetting.Admitted, codes: codes(vetting.ReasonRenewed)},
 
 	// Not the device that is recorded.
 	{name: "nothing presented", given: with(func(f *vetting.Facts) { f.Claim.Auth = vetting.Auth{} }), outcome: vetting.Refused, codes: codes(vetting.ReasonNoProof)},

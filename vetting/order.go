@@ -13,6 +13,7 @@ type OrderState string
 const (
 	OrderDraft     OrderState = "draft"     // being planned; nothing is issued yet
 	OrderOpen      OrderState = "open"      // devices are admitted
+	OrderPaused    OrderState = "paused"    // devices are held until it is open again
 	OrderClosed    OrderState = "closed"    // no further unit; issued ones may still fetch theirs
 	OrderCancelled OrderState = "cancelled" // nothing is issued any more
 )
@@ -20,7 +21,8 @@ const (
 // orderMoves are the allowed changes of state.
 var orderMoves = map[OrderState][]OrderState{
 	OrderDraft:  {OrderOpen, OrderCancelled},
-	OrderOpen:   {OrderClosed, OrderCancelled},
+	OrderOpen:   {OrderPaused, OrderClosed, OrderCancelled},
+	OrderPaused: {OrderOpen, OrderClosed, OrderCancelled},
 	OrderClosed: {OrderOpen, OrderCancelled},
 }
 
@@ -49,6 +51,8 @@ type Order struct {
 	// enrol; a zero time leaves that side open.
 	NotBefore time.Time `json:"notBefore,omitzero"`
 	NotAfter  time.Time `json:"notAfter,omitzero"`
+	// Limits bound how fast units are issued.
+	Limits Limits `json:"limits,omitzero"`
 	// ManifestSignatures is how many site operators must sign a manifest.
 	ManifestSignatures int       `json:"manifestSignatures"`
 	Revision           int64     `json:"revision"` // grows with every planner's change, not with Issued
@@ -74,7 +78,48 @@ func (o *Order) Check() error {
 	case !o.NotBefore.IsZero() && !o.NotAfter.IsZero() && !o.NotAfter.After(o.NotBefore):
 		return fmt.Errorf("order %q: its window ends (%s) before it begins (%s)", o.Name, o.NotAfter.Format(time.RFC3339), o.NotBefore.Format(time.RFC3339))
 	}
+	if err := o.Limits.check(); err != nil {
+		return fmt.Errorf("order %q: %w", o.Name, err)
+	}
 	return o.Identifiers.Check()
+}
+
+// Limits bound how many units of an order are issued in a time that ends
+// now; 0 leaves a bound out. A device beyond one is held and comes again.
+type Limits struct {
+	PerHour     int64 `json:"perHour,omitempty"`
+	PerDay      int64 `json:"perDay,omitempty"`
+	RigPerHour  int64 `json:"rigPerHour,omitempty"`  // by each rig
+	LinePerHour int64 `json:"linePerHour,omitempty"` // on each line, as records name it
+}
+
+// Any reports whether there is a bound at all.
+func (l Limits) Any() bool { return l != Limits{} }
+
+// Exceeded names the first bound that leaves no room for another unit, with
+// its number, or is "".
+func (l Limits) Exceeded(c Counters) string {
+	for _, b := range [...]struct {
+		bound, issued int64
+		what          string
+	}{
+		{l.PerHour, c.OrderLastHour, "an hour"}, {l.PerDay, c.OrderLastDay, "a day"},
+		{l.RigPerHour, c.RigLastHour, "an hour by one rig"}, {l.LinePerHour, c.LineLastHour, "an hour on one line"},
+	} {
+		if b.bound > 0 && b.issued >= b.bound {
+			return fmt.Sprintf("%d units %s", b.bound, b.what)
+		}
+	}
+	return ""
+}
+
+func (l Limits) check() error {
+	for name, n := range map[string]int64{"perHour": l.PerHour, "perDay": l.PerDay, "rigPerHour": l.RigPerHour, "linePerHour": l.LinePerHour} {
+		if n < 0 || n > MaxQuantity {
+			return fmt.Errorf("limit %s is %d: want between 1 and %d, or 0 for none", name, n, int64(MaxQuantity))
+		}
+	}
+	return nil
 }
 
 // MayBecome reports whether an order may change from its state to another.

@@ -25,14 +25,16 @@ const (
 // Product is a device type: what its certificates look like and which proofs
 // it accepts.
 type Product struct {
-	ID          int64     `json:"-"`
-	Name        string    `json:"name"`
-	Description string    `json:"description,omitempty"`
-	Profile     Profile   `json:"profile"`
-	Proofs      []Proof   `json:"proofs"`
-	Revision    int64     `json:"revision"`
-	Created     time.Time `json:"created"`
-	Updated     time.Time `json:"updated"`
+	ID          int64   `json:"-"`
+	Name        string  `json:"name"`
+	Description string  `json:"description,omitempty"`
+	Profile     Profile `json:"profile"`
+	Proofs      []Proof `json:"proofs"`
+	// Rules are what first enrolments must meet beyond record and order.
+	Rules    []Rule    `json:"rules,omitempty"`
+	Revision int64     `json:"revision"`
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
 }
 
 // Accepts reports whether a first enrolment may rest on this proof.
@@ -54,6 +56,9 @@ func (p *Product) Check() error {
 		if proof != ProofBootstrapKey && proof != ProofRig {
 			return fmt.Errorf("product %q: unknown proof %q; known are %q and %q", p.Name, proof, ProofBootstrapKey, ProofRig)
 		}
+	}
+	if err := checkRules(p.Rules); err != nil {
+		return fmt.Errorf("product %q: %w", p.Name, err)
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ type OrderChange struct {
 	Quantity  *int64
 	NotBefore *time.Time // the zero time opens that side
 	NotAfter  *time.Time
+	Limits    *Limits
 }
 
 // History is everything that is kept about one device.
@@ -58,6 +59,14 @@ type History struct {
 	Registrations []*Registration `json:"registrations"`
 	Evidence      []*Evidence     `json:"evidence"`
 	Disputes      []*Dispute      `json:"disputes"`
+}
+
+// Past is a registration of long ago with what it was about, as records and
+// orders are now.
+type Past struct {
+	Registration *Registration
+	Record       *Record
+	Order        *Order
 }
 
 // Tally counts what a server holds, for dashboards.

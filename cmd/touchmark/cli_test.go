@@ -167,6 +167,35 @@ func TestPlanning(t *testing.T) {
 	w.admin(t, "order", "list", "--limit", "0").want(t, 0, "PO-1", "PO-2")
 }
 
+func TestPace(t *testing.T) {
+	w := newWorld(t)
+	w.admin(t, "order", "create", "PO-3", "--product", "thermostat", "--site", "penang", "--quantity", "30", "--per-hour", "10", "--open").want(t, 0, "10 an hour")
+	w.admin(t, "order", "set-limits", "PO-3", "--per-day", "50", "--line-per-hour", "1200").want(t, 0, "10 an hour, 50 a day, 1,200 an hour on one line")
+	w.admin(t, "order", "set-limits", "PO-3", "--per-hour", "0").want(t, 0, "50 a day")
+	w.admin(t, "order", "set-limits", "PO-3").want(t, exitUsage, "per-hour")
+	w.admin(t, "order", "set-limits", "PO-3", "--rig-per-hour", "-1").want(t, exitFailed, "rigPerHour is -1")
+	w.admin(t, "order", "pause", "PO-3").want(t, 0, "paused")
+	w.admin(t, "order", "pause", "PO-3").want(t, 0, "paused")
+	w.admin(t, "order", "list", "--state", "paused").want(t, 0, "PO-3")
+	w.admin(t, "order", "open", "PO-3").want(t, 0, "open")
+}
+
+func TestRules(t *testing.T) {
+	w := newWorld(t)
+	touchmark(t, "rule", "--help").want(t, 0, "record.serial", "history.order_last_hour", "cel.dev")
+	w.admin(t, "rule", "list", "thermostat").want(t, 0, "has no rules")
+	w.admin(t, "rule", "try", "thermostat").want(t, exitUsage, "give an expression")
+	w.admin(t, "rule", "set", "thermostat", "tested", "record.tests.passed", "--otherwise", "refused", "--text", "Rework it.").want(t, 0, "tested", "refused", "Rework it.")
+	w.admin(t, "rule", "set", "thermostat", "day", "now.getHours() >= 6").want(t, 0, "tested", "day", "held")
+	w.admin(t, "rule", "set", "thermostat", "day", "now.getHours() >= 7").want(t, 0, ">= 7")
+	w.admin(t, "rule", "set", "thermostat", "bad", "record.passed").want(t, exitFailed, "undefined field 'passed'")
+	w.admin(t, "product", "update", "thermostat", "--description", "for walls").want(t, 0, "tested, otherwise refused: record.tests.passed")
+	w.admin(t, "rule", "try", "thermostat", "false").want(t, 0, "Of 0 devices that were let in, 0 would have been refused and 0 held.")
+	w.admin(t, "rule", "remove", "thermostat", "tested").want(t, 0, "day")
+	w.admin(t, "rule", "remove", "thermostat", "tested").want(t, exitFailed, `no rule "tested"`)
+	w.site(t, "rule", "try", "thermostat", "true").want(t, exitFailed, "plan production")
+}
+
 func TestOperators(t *testing.T) {
 	w := newWorld(t)
 	w.site(t, "operator", "whoami").want(t, 0, "anna", "site-operator", "penang", "hand in manifests")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,12 +19,13 @@ import (
 func (a *app) orderCommand() *cobra.Command {
 	return group("order", "Production orders and their quotas",
 		`An order entitles a site to build a quantity of a product. A draft holds devices, an open order admits them, a closed one
-gives out no further unit, a cancelled one gives out nothing any more.`,
+gives out no further unit, a cancelled one gives out nothing any more. A paused order holds devices until it is opened again.`,
 		a.orderCreate(), a.orderList(), a.orderShow(),
-		a.orderState("open NAME", "Open a draft or closed order: devices are admitted", vetting.OrderOpen, false),
+		a.orderState("open NAME", "Open a draft, paused or closed order: devices are admitted", vetting.OrderOpen, false),
+		a.orderState("pause NAME", "Pause an open order: devices are held until it is opened again", vetting.OrderPaused, false),
 		a.orderState("close NAME", "Close an order: no further unit; issued ones may still fetch theirs", vetting.OrderClosed, false),
 		a.yesFlag(a.orderState("cancel NAME", "Cancel an order for good: nothing is issued any more", vetting.OrderCancelled, true)),
-		a.orderQuantity(), a.orderWindow())
+		a.orderQuantity(), a.orderWindow(), a.orderLimits())
 }
 
 func (a *app) orderCreate() *cobra.Command {
@@ -46,6 +48,7 @@ func (a *app) orderCreate() *cobra.Command {
 	f.StringSliceVar(&in.Identifiers.UIDs, "uids", nil, "chip UID or `range`; may be repeated")
 	f.StringVar(&from, "not-before", "", "from when devices may first enrol: `time` as 2026-12-01 or RFC 3339")
 	f.StringVar(&to, "not-after", "", "until when devices may first enrol")
+	limitFlags(c, &in.Limits)
 	f.IntVar(&in.ManifestSignatures, "signatures", 1, "how many site operators must sign each manifest")
 	for _, flag := range []string{"product", "site", "quantity"} {
 		_ = c.MarkFlagRequired(flag)
@@ -90,8 +93,8 @@ func (a *app) orderList() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List orders", Example: "  touchmark order list --state open --site penang"}
 	filter(c, q, "site", "only orders of this site")
 	filter(c, q, "product", "only orders of this product")
-	filter(c, q, "state", "only orders in this state: draft, open, closed, cancelled")
-	oneOf(c, "state", vetting.OrderDraft, vetting.OrderOpen, vetting.OrderClosed, vetting.OrderCancelled)
+	filter(c, q, "state", "only orders in this state: draft, open, paused, closed, cancelled")
+	oneOf(c, "state", vetting.OrderDraft, vetting.OrderOpen, vetting.OrderPaused, vetting.OrderClosed, vetting.OrderCancelled)
 	a.completeFlags(c)
 	return listCommand(a, c, "/orders", func() url.Values { return q }, table[vetting.Order]{
 		columns: "NAME\tPRODUCT\tSITE\tSTATE\tISSUED\tQUANTITY\tUPDATED", none: "There are no such orders.",
@@ -180,6 +183,53 @@ func (a *app) orderWindow() *cobra.Command {
 	}, showOrder)
 }
 
+func limitFlags(c *cobra.Command, l *vetting.Limits) {
+	f := c.Flags()
+	f.Int64Var(&l.PerHour, "per-hour", 0, "the most units issued in an hour; devices beyond it are held for a while")
+	f.Int64Var(&l.PerDay, "per-day", 0, "the most units issued in a day")
+	f.Int64Var(&l.RigPerHour, "rig-per-hour", 0, "the most units by one rig in an hour")
+	f.Int64Var(&l.LinePerHour, "line-per-hour", 0, "the most units on one line in an hour, as records name it")
+}
+
+func (a *app) orderLimits() *cobra.Command {
+	var given vetting.Limits
+	c := &cobra.Command{Use: "set-limits NAME", Short: "Change how fast units are issued", Args: cobra.ExactArgs(1),
+		Long:    "set-limits changes the limits that flags name; 0 takes one away. A device beyond a limit is held and admitted by itself when it comes again later.",
+		Example: "  touchmark order set-limits PO-4711 --per-hour 120 --line-per-hour 60", ValidArgsFunction: a.completeFirst("/orders")}
+	f := c.Flags()
+	limitFlags(c, &given)
+	c.MarkFlagsOneRequired("per-hour", "per-day", "rig-per-hour", "line-per-hour")
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
+		var o vetting.Order
+		if err := cl.api(ctx, http.MethodGet, "/orders/"+segment(args[0]), nil, &o); err != nil {
+			return nil, err
+		}
+		for flag, field := range map[string][2]*int64{
+			"per-hour": {&o.Limits.PerHour, &given.PerHour}, "per-day": {&o.Limits.PerDay, &given.PerDay},
+			"rig-per-hour": {&o.Limits.RigPerHour, &given.RigPerHour}, "line-per-hour": {&o.Limits.LinePerHour, &given.LinePerHour},
+		} {
+			if f.Changed(flag) {
+				*field[0] = *field[1]
+			}
+		}
+		return changeOrder(ctx, cl, args[0], api.OrderPatch{Limits: &o.Limits})
+	}, showOrder)
+}
+
+// limits is a line about how fast units are issued.
+func limits(l vetting.Limits) string {
+	var list []string
+	for _, b := range []struct {
+		n    int64
+		what string
+	}{{l.PerHour, "an hour"}, {l.PerDay, "a day"}, {l.RigPerHour, "an hour by one rig"}, {l.LinePerHour, "an hour on one line"}} {
+		if b.n > 0 {
+			list = append(list, count(b.n)+" "+b.what)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
 func parseSide(flag, s string, end bool) (api.OptionalTime, error) {
 	if s == "none" {
 		return api.OptionalTime{Set: true}, nil
@@ -199,6 +249,7 @@ func showOrder(w io.Writer, o *vetting.Order) {
 	field(w, "UIDs", join(o.Identifiers.UIDs))
 	field(w, "not before", o.NotBefore)
 	field(w, "not after", o.NotAfter)
+	field(w, "limits", limits(o.Limits))
 	field(w, "signatures", fmt.Sprintf("%d wanted on each manifest", o.ManifestSignatures))
 	field(w, "created", o.Created)
 	field(w, "updated", o.Updated)

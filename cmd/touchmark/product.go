@@ -82,7 +82,7 @@ func (a *app) productCreate() *cobra.Command {
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -101,7 +101,7 @@ func (a *app) productUpdate() *cobra.Command {
 		if err := cl.api(ctx, http.MethodGet, "/products/"+segment(args[0]), nil, &was); err != nil {
 			return nil, err
 		}
-		in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, Revision: was.Revision}
+		in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, Rules: was.Rules, Revision: was.Revision}
 		if err := p.apply(c, &in, false); err != nil {
 			return nil, err
 		}
@@ -130,6 +130,9 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	field(w, "proofs", join(p.Proofs))
 	field(w, "validity", p.Profile.Validity)
 	field(w, "keys", join(p.Profile.Keys))
+	for _, r := range p.Rules {
+		fmt.Fprintf(w, "rule\t%s, otherwise %s: %s\n", r.Name, r.Otherwise, r.Expression)
+	}
 	field(w, "created", p.Created)
 	field(w, "updated", p.Updated)
 	field(w, "revision", p.Revision)

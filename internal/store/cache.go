@@ -148,7 +148,7 @@ func (s *Store) parseOrder(ctx context.Context, o *orderRow) (*cachedOrder, erro
 	return &cachedOrder{revision: o.Revision, order: vetting.Order{
 		ID: o.ID, Name: o.Name, Product: product, Site: site, Revision: o.Revision,
 		Identifiers: b.Identifiers, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
-		ManifestSignatures: b.ManifestSignatures, Created: b.Created, Updated: b.Updated,
+		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Created: b.Created, Updated: b.Updated,
 		ProductID: o.ProductID, SiteID: o.SiteID,
 	}}, nil
 }

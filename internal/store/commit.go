@@ -77,6 +77,9 @@ func (e *enrolment) load(w *writing) {
 		return
 	}
 	w.loadKey(e.facts.Claim.Key)
+	if e.facts.Order.Limits.Any() && e.admission.TakesUnit() {
+		w.loadPace(e.facts.Order.ID, w.store.now())
+	}
 	if e.admission.Kind() != vetting.ReasonRenewed && !e.facts.Record.Contested {
 		w.wantContested = append(w.wantContested, e.facts.Record.ID)
 	}
@@ -202,6 +205,8 @@ func (e *enrolment) stale(w *writing) bool {
 		return true
 	case e.admission.TakesUnit() && o.Issued >= o.Quantity:
 		return true
+	case e.tooFast(w):
+		return true
 	case w.contested[d.ID] && !e.facts.Record.Contested && e.admission.Kind() != vetting.ReasonRenewed:
 		return true
 	case e.facts.Pending != nil:
@@ -254,6 +259,7 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 		d.State, d.Issued = string(vetting.DeviceIssued), micros(w.now)
 		o.Issued++
 		o.dirty = true
+		e.countUnit(w)
 		objects = append(objects, o.object())
 	case vetting.ReasonReplaced:
 		if current != nil {

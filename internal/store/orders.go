@@ -59,7 +59,7 @@ func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order)
 			return 0, err
 		}
 		row := &orderRow{ID: w.ids(1), ProductID: product, SiteID: site, Name: o.Name, State: string(o.State), Quantity: o.Quantity, Revision: 1,
-			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Created: w.now, Updated: w.now})}
+			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Limits: o.Limits, Created: w.now, Updated: w.now})}
 		if row.State == "" {
 			row.State = string(vetting.OrderDraft)
 		}
@@ -75,7 +75,7 @@ func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order)
 }
 
 // ChangeOrder applies a planner's change. A change of state that does not
-// follow draft → open ⇄ closed → cancelled, or a quantity below what was
+// follow draft → open ⇄ paused or closed → cancelled, or a quantity below what was
 // issued, is a Conflict.
 func (s *Store) ChangeOrder(ctx context.Context, a access.Act, name string, c vetting.OrderChange) (*vetting.Order, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
@@ -107,7 +107,7 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange) error {
 		return err
 	}
 	o := vetting.Order{Name: row.Name, State: vetting.OrderState(row.State), Quantity: row.Quantity, Issued: row.Issued,
-		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures}
+		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures, Limits: body.Limits}
 	if c.State != nil && *c.State != o.State {
 		if !o.MayBecome(*c.State) {
 			return vetting.Errorf(vetting.Conflict, "order %s is %s and cannot become %q", o.Name, o.State, *c.State)
@@ -123,13 +123,16 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange) error {
 	if c.NotAfter != nil {
 		o.NotAfter = c.NotAfter.UTC()
 	}
+	if c.Limits != nil {
+		o.Limits = *c.Limits
+	}
 	if err := o.Check(); err != nil {
 		return vetting.Errorf(vetting.Invalid, "%v", err)
 	}
 	if o.Quantity < o.Issued {
 		return vetting.Errorf(vetting.Conflict, "order %s has issued %d units already, so its quantity cannot become %d", o.Name, o.Issued, o.Quantity)
 	}
-	body.NotBefore, body.NotAfter, body.Updated = o.NotBefore, o.NotAfter, w.now
+	body.NotBefore, body.NotAfter, body.Limits, body.Updated = o.NotBefore, o.NotAfter, o.Limits, w.now
 	row.State, row.Quantity, row.Body = string(o.State), o.Quantity, mustJSON(body)
 	row.Revision++
 	return nil

@@ -32,6 +32,7 @@ type orderBody struct {
 	NotBefore          time.Time
 	NotAfter           time.Time
 	ManifestSignatures int
+	Limits             vetting.Limits `json:",omitzero"`
 	Created, Updated   time.Time
 }
 

@@ -162,7 +162,8 @@ func (s *Store) attempt(jobs []*job) ([]error, error) {
 		tx = s.fault(tx)
 	}
 	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{},
-		certificates: map[int64]*certificateRow{}, keys: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, contested: map[int64]bool{}}
+		certificates: map[int64]*certificateRow{}, keys: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, contested: map[int64]bool{},
+		paces: map[int64]vetting.Pace{}, counts: map[countKey]int64{}}
 	if err := w.open(jobs); err != nil {
 		return nil, err
 	}
@@ -196,6 +197,9 @@ type writing struct {
 	keys         map[vetting.Fingerprint]int64 // which device, or record, holds a key
 	contested    map[int64]bool                // records
 	rewritten    map[int64]bool                // registrations that are not as the jobs' loads found them
+
+	paces  map[int64]vetting.Pace // of orders with limits
+	counts map[countKey]int64     // units issued in this transaction
 
 	// What loadDevice, loadOrder, loadCertificate and loadKey have yet to read.
 	wantDevices, wantOrders, wantCertificates, wantKeys, wantContested []any
@@ -242,6 +246,7 @@ func (w *writing) close() error {
 		}
 	}
 	w.writeInserts()
+	w.writeCounts()
 	for _, o := range w.orders {
 		if o.dirty {
 			w.exec(`UPDATE orders SET issued = $2 WHERE id = $1`, o.ID, o.Issued)

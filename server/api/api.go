@@ -136,6 +136,7 @@ func New(c Config) *API {
 	a.config.Store = nil // from here on only through the gate
 	a.huma = humago.NewWithPrefix(a.mux, Base, humaConfig())
 	a.products()
+	a.trials()
 	a.sites()
 	a.orders()
 	a.manifests()

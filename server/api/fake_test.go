@@ -23,6 +23,7 @@ type memory struct {
 	devices       []*vetting.Device
 	histories     map[int64]*vetting.History
 	certificates  []*vetting.Certificate
+	past          []vetting.Past
 	evidence      []*vetting.Evidence
 	operators     []*access.Operator
 	acts          map[[2]string]done
@@ -136,6 +137,24 @@ func (m *memory) CreateProduct(_ context.Context, a access.Act, p *vetting.Produ
 		m.products = append(m.products, p)
 		return p, nil
 	})
+}
+
+func (m *memory) PastRegistrations(_ context.Context, product string, since time.Time, limit int, fn func(vetting.Past) error) error {
+	if _, err := m.Product(context.Background(), product); err != nil {
+		return err
+	}
+	for _, p := range m.past {
+		if p.Registration.At.Before(since) {
+			continue
+		}
+		if limit--; limit < 0 {
+			return nil
+		}
+		if err := fn(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *memory) UpdateProduct(_ context.Context, a access.Act, p *vetting.Product) (*vetting.Product, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
+	"github.com/touchmark/touchmark/vetting/rules"
 )
 
 // Bounds of the bodies that may be long, in bytes.
@@ -24,6 +25,7 @@ type ProductInput struct {
 	Description string          `json:"description,omitempty" maxLength:"1000"`
 	Profile     vetting.Profile `json:"profile" doc:"What the product's certificates look like"`
 	Proofs      []vetting.Proof `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,rig" doc:"The proofs on which a device may first enrol"`
+	Rules       []vetting.Rule  `json:"rules,omitempty" maxItems:"20" doc:"What a first enrolment must meet beyond record and order"`
 }
 
 // ProductUpdate replaces everything about a product but its name.
@@ -31,6 +33,7 @@ type ProductUpdate struct {
 	Description string          `json:"description,omitempty" maxLength:"1000"`
 	Profile     vetting.Profile `json:"profile" doc:"What the product's certificates look like"`
 	Proofs      []vetting.Proof `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,rig" doc:"The proofs on which a device may first enrol"`
+	Rules       []vetting.Rule  `json:"rules,omitempty" maxItems:"20" doc:"What a first enrolment must meet beyond record and order"`
 	Revision    int64           `json:"revision" minimum:"1" doc:"The revision that is replaced, as it was read; another one in the database is a conflict"`
 }
 
@@ -50,15 +53,17 @@ type OrderInput struct {
 	Identifiers        vetting.Identifiers `json:"identifiers,omitzero" doc:"Confines what the units may be called"`
 	NotBefore          time.Time           `json:"notBefore,omitzero" doc:"From when devices may first enrol; absent means from the beginning"`
 	NotAfter           time.Time           `json:"notAfter,omitzero" doc:"Until when devices may first enrol; absent means without end"`
+	Limits             vetting.Limits      `json:"limits,omitzero" doc:"How fast units may be issued"`
 	ManifestSignatures int                 `json:"manifestSignatures,omitempty" default:"1" minimum:"1" maximum:"8" doc:"How many site operators must sign each manifest"`
 }
 
 // OrderPatch is what may change about an order. What is absent stays.
 type OrderPatch struct {
-	State     *vetting.OrderState `json:"state,omitempty" enum:"open,closed,cancelled" doc:"The order's new state"`
+	State     *vetting.OrderState `json:"state,omitempty" enum:"open,paused,closed,cancelled" doc:"The order's new state"`
 	Quantity  *int64              `json:"quantity,omitempty" minimum:"1" maximum:"100000000" doc:"The new quantity, at least what was issued already"`
 	NotBefore OptionalTime        `json:"notBefore,omitzero" doc:"The window's new begin; null removes it"`
 	NotAfter  OptionalTime        `json:"notAfter,omitzero" doc:"The window's new end; null removes it"`
+	Limits    *vetting.Limits     `json:"limits,omitempty" doc:"How fast units may be issued; replaces all limits"`
 }
 
 // OptionalTime tells an absent time (the zero value) from null (Set, with the
@@ -173,17 +178,20 @@ func (a *API) replaceProduct(ctx context.Context, c *call, in *namedBody[Product
 	}
 	changed := *p
 	changed.Description, changed.Profile = in.Body.Description, in.Body.Profile
-	changed.Proofs, changed.Revision = in.Body.Proofs, in.Body.Revision
+	changed.Proofs, changed.Rules, changed.Revision = in.Body.Proofs, in.Body.Rules, in.Body.Revision
 	if err := a.checkProduct(ctx, &changed); err != nil {
 		return nil, err
 	}
 	return answer(c.UpdateProduct(ctx, c.act, &changed))
 }
 
-// checkProduct refuses a product whose fields or certificates are bad.
+// checkProduct refuses a product whose fields, rules or certificates are bad.
 func (a *API) checkProduct(ctx context.Context, p *vetting.Product) error {
 	if err := p.Check(); err != nil {
 		return vetting.Errorf(vetting.Invalid, "%v", err)
+	}
+	if _, err := rules.Compile(p.Rules); err != nil {
+		return invalid("body.rules", "%v", err)
 	}
 	if err := a.config.Profiles.CheckProfile(ctx, p); err != nil {
 		if ctx.Err() != nil {
@@ -227,7 +235,7 @@ func (a *API) orders() {
 		PageInput
 		Site    string             `query:"site" maxLength:"63" doc:"Only orders of this site"`
 		Product string             `query:"product" maxLength:"63" doc:"Only orders of this product"`
-		State   vetting.OrderState `query:"state" enum:"draft,open,closed,cancelled" doc:"Only orders in this state"`
+		State   vetting.OrderState `query:"state" enum:"draft,open,paused,closed,cancelled" doc:"Only orders in this state"`
 	}
 	register(a, access.ReadProduction, operation{
 		id: "listOrders", method: http.MethodGet, path: "/orders", tag: tagPlanning,
@@ -257,15 +265,15 @@ func (a *API) orders() {
 	})
 	register(a, access.PlanProduction, operation{
 		id: "changeOrder", method: http.MethodPatch, path: "/orders/{name}", tag: tagPlanning,
-		summary:     "Change an order's state, quantity or window",
-		description: "What is absent stays. A draft may be opened or cancelled, an open order closed or cancelled, a closed one opened again or cancelled. The quantity cannot fall below what was issued.",
+		summary:     "Change an order's state, quantity, window or limits",
+		description: "What is absent stays. A draft may be opened or cancelled; an open order paused, closed or cancelled; a paused one opened again, closed or cancelled; a closed one opened again or cancelled. The quantity cannot fall below what was issued.",
 	}, changeOrder)
 }
 
 func (in *OrderInput) order() *vetting.Order {
 	o := &vetting.Order{
 		Name: in.Name, Product: in.Product, Site: in.Site, Quantity: in.Quantity,
-		State: in.State, Identifiers: in.Identifiers, ManifestSignatures: in.ManifestSignatures,
+		State: in.State, Identifiers: in.Identifiers, Limits: in.Limits, ManifestSignatures: in.ManifestSignatures,
 		NotBefore: in.NotBefore.UTC(), NotAfter: in.NotAfter.UTC(),
 	}
 	return o
@@ -275,9 +283,10 @@ func changeOrder(ctx context.Context, c *call, in *namedBody[OrderPatch]) (*body
 	change := vetting.OrderChange{
 		State: in.Body.State, Quantity: in.Body.Quantity,
 		NotBefore: in.Body.NotBefore.pointer(), NotAfter: in.Body.NotAfter.pointer(),
+		Limits: in.Body.Limits,
 	}
 	if change == (vetting.OrderChange{}) {
-		return nil, invalid("body", "the request changes nothing: give state, quantity, notBefore or notAfter")
+		return nil, invalid("body", "the request changes nothing: give state, quantity, notBefore, notAfter or limits")
 	}
 	return answer(c.ChangeOrder(ctx, c.act, in.Name, change))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/audit"
@@ -157,12 +158,16 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"Evidence":             call(func() (any, error) { return s.Evidence(ctx, vetting.EvidenceFilter{}, page) }),
 		"Tally":                call(func() (any, error) { return s.Tally(ctx) }),
 		"Facts":                call(func() (any, error) { return s.Facts(ctx, first(0)) }),
-		"Commit":               refused,
-		"Activate":             func() error { return activate(ctx, s, "00ff") },
-		"Head":                 call(func() (any, error) { return s.Head(ctx) }),
-		"Leaves":               func() error { return s.Leaves(ctx, 0, 9, func(int64, []byte) error { return nil }) },
-		"LastCheckpoint":       call(func() (any, error) { return s.LastCheckpoint(ctx) }),
-		"SaveCheckpoint":       func() error { return s.SaveCheckpoint(ctx, 1, []byte("a")) },
+		"Count":                call(func() (any, error) { return s.Count(ctx, counted(0)) }),
+		"PastRegistrations": func() error {
+			return s.PastRegistrations(ctx, "thermo", time.Time{}, 1, func(vetting.Past) error { return nil })
+		},
+		"Commit":         refused,
+		"Activate":       func() error { return activate(ctx, s, "00ff") },
+		"Head":           call(func() (any, error) { return s.Head(ctx) }),
+		"Leaves":         func() error { return s.Leaves(ctx, 0, 9, func(int64, []byte) error { return nil }) },
+		"LastCheckpoint": call(func() (any, error) { return s.LastCheckpoint(ctx) }),
+		"SaveCheckpoint": func() error { return s.SaveCheckpoint(ctx, 1, []byte("a")) },
 		"Snapshot": func() error {
 			return s.Snapshot(ctx, func(src audit.Source) error {
 				_, err := src.Head(ctx)

@@ -43,6 +43,7 @@ var subjects = []struct {
 	{"records", recordCases},
 	{"facts", factCases},
 	{"stale", staleCases},
+	{"counts", countCases},
 	{"commit", commitCases},
 	{"activate", activateCases},
 	{"devices", deviceCases},

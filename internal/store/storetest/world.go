@@ -211,6 +211,11 @@ func Enrol(ctx context.Context, s enroll.Ledger, c vetting.Claim) (vetting.Verdi
 		if err != nil {
 			return vetting.Verdict{}, nil, err
 		}
+		if f.Record != nil {
+			if f.Counters, err = s.Count(ctx, &f); err != nil {
+				return vetting.Verdict{}, nil, err
+			}
+		}
 		v := vetting.Judge(f)
 		commit := enroll.Commit{Facts: f, Verdict: v}
 		if a, ok := v.Admission(); ok {

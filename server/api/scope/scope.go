@@ -9,6 +9,7 @@ package scope
 
 import (
 	"context"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
@@ -32,6 +33,7 @@ type Plans interface {
 	Product(ctx context.Context, name string) (*vetting.Product, error)
 	CreateProduct(context.Context, access.Act, *vetting.Product) (*vetting.Product, error)
 	UpdateProduct(context.Context, access.Act, *vetting.Product) (*vetting.Product, error)
+	PastRegistrations(ctx context.Context, product string, since time.Time, limit int, fn func(vetting.Past) error) error
 	Sites(context.Context, vetting.Page) ([]*vetting.Site, error)
 	Site(ctx context.Context, name string) (*vetting.Site, error)
 	CreateSite(context.Context, access.Act, *vetting.Site) (*vetting.Site, error)

@@ -3,6 +3,7 @@ package scope
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
@@ -25,6 +26,12 @@ func (v View) Product(ctx context.Context, name string) (*vetting.Product, error
 // CreateProduct adds a product.
 func (v View) CreateProduct(ctx context.Context, act access.Act, p *vetting.Product) (*vetting.Product, error) {
 	return v.store.CreateProduct(ctx, act, p)
+}
+
+// PastRegistrations reads what rules are tried on: the whole product's
+// registrations, whatever the site, for those who plan production.
+func (v View) PastRegistrations(ctx context.Context, product string, since time.Time, limit int, fn func(vetting.Past) error) error {
+	return v.store.PastRegistrations(ctx, product, since, limit, fn)
 }
 
 // UpdateProduct replaces a product of the same name and revision.

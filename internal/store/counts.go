@@ -1,0 +1,82 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+const paceQuery = `SELECT scope, slot, issued FROM order_counts WHERE order_id = $1 AND slot >= $2`
+
+func scanPace(p vetting.Pace) func(row) error {
+	return func(r row) error {
+		var scope string
+		var slot, issued int64
+		err := r.Scan(&scope, &slot, &issued)
+		p.Add(scope, slot, issued)
+		return err
+	}
+}
+
+// Count implements enroll.Ledger.
+func (s *Store) Count(ctx context.Context, f *vetting.Facts) (vetting.Counters, error) {
+	p := vetting.Pace{}
+	if err := s.db.query(ctx, paceQuery, []any{f.Order.ID, vetting.OldestSlot(f.Now)}, scanPace(p)); err != nil {
+		return vetting.Counters{}, err
+	}
+	c := p.Counters(f, f.Now)
+	_, err := one(ctx, s.db, `SELECT CAST(COALESCE(SUM(1 + repeats), 0) AS BIGINT),
+		CAST(COALESCE(SUM(CASE WHEN outcome = 'refused' THEN 1 + repeats ELSE 0 END), 0) AS BIGINT)
+		FROM registrations WHERE device_id = $1`, []any{f.Record.ID}, &c.Attempts, &c.Refusals)
+	return c, err
+}
+
+// loadPace reads an order's pace once for the batch.
+func (w *writing) loadPace(orderID int64, now time.Time) {
+	if w.paces[orderID] == nil {
+		p := vetting.Pace{}
+		w.paces[orderID] = p
+		w.fetch(paceQuery, []any{orderID, vetting.OldestSlot(now)}, scanPace(p))
+	}
+}
+
+// tooFast reports whether one more unit would break the order's limits.
+func (e *enrolment) tooFast(w *writing) bool {
+	limits := e.facts.Order.Limits
+	if !limits.Any() || !e.admission.TakesUnit() || e.letIn() {
+		return false
+	}
+	c := w.paces[e.facts.Order.ID].Counters(&e.facts, w.now)
+	return limits.Exceeded(c) != ""
+}
+
+// letIn reports whether a person let the device in, which lifts the limits.
+func (e *enrolment) letIn() bool {
+	p := e.facts.Pending
+	return p != nil && p.Decision != nil && p.Decision.Admit
+}
+
+// countUnit notes a unit that was issued.
+func (e *enrolment) countUnit(w *writing) {
+	slot := vetting.Slot(w.now)
+	for _, scope := range vetting.Scopes(&e.facts) {
+		w.counts[countKey{e.facts.Order.ID, scope, slot}]++
+		if p := w.paces[e.facts.Order.ID]; p != nil {
+			p.Add(scope, slot, 1)
+		}
+	}
+}
+
+type countKey struct {
+	order int64
+	scope string
+	slot  int64
+}
+
+func (w *writing) writeCounts() {
+	for k, n := range w.counts {
+		w.exec(`INSERT INTO order_counts (order_id, scope, slot, issued) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (order_id, scope, slot) DO UPDATE SET issued = order_counts.issued + excluded.issued`, k.order, k.scope, k.slot, n)
+	}
+}

@@ -1,0 +1,147 @@
+package rules_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/touchmark/touchmark/vetting"
+	"github.com/touchmark/touchmark/vetting/rules"
+)
+
+var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+func facts() *vetting.Facts {
+	return &vetting.Facts{
+		Now:   now,
+		Claim: vetting.Claim{Auth: vetting.Auth{Proof: vetting.ProofRig, Operator: "rig-7", Site: "penang"}, Label: "lamp", Transport: "api", Remote: "192.0.2.7"},
+		Record: &vetting.Record{Identity: vetting.Identity{Serial: "A-0007", MAC: "02:00:00:00:00:07", UID: "beef"}, Made: vetting.Manufacturing{
+			Line: "L2", HardwareRevision: "C", Rig: "rig-7", Time: now.Add(-time.Hour),
+			Tests: json.RawMessage(`{"rssi": -60.5, "leds": ["red", "green"], "passed": true}`)}},
+		Order:    &vetting.Order{Name: "PO-1", Product: "lamp", Site: "penang", Quantity: 500, Issued: 20},
+		Counters: vetting.Counters{OrderLastHour: 20, OrderLastDay: 20, RigLastHour: 3, LineLastHour: 7, Attempts: 2, Refusals: 1},
+	}
+}
+
+func rule(expression string) []vetting.Rule {
+	return []vetting.Rule{{Name: "it", Expression: expression, Otherwise: vetting.Refused}}
+}
+
+func TestRules(t *testing.T) {
+	for expression, want := range map[string]string{
+		// what passes
+		`true`:                           "",
+		`record.line in ["L1", "L2"]`:    "",
+		`record.serial.startsWith("A-")`: "",
+		`record.tests.rssi > -70.0`:      "",
+		`record.tests.passed && record.tests.leds.exists(l, l == "green")`:            "",
+		`now - record.made < duration("24h")`:                                         "",
+		`history.order_last_hour < 100`:                                               "",
+		`claim.proof == "rig" && claim.rig == record.rig && claim.site == order.site`: "",
+		`order.issued < order.quantity / 2`:                                           "",
+		`record.tests.passed`:                                                         "",
+		`!has(record.tests.fail)`:                                                     "",
+		// what does not, and why
+		`history.order_last_hour < 20`:                     "history.order_last_hour=20",
+		`record.tests.rssi`:                                "record.tests.rssi=-60.5",
+		`record.line == "L1"`:                              "record.line=L2",
+		`record.line == "L1" || record.tests.rssi > -50.0`: "record.line=L2 record.tests.rssi=-60.5",
+		`history.refusals == 0 && history.attempts < 5`:    "history.attempts=2 history.refusals=1",
+		`now < timestamp("2026-01-01T00:00:00Z")`:          "now=2026-11-21 12:00:00 +0000 UTC",
+		`record.tests.missing == 1`:                        "record.tests.missing=unknown: no such key: missing",
+		`record.tests.leds.all(l, l == "red")`:             "record.tests.leds=[red green]",
+	} {
+		t.Run(expression, func(t *testing.T) {
+			set, err := rules.Compile(rule(expression))
+			if err != nil {
+				t.Fatal(err)
+			}
+			broken := set.Broken(facts())
+			if want == "" {
+				if len(broken) != 0 {
+					t.Errorf("broken: %+v", broken)
+				}
+				return
+			}
+			if len(broken) != 1 {
+				t.Fatal("the facts pass")
+			}
+			var got []string
+			for name, value := range broken[0].Values {
+				got = append(got, name+"="+value)
+			}
+			if !same(got, want) {
+				t.Errorf("values %q, want %q", got, want)
+			}
+			if (broken[0].Err != nil) != (strings.Contains(expression, "missing") || expression == "record.tests.rssi") {
+				t.Errorf("error %v", broken[0].Err)
+			}
+		})
+	}
+}
+
+func same(got []string, want string) bool {
+	for _, g := range got {
+		if !strings.Contains(want, g) {
+			return false
+		}
+	}
+	return len(strings.Join(got, " ")) == len(want)
+}
+
+func TestBadRules(t *testing.T) {
+	for expression, want := range map[string]string{
+		`record.`:             "Syntax error",
+		`record.sreial == ""`: "undefined field 'sreial'",
+		`device.serial == ""`: "undeclared reference to 'device'",
+		`record.serial`:       "must be a bool",
+		`record.serial == 5`:  "no matching overload",
+		`record.tests.a.all(x, record.tests.a.all(y, record.tests.a.all(z, x == y && y == z)))`:                                                   "can cost up to",
+		`[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, [1,2,3,4,5,6,7,8,9,10].all(c, [1,2,3,4,5,6,7,8,9,10].all(d, a+b+c+d > 0))))`: "can cost up to",
+		strings.Repeat("(", 500) + "true" + strings.Repeat(")", 500):                                                                              "",
+		`"` + strings.Repeat("a", 100) + `".matches("(a+)+b")`:                                                                                    "",
+	} {
+		set, err := rules.Compile(rule(expression))
+		if want == "" {
+			if err == nil {
+				set.Broken(facts()) // it ends, that is all
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), `rule "it"`) {
+			t.Errorf("%s: %v, want %q", expression, err, want)
+		}
+	}
+}
+
+// A rule that no record can be judged by is not met.
+func TestRecordWithoutAnything(t *testing.T) {
+	f := facts()
+	f.Record.Made = vetting.Manufacturing{}
+	set, err := rules.Compile(rule(`record.tests.rssi > -70.0`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := set.Broken(f); len(b) != 1 || b[0].Err == nil {
+		t.Errorf("%+v", b)
+	}
+}
+
+func BenchmarkTenRules(b *testing.B) {
+	var list []vetting.Rule
+	for range 5 {
+		list = append(list, rule(`history.order_last_hour < 100 && record.line in ["L1", "L2"]`)...)
+		list = append(list, rule(`record.tests.rssi > -70.0 && claim.site == order.site`)...)
+	}
+	set, err := rules.Compile(list)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := facts()
+	for b.Loop() {
+		if len(set.Broken(f)) > 0 {
+			b.Fatal("broken")
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package rules
+
+import (
+	"encoding/json"
+	"reflect"
+	"time"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Claim is what the wire proved: the variable claim.
+type Claim struct {
+	Proof     string `cel:"proof"`     // how it was proved, e.g. "bootstrap-key", "rig"
+	Transport string `cel:"transport"` // "est", "api"
+	Remote    string `cel:"remote"`    // the peer's address
+	Label     string `cel:"label"`     // the product that the request was addressed to
+	Rig       string `cel:"rig"`       // which rig vouches, "" if none
+	Site      string `cel:"site"`      // that rig's site
+}
+
+// Record is the device's manufacturing record: the variable record.
+type Record struct {
+	Serial           string    `cel:"serial"`
+	MAC              string    `cel:"mac"`
+	UID              string    `cel:"uid"`
+	HardwareRevision string    `cel:"hardware_revision"`
+	Line             string    `cel:"line"`
+	Rig              string    `cel:"rig"`
+	Made             time.Time `cel:"made"` // 0001-01-01 if the record does not say
+	Tests            any       `cel:"tests"`
+}
+
+// Order is the production order: the variable order.
+type Order struct {
+	Name     string `cel:"name"`
+	Product  string `cel:"product"`
+	Site     string `cel:"site"`
+	Quantity int64  `cel:"quantity"`
+	Issued   int64  `cel:"issued"`
+}
+
+// History counts what happened before: the variable history.
+type History struct {
+	OrderLastHour int64 `cel:"order_last_hour"`
+	OrderLastDay  int64 `cel:"order_last_day"`
+	RigLastHour   int64 `cel:"rig_last_hour"`
+	LineLastHour  int64 `cel:"line_last_hour"`
+	Attempts      int64 `cel:"attempts"`
+	Refusals      int64 `cel:"refusals"`
+}
+
+const vocabulary = `
+claim.proof, claim.transport, claim.remote, claim.label, claim.rig, claim.site   what the wire proved
+record.serial, record.mac, record.uid, record.hardware_revision, record.line, record.rig, record.made (a time), record.tests (as in the manifest)
+order.name, order.product, order.site, order.quantity, order.issued
+history.order_last_hour, history.order_last_day   units that the order issued
+history.rig_last_hour, history.line_last_hour   units by the claim's rig and on the record's line, of the order
+history.attempts, history.refusals   earlier registrations of the device
+now   the time of the request
+`
+
+func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
+
+// variables shows the facts to expressions.
+func variables(f *vetting.Facts) map[string]any {
+	c, r, o, h := &f.Claim, f.Record, f.Order, &f.Counters
+	return map[string]any{
+		"now":   f.Now,
+		"claim": &Claim{string(c.Auth.Proof), c.Transport, c.Remote, c.Label, c.Auth.Operator, c.Auth.Site},
+		"record": &Record{r.Serial, r.MAC, r.UID, r.Made.HardwareRevision, r.Made.Line, r.Made.Rig, r.Made.Time,
+			tests(r.Made.Tests)},
+		"order":   &Order{o.Name, o.Product, o.Site, o.Quantity, o.Issued},
+		"history": &History{h.OrderLastHour, h.OrderLastDay, h.RigLastHour, h.LineLastHour, h.Attempts, h.Refusals},
+	}
+}
+
+// tests gives a record's test results as JSON values; a record without any
+// has an empty object.
+func tests(raw json.RawMessage) any {
+	var v any
+	if len(raw) == 0 || json.Unmarshal(raw, &v) != nil {
+		return map[string]any{}
+	}
+	return v
+}
