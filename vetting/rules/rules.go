@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/checker"
 	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/ext"
 
@@ -77,12 +77,12 @@ func compile(r vetting.Rule) (*compiled, error) {
 	if out := tree.OutputType(); out != cel.BoolType && out != cel.DynType { // a test result may be anything
 		return nil, fmt.Errorf("the expression is a %s: it must be a bool, true for a device that passes", tree.OutputType())
 	}
-	cost, err := environment.EstimateCost(tree, sizes{})
+	estimate, err := environment.EstimateCost(tree, sizes{})
 	if err != nil {
 		return nil, err
 	}
-	if cost.Max > maxCost {
-		return nil, fmt.Errorf("the expression can cost up to %s units, %d are allowed: bound what it looks at", costText(cost.Max), maxCost)
+	if estimate.Max > maxCost {
+		return nil, fmt.Errorf("the expression can cost up to %s units, %d are allowed: bound what it looks at", costText(estimate.Max), maxCost)
 	}
 	program, err := environment.Program(tree, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
 	if err != nil {
@@ -187,14 +187,14 @@ const maxShown = 200 // bytes of a value
 // sizes tells the estimator how large things can be.
 type sizes struct{}
 
-func (sizes) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
+func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 	if p := n.Path(); len(p) > 1 && p[0] == "record" && p[1] == "tests" {
-		return &checker.SizeEstimate{Max: vetting.MaxRecordTests / 2}
+		return &cost.SizeEstimate{Max: vetting.MaxRecordTests / 2}
 	}
-	return &checker.SizeEstimate{Max: vetting.MaxRecordText}
+	return &cost.SizeEstimate{Max: vetting.MaxRecordText}
 }
 
-func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
 	return nil
 }
 
