@@ -44,7 +44,8 @@ type Facts struct {
 	// the asserted identity if a rig vouches, or that of the device whose
 	// official certificate was presented. Product, Order and Device belong
 	// to it; a device that never registered has state manufactured and
-	// revision 0.
+	// revision 0. Without a record Product is the one that the claim's label
+	// names, if it awaits records.
 	Record  *Record
 	Product *Product
 	Order   *Order

@@ -66,10 +66,29 @@ func (j *judgement) unknown() Verdict {
 			j.against(EvidenceWrongKey, r.ID, "A device that calls itself %s came with the key %s instead of %s.", asserted, auth.Key, r.BootstrapKey)
 		}
 		return j.refuse(ReasonWrongKey, "There is a record of %s, but with another bootstrap key. Either the record is wrong or this is not the device it describes.", asserted)
+	case j.awaited():
+		if p := j.Pending; p != nil && p.Decision != nil && !p.Decision.Admit {
+			return j.turnedAway(*p.Decision)
+		}
+		return Verdict{Outcome: Held, Evidence: j.evidence, Reasons: []Reason{j.reason(ReasonNoRecord,
+			"No manufacturing record fits this device yet (%s, key %s). It is let in when the manifest that lists it is handed in.", asserted, auth.Key)}}
 	default:
 		j.against(EvidenceUnknownDevice, 0, "%s with key %s is in no record.", asserted, auth.Key)
 		return j.refuse(ReasonUnknownDevice, "No manufacturing record fits this device (%s, key %s). Hand in the manifest that lists it, then try again.", asserted, auth.Key)
 	}
+}
+
+// awaited reports whether a device without a record may wait for one: for as
+// long as its product says, from when it first asked.
+func (j *judgement) awaited() bool {
+	if j.Product == nil || !j.Product.Accepts(j.Claim.Auth.Proof) {
+		return false
+	}
+	since := j.Now
+	if j.Pending != nil {
+		since = j.Pending.At
+	}
+	return j.Now.Sub(since) < j.Product.Awaits()
 }
 
 // place checks that the claim came through the right door: the record's

@@ -85,6 +85,14 @@ func ruled(o vetting.Outcome) change {
 	}
 }
 
+// awaited: in no record, but its product waits an hour for one.
+func awaited(f *vetting.Facts) {
+	p := f.Product
+	unknown(f)
+	f.Product = p
+	f.Product.AwaitRecords = "1h"
+}
+
 func contestedNewKey(f *vetting.Facts) { f.Claim.Key, f.Record.Contested = newKey, true }
 
 func unknown(f *vetting.Facts) {
@@ -158,6 +166,13 @@ var judgements = []struct {
 	{name: "unheard-of proof", given: with(func(f *vetting.Facts) { f.Claim.Auth.Proof = "charm" }), outcome: vetting.Refused, codes: codes(vetting.ReasonNoProof)},
 	{name: "unknown device", given: with(unknown), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},
 	{name: "unknown device at a rig", given: with(unknown, byRig), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},
+	{name: "unknown device, awaited", given: with(awaited), outcome: vetting.Held, codes: codes(vetting.ReasonNoRecord)},
+	{name: "unknown device at a rig, awaited", given: with(awaited, byRig), outcome: vetting.Held, codes: codes(vetting.ReasonNoRecord)},
+	{name: "unknown device, awaited with a proof that does not count", given: with(awaited, func(f *vetting.Facts) { f.Product.Proofs = []vetting.Proof{vetting.ProofRig} }), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},
+	{name: "unknown device, awaited for long", given: with(awaited, func(f *vetting.Facts) { f.Pending = &vetting.Registration{At: now.Add(-59 * time.Minute)} }), outcome: vetting.Held, codes: codes(vetting.ReasonNoRecord)},
+	{name: "unknown device, awaited for too long", given: with(awaited, func(f *vetting.Facts) { f.Pending = &vetting.Registration{At: now.Add(-time.Hour)} }), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},
+	{name: "unknown device, awaited, turned away", given: with(awaited, func(f *vetting.Facts) { f.Pending = decision(false); f.Pending.At = now }), outcome: vetting.Refused, codes: codes(vetting.ReasonDecidedRef)},
+	{name: "unknown device, awaited, let in", given: with(awaited, func(f *vetting.Facts) { f.Pending = decision(true); f.Pending.At = now }), outcome: vetting.Held, codes: codes(vetting.ReasonNoRecord)},
 	{name: "wrong key", given: with(func(f *vetting.Facts) {
 		f.Named = []*vetting.Record{f.Record, {ID: 12, Identity: f.Record.Identity}}
 		f.Claim.Auth.Key = otherKey

@@ -30,6 +30,10 @@ type Product struct {
 	Description string  `json:"description,omitempty"`
 	Profile     Profile `json:"profile"`
 	Proofs      []Proof `json:"proofs"`
+	// AwaitRecords is how long a device that is in no record is held, because
+	// its manifest may come late, as a Go duration ("72h"); "" refuses it at
+	// once. It works for requests that name the product only.
+	AwaitRecords string `json:"awaitRecords,omitempty"`
 	// Rules are what first enrolments must meet beyond record and order.
 	Rules    []Rule    `json:"rules,omitempty"`
 	Revision int64     `json:"revision"`
@@ -57,13 +61,25 @@ func (p *Product) Check() error {
 			return fmt.Errorf("product %q: unknown proof %q; known are %q and %q", p.Name, proof, ProofBootstrapKey, ProofRig)
 		}
 	}
+	if d, err := time.ParseDuration(p.AwaitRecords); p.AwaitRecords != "" && (err != nil || d < time.Minute || d > maxAwait) {
+		return fmt.Errorf("product %q: awaitRecords %q is no time between 1m and %s, such as 72h", p.Name, p.AwaitRecords, maxAwait)
+	}
 	if err := checkRules(p.Rules); err != nil {
 		return fmt.Errorf("product %q: %w", p.Name, err)
 	}
 	return nil
 }
 
-const maxDescription = 1000
+// Awaits is AwaitRecords as a duration, 0 if devices are not held.
+func (p *Product) Awaits() time.Duration {
+	d, _ := time.ParseDuration(p.AwaitRecords) // checked when it was saved
+	return d
+}
+
+const (
+	maxDescription = 1000
+	maxAwait       = 90 * 24 * time.Hour
+)
 
 // Profile says what a product's certificates look like. It is data;
 // internal/ca compiles, renders and lints it.

@@ -28,6 +28,7 @@ const (
 	ReasonContested   Code = "contested"    // another record claims the same identity
 	ReasonOrderDraft  Code = "order-draft"  // the order is not open yet
 	ReasonTooEarly    Code = "window-ahead" // the order's window has not begun
+	ReasonNoRecord    Code = "no-record"    // its manifest may come late
 	ReasonOrderPaused Code = "order-paused" // the planner paused it
 	ReasonPace        Code = "pace"         // the order's limit for an hour or a day is reached
 	ReasonRule        Code = "rule"         // a rule of the product is not met; it may also refuse

@@ -24,6 +24,7 @@ func (a *app) productCommand() *cobra.Command {
 // productFlags are what can be said about a product.
 type productFlags struct {
 	description, template, validity string
+	await                           string
 	keys, proofs                    []string
 }
 
@@ -32,6 +33,7 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.StringVar(&p.description, "description", "", "a few words for people")
 	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, rig; may be repeated")
 	f.StringVar(&p.validity, "validity", "3650d", "lifetime of certificates, such as 825d or 12h, or forever")
+	f.StringVar(&p.await, "await-records", "", "how long a device that is in no record is held, as 72h, because its manifest may come late")
 	f.StringVar(&p.template, "template", "", "certificate template, a JSON `file` (docs/guides/planner.md explains it)")
 	f.StringSliceVar(&p.keys, "key-type", nil, "accepted kind of device key: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096; may be repeated (default P-256, P-384, Ed25519)")
 	oneOf(c, "proof", vetting.ProofBootstrapKey, vetting.ProofRig)
@@ -47,6 +49,9 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	}
 	if set("validity") {
 		in.Profile.Validity = p.validity
+	}
+	if set("await-records") {
+		in.AwaitRecords = p.await
 	}
 	if set("key-type") {
 		in.Profile.Keys = p.keys
@@ -82,7 +87,7 @@ func (a *app) productCreate() *cobra.Command {
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -101,7 +106,7 @@ func (a *app) productUpdate() *cobra.Command {
 		if err := cl.api(ctx, http.MethodGet, "/products/"+segment(args[0]), nil, &was); err != nil {
 			return nil, err
 		}
-		in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, Rules: was.Rules, Revision: was.Revision}
+		in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, Rules: was.Rules, AwaitRecords: was.AwaitRecords, Revision: was.Revision}
 		if err := p.apply(c, &in, false); err != nil {
 			return nil, err
 		}
@@ -130,6 +135,7 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	field(w, "proofs", join(p.Proofs))
 	field(w, "validity", p.Profile.Validity)
 	field(w, "keys", join(p.Profile.Keys))
+	field(w, "await records", p.AwaitRecords)
 	for _, r := range p.Rules {
 		fmt.Fprintf(w, "rule\t%s, otherwise %s: %s\n", r.Name, r.Otherwise, r.Expression)
 	}

@@ -82,7 +82,7 @@ func changeRules(ctx context.Context, cl *client, product string, change func([]
 	if err := cl.api(ctx, http.MethodGet, "/products/"+segment(product), nil, &was); err != nil {
 		return nil, err
 	}
-	in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, Revision: was.Revision}
+	in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, AwaitRecords: was.AwaitRecords, Revision: was.Revision}
 	if in.Rules, err = change(was.Rules); err != nil {
 		return nil, err
 	}

@@ -311,6 +311,9 @@ func (w *writing) use(c *certificateRow) {
 
 // hold makes a device that asked for the first time a registered one.
 func (e *enrolment) hold(w *writing) []audit.Object {
+	if e.facts.Record == nil {
+		return nil
+	}
 	d := w.devices[e.facts.Record.ID]
 	if d.State != string(vetting.DeviceManufactured) {
 		return nil
@@ -352,8 +355,8 @@ func (e *enrolment) save(w *writing, leaf int64, evidence []*evidenceRow) {
 	}
 	switch {
 	case e.earlier != nil && e.earlier.ID == r.ID:
-		w.exec(`UPDATE registrations SET outcome = $2, body = $3, decision = $4, ask = $5, last = $6, leaf = $7 WHERE id = $1`,
-			r.ID, r.Outcome, r.Body, r.Decision, bytesOrNull(r.ask, r.ask == nil), r.last, leaf)
+		w.exec(`UPDATE registrations SET outcome = $2, body = $3, decision = $4, ask = $5, last = $6, leaf = $7, device_id = $8, order_id = $9, site_id = $10 WHERE id = $1`,
+			r.ID, r.Outcome, r.Body, r.Decision, bytesOrNull(r.ask, r.ask == nil), r.last, leaf, r.DeviceID, r.OrderID, r.SiteID)
 	default:
 		if e.earlier != nil { // another verdict than before: the newer one answers repetitions
 			w.exec(`UPDATE registrations SET ask = NULL WHERE id = $1`, e.earlier.ID)

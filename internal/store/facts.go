@@ -110,11 +110,30 @@ func (s *Store) Facts(ctx context.Context, c vetting.Claim) (vetting.Facts, erro
 	case vetting.ProofOfficial:
 		err = s.byCertificate(ctx, &f)
 	}
-	if err != nil || f.Record == nil {
+	if err == nil && f.Record == nil {
+		err = s.addressed(ctx, &f)
+	}
+	if err != nil || f.Product == nil {
 		return f, err
 	}
 	f.Pending, err = s.pending(ctx, &f)
 	return f, err
+}
+
+// addressed finds the product that a request without a record names, if it
+// waits for records.
+func (s *Store) addressed(ctx context.Context, f *vetting.Facts) error {
+	if f.Claim.Label == "" || f.Claim.Auth.Proof == vetting.ProofOfficial {
+		return nil
+	}
+	p, err := s.Product(ctx, f.Claim.Label)
+	switch {
+	case vetting.ProblemOf(err) == vetting.NotFound:
+		return nil
+	case err == nil && p.Awaits() > 0:
+		f.Product = p
+	}
+	return err
 }
 
 func (s *Store) byBootstrapKey(ctx context.Context, f *vetting.Facts) error {
@@ -243,10 +262,9 @@ func (s *Store) deviceFrom(d *deviceRow, f *vetting.Facts) *vetting.Device {
 }
 
 // pending finds the held registration of this same request, or the one that
-// a person has refused: that word stands. Only a device that is registered
-// can have one, or one that is contested.
+// a person has refused: that word stands.
 func (s *Store) pending(ctx context.Context, f *vetting.Facts) (*vetting.Registration, error) {
-	if f.Device.State != vetting.DeviceRegistered && !(f.Device.State == vetting.DeviceIssued && f.Record.Contested) {
+	if !mayWait(f) {
 		return nil, nil
 	}
 	var row registrationRow
@@ -256,6 +274,18 @@ func (s *Store) pending(ctx context.Context, f *vetting.Facts) (*vetting.Registr
 		return nil, err
 	}
 	return row.registration()
+}
+
+// mayWait reports whether a request may have been held: for a device that is
+// registered or contested, or before there was a record.
+func mayWait(f *vetting.Facts) bool {
+	switch {
+	case f.Product.Awaits() > 0 && (f.Record == nil || f.Device.State == vetting.DeviceManufactured):
+		return true
+	case f.Record == nil:
+		return false
+	}
+	return f.Device.State == vetting.DeviceRegistered || f.Device.State == vetting.DeviceIssued && f.Record.Contested
 }
 
 // askOf recognizes a request that comes again: same requester, same key to

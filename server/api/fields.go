@@ -116,6 +116,7 @@ var docs = map[string]string{
 	"Whoami.operator":          "The operator whose certificate was presented",
 	"Product.profile":          "What the product's certificates look like",
 	"Product.proofs":           "The proofs on which a device may first enrol",
+	"Product.awaitRecords":     "How long a device that is in no record is held; absent refuses it at once",
 	"Product.rules":            "What a first enrolment must meet beyond record and order",
 	"Trial.looked":             "How many devices were let in, of the registrations that were looked at",
 	"Trial.held":               "How many of them the rules would have held",

@@ -27,6 +27,10 @@ func TestBadRulesAreNotSaved(t *testing.T) {
 		refused(t, w.as("planner", "PUT", "/products/lamp", body), 422, want)
 		refused(t, w.as("planner", "POST", "/products/lamp/rule-trials", map[string]any{"rules": []any{aRule(expression)}}), 422, want)
 	}
+	made := map[string]any{"name": "ruled", "profile": map[string]any{"validity": "10d"}, "proofs": []string{"rig"}, "awaitRecords": "72h", "rules": []any{aRule(`true`)}}
+	if p := decode[vetting.Product](t, w.as("planner", "POST", "/products", made), 201); len(p.Rules) != 1 || p.AwaitRecords != "72h" {
+		t.Errorf("%+v", p)
+	}
 	if p := decode[vetting.Product](t, w.as("planner", "GET", "/products/lamp", nil), 200); len(p.Rules) != 0 {
 		t.Errorf("%+v", p.Rules)
 	}

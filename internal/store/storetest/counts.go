@@ -15,6 +15,7 @@ var countCases = []conformance{
 	{"units are counted by order, rig and line", countUnits},
 	{"a limit is exact however many ask at once", countLimit},
 	{"a paused order holds, and its devices get in later by themselves", countPause},
+	{"a device waits for its record", countLate},
 	{"past registrations come in order", countPast},
 }
 
@@ -122,6 +123,32 @@ func countPause(t *trial) {
 	t.enrol(first(1), vetting.ReasonOrderPaused)
 	t.change("po-1", vetting.OrderChange{State: &open})
 	t.enrol(first(1), vetting.ReasonVetted)
+}
+
+// countLate: a device shows up before its manifest, and gets in by itself
+// when it is handed in, with one registration for both.
+func countLate(t *trial) {
+	w := t.world(10)
+	p := *w.Product
+	p.AwaitRecords = "1h"
+	ok(t.store.UpdateProduct(t.ctx, By, &p))(t)
+	addressed := first(0)
+	addressed.Label = "thermo"
+	held := t.enrol(addressed, vetting.ReasonNoRecord)
+	same(t, "the device", held.DeviceID, 0)
+	t.enrol(first(1), vetting.ReasonUnknownDevice) // it names no product
+	elsewhere := first(2)
+	elsewhere.Label = "no-such-product"
+	t.enrol(elsewhere, vetting.ReasonUnknownDevice)
+	w.Load(t, Unit(0))
+	r := t.enrol(addressed, vetting.ReasonVetted)
+	same(t, "the registration", r.ID, held.ID)
+	if d := t.deviceOf(r); d.State != vetting.DeviceIssued || r.DeviceID != d.ID {
+		t.Errorf("device %+v, registration %+v", d, r)
+	}
+	waiting := ok(t.store.Registrations(t.ctx, vetting.RegistrationFilter{Undecided: true}, vetting.Page{}))(t)
+	same(t, "registrations that wait", len(waiting), 0)
+	same(t, "units", t.issued("po-1"), 1)
 }
 
 func countPast(t *trial) {
