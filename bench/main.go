@@ -21,12 +21,15 @@ func main() {
 	runs := flag.Int("runs", 3, "runs; the median counts")
 	clients := flag.Int("clients", 64, "clients at the same time")
 	postgres := flag.String("postgres", os.Getenv("TOUCHMARK_TEST_POSTGRES"), "a PostgreSQL to make databases in; empty leaves it out")
+	records := flag.Int("records", 100_000, "records in the manifest that is imported; 0 leaves that out")
+	only := flag.String("only", "", "measure only this: enrol or import")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the last run of --profiled to this file")
-	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments) or rig")
+	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments), rig or import")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	b := &bench{units: *units, runs: *runs, clients: *clients, postgres: *postgres, profile: *profile, profiled: *profiled}
+	b := &bench{units: *units, runs: *runs, clients: *clients, postgres: *postgres, profile: *profile, profiled: *profiled,
+		records: *records, only: *only}
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -35,6 +38,8 @@ func main() {
 
 type bench struct {
 	units, runs, clients int
+	records              int
+	only                 string
 	postgres             string
 	profile, profiled    string
 }
@@ -64,6 +69,10 @@ type row struct {
 	wanted       float64
 }
 
+func (r *row) add(figure, base float64) {
+	r.figure, r.base = append(r.figure, figure), append(r.base, base)
+}
+
 func median(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
 	return v[len(v)/2]
@@ -85,36 +94,82 @@ func (b *bench) run(ctx context.Context) error {
 	if b.postgres != "" {
 		databases = append(databases, "postgres")
 	}
-	wanted := map[string]float64{"sqlite": 0.70, "postgres": 0.60}
-	var rows []row
-	var spread []string
-	for _, db := range databases {
-		first := row{name: "first enrolments over EST, " + db, limit: "mutual TLS handshakes with a fixed reply", wanted: wanted[db]}
-		rig := row{name: "enrolments through one RA, " + db, limit: "CSR check and x509.CreateCertificate", wanted: 0.50}
-		for range b.runs {
-			m, err := b.measure(ctx, db)
-			if err != nil {
-				return err
+	var t table
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context, string, *table) error
+	}{{"enrol", b.enrolments}, {"import", b.imports}} {
+		for _, db := range databases {
+			if b.only == "" || b.only == part.name {
+				if err := part.measure(ctx, db, &t); err != nil {
+					return err
+				}
 			}
-			first.figure, first.base = append(first.figure, m.enrol.rate), append(first.base, m.handshake.rate)
-			rig.figure, rig.base = append(rig.figure, m.rig.rate), append(rig.base, m.bare)
-			spread = append(spread, fmt.Sprintf("%s: median %s, 99%% %s, ratio %.1f (wanted at most 5)", db,
-				m.enrol.quantile(0.5).Round(time.Millisecond), m.enrol.quantile(0.99).Round(time.Millisecond),
-				float64(m.enrol.quantile(0.99))/float64(m.enrol.quantile(0.5))))
 		}
-		rows = append(rows, first, rig)
 	}
+	return t.print()
+}
+
+// table is what was measured: rows of ratios, and sentences for what is none.
+type table struct {
+	rows  []row
+	notes []string
+}
+
+func (t *table) note(format string, args ...any) {
+	t.notes = append(t.notes, fmt.Sprintf(format, args...))
+}
+
+func (t *table) print() error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "what\tper second\tlimit\tper second\tratio\twanted")
-	for _, r := range rows {
+	for _, r := range t.rows {
 		fmt.Fprintf(w, "%s\t%.0f\t%s\t%.0f\t%.2f\t%.2f\n", r.name, median(r.figure), r.limit, median(r.base), r.ratio(), r.wanted)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Printf("\nlatency of a first enrolment at %d clients\n", b.clients)
-	for _, s := range spread {
-		fmt.Println(" ", s)
+	fmt.Println()
+	for _, s := range t.notes {
+		fmt.Println(s)
 	}
+	return nil
+}
+
+// enrolments measures what devices and rigs get.
+func (b *bench) enrolments(ctx context.Context, db string, t *table) error {
+	wanted := map[string]float64{"sqlite": 0.70, "postgres": 0.60}
+	first := row{name: "first enrolments over EST, " + db, limit: "mutual TLS handshakes with a fixed reply", wanted: wanted[db]}
+	rig := row{name: "enrolments through one RA, " + db, limit: "CSR check and x509.CreateCertificate", wanted: 0.50}
+	for range b.runs {
+		m, err := b.measure(ctx, db)
+		if err != nil {
+			return err
+		}
+		first.add(m.enrol.rate, m.handshake.rate)
+		rig.add(m.rig.rate, m.bare)
+		median, late := m.enrol.quantile(0.5), m.enrol.quantile(0.99)
+		t.note("latency of a first enrolment, %s: median %s, 99%% %s, ratio %.1f (wanted at most 5)", db,
+			median.Round(time.Millisecond), late.Round(time.Millisecond), float64(late)/float64(median))
+	}
+	t.rows = append(t.rows, first, rig)
+	return nil
+}
+
+// imports measures what sites get that hand in manifests.
+func (b *bench) imports(ctx context.Context, db string, t *table) error {
+	if b.records == 0 {
+		return nil
+	}
+	r := row{name: fmt.Sprintf("import of %d records, %s", b.records, db), limit: "bulk insert of the same rows", wanted: 0.30}
+	for range b.runs {
+		m, err := b.measureImport(ctx, db)
+		if err != nil {
+			return err
+		}
+		r.add(m.rate, m.bare)
+		t.note("memory while %d records are imported, %s: at most %d MB", b.records, db, m.memory>>20)
+	}
+	t.rows = append(t.rows, r)
 	return nil
 }

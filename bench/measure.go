@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,23 +40,11 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 		return m, err
 	}
 	defer os.RemoveAll(dir)
-	dsn := "sqlite:touchmark.db"
-	if db == "sqlite" {
-		defer server.SpareProcessor()() // as `touchmark serve` does
-	}
-	if db == "postgres" {
-		made, drop, err := b.database(ctx)
-		if err != nil {
-			return m, err
-		}
-		defer drop()
-		dsn = made
-	}
-	w, err := newWorld(ctx, filepath.Join(dir, "touchmark"), dsn, 2*b.units)
+	w, drop, err := b.world(ctx, db, filepath.Join(dir, "touchmark"), 2*b.units)
 	if err != nil {
 		return m, err
 	}
-	defer func() { _ = w.server.Stop(context.WithoutCancel(ctx)) }()
+	defer drop()
 	devices, err := w.devices(ctx, b.units)
 	if err != nil {
 		return m, err
@@ -81,6 +70,33 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 	return m, nil
 }
 
+// world makes a running Touchmark on a database of one kind. drop ends it
+// and removes the database.
+func (b *bench) world(ctx context.Context, db, dir string, quantity int) (w *world, drop func(), err error) {
+	dsn, undo := "sqlite:touchmark.db", []func(){}
+	drop = func() {
+		for _, f := range slices.Backward(undo) {
+			f()
+		}
+	}
+	if db == "sqlite" {
+		undo = append(undo, server.SpareProcessor()) // as `touchmark serve` does
+	}
+	if db == "postgres" {
+		made, dropDatabase, err := b.database(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		dsn, undo = made, append(undo, dropDatabase)
+	}
+	if w, err = newWorld(ctx, dir, dsn, quantity); err != nil {
+		drop()
+		return nil, nil, err
+	}
+	undo = append(undo, func() { _ = w.server.Stop(context.WithoutCancel(ctx)) })
+	return w, drop, nil
+}
+
 // database makes a database in the test PostgreSQL.
 func (b *bench) database(ctx context.Context) (dsn string, drop func(), err error) {
 	u, err := url.Parse(b.postgres)
@@ -104,7 +120,7 @@ func (b *bench) database(ctx context.Context) (dsn string, drop func(), err erro
 
 // world is a running server with an open order.
 type world struct {
-	dir         string
+	dir, dsn    string
 	server      *server.Server
 	authorities *ca.Authorities
 	root        *x509.Certificate
@@ -123,7 +139,7 @@ func newWorld(ctx context.Context, dir, dsn string, quantity int) (*world, error
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir}
+	w := &world{dir: dir, dsn: config.DSN()}
 	if w.server, err = server.New(ctx, config, server.Environment{}); err != nil {
 		return nil, err
 	}

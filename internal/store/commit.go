@@ -123,27 +123,27 @@ func (w *writing) loadKey(key vetting.Fingerprint) { w.wantKeys = append(w.wantK
 
 // read reads what was asked for by now.
 func (w *writing) read() error {
-	w.fetchOneOf(`SELECT `+deviceColumns+` FROM devices d WHERE d.id IN`, w.wantDevices, func(r row) error {
+	w.fetchOneOf(`SELECT `+deviceColumns+` FROM devices d WHERE d.id IN`, nil, w.wantDevices, func(r row) error {
 		d := &deviceRow{stored: true}
 		err := r.Scan(d.dest()...)
 		w.devices[d.ID] = d
 		return err
 	})
-	w.fetchOneOf(`SELECT `+orderColumns+` FROM orders o WHERE o.id IN`, w.wantOrders, func(r row) error {
+	w.fetchOneOf(`SELECT `+orderColumns+` FROM orders o WHERE o.id IN`, nil, w.wantOrders, func(r row) error {
 		o := new(orderRow)
 		err := r.Scan(o.dest()...)
 		w.orders[o.ID] = o
 		return err
 	})
-	w.fetchOneOf(`SELECT `+certificateColumns+` FROM certificates c WHERE c.id IN`, w.wantCertificates, func(r row) error {
+	w.fetchOneOf(`SELECT `+certificateColumns+` FROM certificates c WHERE c.id IN`, nil, w.wantCertificates, func(r row) error {
 		c := new(certificateRow)
 		err := r.Scan(c.dest()...)
 		w.certificates[c.ID] = c
 		return err
 	})
-	w.fetchOneOf(`SELECT rec.key, rec.id FROM records rec WHERE rec.key IN`, w.wantKeys, w.readHolder)
-	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, w.wantKeys, w.readHolder)
-	w.fetchOneOf(`SELECT rec.id FROM records rec WHERE rec.contested <> 0 AND rec.id IN`, w.wantContested, func(r row) error {
+	w.fetchOneOf(`SELECT rec.key, rec.id FROM records rec WHERE rec.key IN`, nil, w.wantKeys, w.readHolder)
+	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, nil, w.wantKeys, w.readHolder)
+	w.fetchOneOf(`SELECT rec.id FROM records rec WHERE rec.contested <> 0 AND rec.id IN`, nil, w.wantContested, func(r row) error {
 		var id int64
 		err := r.Scan(&id)
 		w.contested[id] = true

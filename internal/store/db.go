@@ -37,6 +37,9 @@ type row interface{ Scan(dest ...any) error }
 type transaction interface {
 	exec(sql string, args ...any)
 	fetch(sql string, args []any, each func(row) error)
+	// load inserts many rows of one table, in the fastest way there is; also
+	// it may be delayed.
+	load(rows *rowset)
 	// flush carries out what is waiting and returns the first error.
 	flush() error
 	// commit flushes and commits. After an error that is an

@@ -82,7 +82,7 @@ func (s *Store) readDevices(ctx context.Context, known map[int64]*unit) error {
 		if err != nil {
 			return
 		}
-		err = s.db.query(ctx, oneOf(deviceAndCertificate, to-from), ids[from:to], func(r row) error {
+		err = s.db.query(ctx, oneOf(deviceAndCertificate, 0, to-from), ids[from:to], func(r row) error {
 			var d deviceRow
 			c := new(certificateRow)
 			if err := r.Scan(append(d.dest(), c.dest()...)...); err != nil {

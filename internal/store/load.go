@@ -17,7 +17,7 @@ func (s *Store) LoadRecords(ctx context.Context, id, after int64, records []vett
 	if err != nil {
 		return nil, err
 	}
-	l := &loading{rows: make([]*candidate, len(records))}
+	l := &loading{product: m.ProductID, rows: make([]*candidate, len(records))}
 	for i := range records {
 		r := &records[i]
 		r.ManifestID, r.OrderID, r.ProductID, r.SiteID = id, m.OrderID, m.ProductID, m.SiteID
@@ -36,10 +36,12 @@ func (s *Store) LoadRecords(ctx context.Context, id, after int64, records []vett
 
 // loading is one chunk of a manifest on its way into records.
 type loading struct {
-	rows     []*candidate
-	manifest manifestRow
-	fresh    []*recordRow
-	objects  []audit.Object
+	product   int64
+	rows      []*candidate
+	manifest  manifestRow
+	fresh     []*recordRow
+	contested []any // IDs of records
+	objects   []audit.Object
 }
 
 // candidate is a record to be, and the records that hold what it claims.
@@ -51,11 +53,9 @@ type candidate struct {
 }
 
 func (l *loading) apply(w *writing, id, after int64) error {
-	l.fresh, l.objects, l.manifest = nil, nil, manifestRow{}
+	l.fresh, l.objects, l.manifest, l.contested = nil, nil, manifestRow{}, nil
 	w.fetch(manifestQuery+`WHERE m.id = $1`, []any{id}, func(r row) error { return r.Scan(l.manifest.dest()...) })
-	for _, c := range l.rows {
-		c.look(w)
-	}
+	l.look(w)
 	if err := w.flush(); err != nil {
 		return err
 	}
@@ -66,6 +66,7 @@ func (l *loading) apply(w *writing, id, after int64) error {
 	for _, c := range l.rows {
 		l.settle(w, c)
 	}
+	w.execOneOf(`UPDATE records SET contested = 1 WHERE id IN`, l.contested)
 	l.insert(w)
 	m.Loaded += int64(len(l.rows))
 	act := "manifest.load"
@@ -78,26 +79,75 @@ func (l *loading) apply(w *writing, id, after int64) error {
 	return nil
 }
 
-// look finds who holds one of the identifiers or the key already.
-func (c *candidate) look(w *writing) {
-	c.held, c.keyUsed = nil, 0
-	add := func(r row) error {
-		h := new(recordRow)
-		c.held = append(c.held, h)
-		return r.Scan(h.dest()...)
+// look finds who holds the identifiers and keys already: one list for each
+// kind, over all candidates.
+func (l *loading) look(w *writing) {
+	for _, c := range l.rows {
+		c.held, c.keyUsed = nil, 0
 	}
 	q := `SELECT ` + recordColumns + ` FROM records rec WHERE `
-	w.fetch(q+`rec.product_id = $1 AND rec.serial = $2`, []any{c.row.ProductID, c.row.Serial}, add)
-	if c.row.MAC != "" {
-		w.fetch(q+`rec.mac = $1`, []any{c.row.MAC}, add)
+	for _, by := range []struct {
+		query string
+		first []any
+		of    func(*recordRow) any // nil if it has none
+	}{
+		{q + `rec.product_id = $1 AND rec.serial IN`, []any{l.product}, func(r *recordRow) any { return r.Serial }},
+		{q + `rec.mac IN`, nil, func(r *recordRow) any { return textOrNull(r.MAC) }},
+		{q + `rec.uid IN`, nil, func(r *recordRow) any { return textOrNull(r.UID) }},
+		{q + `rec.key IN`, nil, keyOf},
+	} {
+		claims, list := l.claims(by.of)
+		w.fetchOneOf(by.query, by.first, list, func(r row) error {
+			h := new(recordRow)
+			if err := r.Scan(h.dest()...); err != nil {
+				return err
+			}
+			for _, c := range claims[mapKey(by.of(h))] {
+				c.held = append(c.held, h)
+			}
+			return nil
+		})
 	}
-	if c.row.UID != "" {
-		w.fetch(q+`rec.uid = $1`, []any{c.row.UID}, add)
+	claims, list := l.claims(keyOf)
+	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, nil, list, func(r row) error {
+		var key []byte
+		var id int64
+		if err := r.Scan(&key, &id); err != nil {
+			return err
+		}
+		for _, c := range claims[mapKey(key)] {
+			c.keyUsed = id
+		}
+		return nil
+	})
+}
+
+func keyOf(r *recordRow) any { return bytesOrNull(r.Key, r.Key == nil) }
+
+// claims are the candidates by one of their identifiers, and the list of
+// those.
+func (l *loading) claims(of func(*recordRow) any) (by map[any][]*candidate, list []any) {
+	by = make(map[any][]*candidate, len(l.rows))
+	for _, c := range l.rows {
+		v := of(c.row)
+		if v == nil {
+			continue
+		}
+		k := mapKey(v)
+		if by[k] == nil {
+			list = append(list, v)
+		}
+		by[k] = append(by[k], c)
 	}
-	if c.row.Key != nil {
-		w.fetch(q+`rec.key = $1`, []any{c.row.Key}, add)
-		w.fetch(`SELECT id FROM devices WHERE key = $1`, []any{c.row.Key}, func(r row) error { return r.Scan(&c.keyUsed) })
+	return by, list
+}
+
+// mapKey makes a key of a map out of a value of the database.
+func mapKey(v any) any {
+	if b, ok := v.([]byte); ok {
+		return string(b)
 	}
+	return v
 }
 
 // settle makes a candidate a record, a repetition or a dispute.
@@ -175,9 +225,9 @@ func (d *disputeRow) object() audit.Object {
 func (l *loading) clash(w *writing, c *candidate, recordID, siteID int64, kinds []vetting.EvidenceKind) {
 	d := &disputeRow{ID: w.ids(1), RecordID: recordID, ProductID: c.row.ProductID, SiteID: c.row.SiteID, Serial: c.row.Serial, Key: c.row.Key}
 	d.Body = mustJSON(vetting.Dispute{ID: d.ID, RecordID: recordID, Record: *c.claimed, Kinds: kinds})
-	w.exec(`INSERT INTO disputes (id, record_id, product_id, site_id, serial, key, body) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+	w.insert(`disputes (id, record_id, product_id, site_id, serial, key, body)`,
 		d.ID, d.RecordID, d.ProductID, d.SiteID, d.Serial, bytesOrNull(d.Key, d.Key == nil), d.Body)
-	w.exec(`UPDATE records SET contested = 1 WHERE id = $1`, recordID)
+	l.contested = append(l.contested, recordID)
 	l.objects = append(l.objects, d.object())
 	for _, kind := range kinds {
 		e := &evidenceRow{ID: w.ids(1), At: micros(w.now), Kind: string(kind), DeviceID: recordID, ManifestID: l.manifest.ID, SiteID: siteID,
@@ -196,11 +246,11 @@ func (l *loading) insert(w *writing) {
 	first := w.ids(int64(len(l.fresh)))
 	for i, r := range l.fresh {
 		r.ID = first + int64(i)
-		w.exec(`INSERT INTO records (id, manifest_id, row_no, order_id, product_id, site_id, serial, mac, uid, key, made, contested) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)`,
-			r.ID, r.ManifestID, r.Row, r.OrderID, r.ProductID, r.SiteID, r.Serial, textOrNull(r.MAC), textOrNull(r.UID), bytesOrNull(r.Key, r.Key == nil), r.Made)
+		w.insert(`records (id, manifest_id, row_no, order_id, product_id, site_id, serial, mac, uid, key, made, contested)`,
+			r.ID, r.ManifestID, r.Row, r.OrderID, r.ProductID, r.SiteID, r.Serial, textOrNull(r.MAC), textOrNull(r.UID), keyOf(r), r.Made, int64(0))
 	}
 	last := first + int64(len(l.fresh)) - 1
-	w.exec(`INSERT INTO record_runs (first_id, last_id) VALUES ($1, $2)`, first, last)
+	w.insert(`record_runs (first_id, last_id)`, first, last)
 	l.manifest.Fresh += int64(len(l.fresh))
 	run := newRun()
 	for _, r := range l.fresh {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -74,8 +75,14 @@ func (p *postgres) begin(ctx context.Context) (transaction, error) {
 	}
 	t := &pgTx{ctx: ctx, conn: conn, batch: &pgx.Batch{}}
 	t.batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	t.batch.Queue(preferIndexes)
 	return t, nil
 }
+
+// preferIndexes keeps PostgreSQL from a plan that it made for a list while
+// the table was empty, which reads the whole table: until the statistics are
+// made anew it would be used for the full table, too.
+const preferIndexes = "SET LOCAL enable_seqscan = off"
 
 type pgTx struct {
 	ctx   context.Context
@@ -92,6 +99,16 @@ func (t *pgTx) fetch(query string, args []any, each func(row) error) {
 		query += " FOR UPDATE"
 	}
 	t.batch.Queue(query, args...).Query(func(rows pgx.Rows) error { return eachPgRow(rows, nil, each) })
+}
+
+// load sends what is waiting, and then the rows by COPY.
+func (t *pgTx) load(rows *rowset) {
+	if t.flush() != nil {
+		return // it says so again
+	}
+	table, columns, _ := strings.Cut(strings.TrimSuffix(rows.into, ")"), " (")
+	_, t.err = t.conn.CopyFrom(t.ctx, pgx.Identifier{table}, strings.Split(columns, ", "),
+		pgx.CopyFromSlice(rows.len(), func(i int) ([]any, error) { return rows.row(i), nil }))
 }
 
 func (t *pgTx) flush() error {

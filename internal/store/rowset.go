@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -11,7 +12,7 @@ import (
 
 // sizes are how many rows one statement may carry: few different ones, so
 // that every statement stays prepared.
-var sizes = []int{32, 16, 8, 4, 2, 1}
+var sizes = []int{128, 32, 16, 8, 4, 2, 1}
 
 // portions cuts n into sizes.
 func portions(n int, each func(from, to int)) {
@@ -44,11 +45,27 @@ func (w *writing) insert(into string, values ...any) {
 
 func (w *writing) writeInserts() {
 	for _, set := range w.inserts {
-		portions(len(set.values)/set.width, func(from, to int) {
-			w.exec(insertion(set.into, set.width, to-from), set.values[from*set.width:to*set.width]...)
-		})
+		if set.len() > many {
+			w.load(set)
+		} else {
+			set.insert(w)
+		}
 	}
 	w.inserts = nil
+}
+
+// many rows are worth what it costs a database to be told that they come.
+const many = 256
+
+func (r *rowset) len() int { return len(r.values) / r.width }
+
+func (r *rowset) row(i int) []any { return r.values[i*r.width : (i+1)*r.width] }
+
+// insert queues the rows as statements.
+func (r *rowset) insert(t transaction) {
+	portions(r.len(), func(from, to int) {
+		t.exec(insertion(r.into, r.width, to-from), r.values[from*r.width:to*r.width]...)
+	})
 }
 
 var texts sync.Map // the statements that insertion and oneOf made
@@ -75,9 +92,10 @@ func insertion(into string, width, rows int) string {
 	})
 }
 
-// oneOf appends a list of n placeholders to a query that ends before it.
-func oneOf(query string, n int) string {
-	return remembered(query, n, func() string { return query + " (" + placeholders(0, n) + ")" })
+// oneOf appends a list of n placeholders, numbered from after+1 on, to a
+// query that ends before it.
+func oneOf(query string, after, n int) string {
+	return remembered(query, n, func() string { return query + " (" + placeholders(after, n) + ")" })
 }
 
 func placeholders(after, n int) string {
@@ -88,9 +106,17 @@ func placeholders(after, n int) string {
 	return strings.Join(list, ", ")
 }
 
-// fetchOneOf queues reads of the rows that a list names.
-func (w *writing) fetchOneOf(query string, list []any, each func(row) error) {
+// fetchOneOf queues reads of the rows that a list names. The query's first
+// arguments come before the list.
+func (w *writing) fetchOneOf(query string, first, list []any, each func(row) error) {
 	portions(len(list), func(from, to int) {
-		w.fetch(oneOf(query, to-from), list[from:to], each)
+		w.fetch(oneOf(query, len(first), to-from), slices.Concat(first, list[from:to]), each)
+	})
+}
+
+// execOneOf queues a change of the rows that a list names.
+func (w *writing) execOneOf(query string, list []any) {
+	portions(len(list), func(from, to int) {
+		w.exec(oneOf(query, 0, to-from), list[from:to]...)
 	})
 }

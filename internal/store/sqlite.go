@@ -186,6 +186,8 @@ func (t *sqliteTx) fetch(query string, args []any, each func(row) error) {
 	}
 }
 
+func (t *sqliteTx) load(rows *rowset) { rows.insert(t) }
+
 func (t *sqliteTx) flush() error { return t.err }
 
 func (t *sqliteTx) commit() error {

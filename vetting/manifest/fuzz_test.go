@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"io"
 	"reflect"
@@ -73,6 +74,39 @@ func FuzzReadJSONLines(f *testing.F) {
 	f.Add([]byte("\xEF\xBB\xBF{\"serial\":\"\\u0041\"}"))
 	f.Add([]byte(`{"serial":"A","tests":[[[[[["` + "\xff" + `"]]]]]]}`))
 	f.Fuzz(func(t *testing.T, data []byte) { checkReading(t, data, vetting.FormatJSONLines) })
+}
+
+// FuzzPlainObject: what the quick reader takes, it takes as the thorough one
+// does; and it takes what this package writes.
+func FuzzPlainObject(f *testing.F) {
+	for _, line := range []string{
+		`{"serial":"A-1","mac":"00-11-22-33-44-55","tests":{"a":[1,2,"}\"]"]},"time":"2026-11-21T00:00:00Z"}`,
+		` { "serial" : "Ä" , "tests" : [ ] } `, `{"serial":"A","serial":"B"}`, `{"serial":"A"}}`, `{"serial":"A",}`, `{"serial":"\u0041"}`,
+		`{"tests":{"a":1}x}`, `{"tests":{"a":]}`, `{"tests":"a"}`, `{"tests":17}`, `{"serial":17}`, `{}`, `{"":""}`, `{"Serial":"A"}`,
+		`{"tests":` + strings.Repeat("[", MaxDepth-1) + strings.Repeat("]", MaxDepth-1) + `}`,
+		`{"tests":` + strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth) + `}`,
+	} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if !utf8.Valid(line) {
+			return // the reader of lines refuses it
+		}
+		var quick, thorough row
+		if plainObject(line, &quick) {
+			if err := parseObject(line, &thorough); err != nil || quick != thorough {
+				t.Fatalf("%q gives %+v, but thoroughly %+v, %v", line, quick, thorough, err)
+			}
+		}
+		var b bytes.Buffer
+		rec := vetting.Record{Identity: vetting.Identity{Serial: "A-1", MAC: "00:11:22:33:44:55"}}
+		rec.Made.Tests = line
+		if json.Valid(line) && (line[0] == '{' || line[0] == '[') && checkJSON(line) == nil && NewWriter(&b).Write(rec) == nil {
+			if quick = (row{}); !plainObject(b.Bytes(), &quick) && strings.Count(b.String(), "[")+strings.Count(b.String(), "{") < MaxDepth {
+				t.Fatalf("%s is not taken", b.String())
+			}
+		}
+	})
 }
 
 func FuzzReadCSV(f *testing.F) {

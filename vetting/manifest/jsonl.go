@@ -14,9 +14,14 @@ func (s *jsonSource) next(w *row) (int64, error) {
 		if err != nil {
 			return s.lines.line, err
 		}
-		if !blank(b) {
-			return s.lines.line, parseObject(b, w)
+		if blank(b) {
+			continue
 		}
+		if plainObject(b, w) {
+			return s.lines.line, nil
+		}
+		*w = row{}
+		return s.lines.line, parseObject(b, w)
 	}
 }
 

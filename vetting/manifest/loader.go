@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 var ErrStopped = errors.New("the importer was stopped; loading goes on at the next start")
 
 const (
-	defaultChunk = 500
+	defaultChunk = 2000
 	defaultRetry = 3 * time.Second
 	atOnce       = 2 // manifests that are loaded at the same time
 )
@@ -196,25 +197,86 @@ func (im *Importer) load(ctx context.Context, id int64) (*vetting.Manifest, erro
 	if size == 0 {
 		size = defaultChunk
 	}
-	c := &chunk{ctx: ctx, store: im.Store, manifest: m, records: make([]vetting.Record, 0, size)}
 	r := readParts(ctx, im.Store, id)
 	defer r.Close()
+	l := newLoading(ctx, im.Store, m, size)
 	// The file was checked against the order when it was accepted.
-	err = Read(r, m.Format, Rules{}, func(row, _ int64, rec vetting.Record) error { return c.add(row, rec) })
+	err = Read(r, m.Format, Rules{}, func(row, _ int64, rec vetting.Record) error { return l.add(row, rec) })
 	if wrong := (*LineErrors)(nil); errors.As(err, &wrong) {
-		return nil, fmt.Errorf("the stored file of manifest %d was good once and is no longer: %s", id, wrong.Error())
+		err = fmt.Errorf("the stored file of manifest %d was good once and is no longer: %s", id, wrong.Error())
 	}
-	if err == nil {
-		err = c.flush()
+	last, err := l.end(err)
+	if err == nil && last.State != vetting.ManifestLoaded {
+		err = fmt.Errorf("the stored file of manifest %d ends, but it is %s with %d of %d records loaded", id, last.State, last.Loaded, last.Records)
 	}
-	if err == nil && c.manifest.State != vetting.ManifestLoaded {
-		err = fmt.Errorf("the stored file of manifest %d ends, but it is %s with %d of %d records loaded", id, c.manifest.State, c.manifest.Loaded, c.manifest.Records)
-	}
-	return c.manifest, err
+	return last, err
 }
 
-// chunk collects records for one transaction. Its first is always the one
-// after the last that was loaded.
+// loading reads one manifest while the chunk before is being written.
+type loading struct {
+	manifest *vetting.Manifest // as it was at the beginning
+	size     int
+	records  []vetting.Record
+
+	full    chan []vetting.Record
+	written chan struct{} // closed when the writer ended, with
+	chunk   *chunk
+	err     error
+}
+
+func newLoading(ctx context.Context, store Store, m *vetting.Manifest, size int) *loading {
+	l := &loading{manifest: m, size: size, full: make(chan []vetting.Record), written: make(chan struct{}),
+		chunk: &chunk{ctx: ctx, store: store, manifest: m}}
+	go func() {
+		defer close(l.written)
+		for records := range l.full {
+			if l.err = l.chunk.write(records); l.err != nil {
+				return
+			}
+		}
+	}()
+	return l
+}
+
+func (l *loading) add(row int64, rec vetting.Record) error {
+	if row <= l.manifest.Loaded {
+		return nil
+	}
+	m := l.manifest
+	rec.Row, rec.ManifestID = row, m.ID
+	rec.OrderID, rec.ProductID, rec.SiteID = m.OrderID, m.ProductID, m.SiteID
+	if l.records == nil {
+		l.records = make([]vetting.Record, 0, l.size)
+	}
+	if l.records = append(l.records, rec); len(l.records) == l.size {
+		return l.hand()
+	}
+	return nil
+}
+
+// hand gives the writer what was collected. An error is the writer's.
+func (l *loading) hand() error {
+	select {
+	case l.full <- l.records:
+		l.records = nil
+		return nil
+	case <-l.written:
+		return l.err
+	}
+}
+
+// end hands over the rest, unless reading failed, and waits for the writer.
+func (l *loading) end(err error) (*vetting.Manifest, error) {
+	if err == nil && len(l.records) > 0 {
+		err = l.hand()
+	}
+	close(l.full)
+	<-l.written
+	return l.chunk.manifest, cmp.Or(l.err, err)
+}
+
+// chunk writes records, one transaction each time. The first is always the
+// one after the last that was loaded.
 type chunk struct {
 	ctx      context.Context
 	store    Store
@@ -222,30 +284,18 @@ type chunk struct {
 	records  []vetting.Record
 }
 
-func (c *chunk) add(row int64, rec vetting.Record) error {
-	if row <= c.manifest.Loaded {
-		return nil
-	}
-	rec.Row, rec.ManifestID = row, c.manifest.ID
-	rec.OrderID, rec.ProductID, rec.SiteID = c.manifest.OrderID, c.manifest.ProductID, c.manifest.SiteID
-	c.records = append(c.records, rec)
-	if len(c.records) == cap(c.records) {
-		return c.flush()
-	}
-	return nil
-}
-
-// flush stores the chunk. A Conflict means that another server loads the
+// write stores records. A Conflict means that another server loads the
 // same manifest: what it stored falls away here, and both go on.
-func (c *chunk) flush() error {
-	for len(c.records) > 0 {
+func (c *chunk) write(records []vetting.Record) error {
+	c.records = records
+	for c.forget(); len(c.records) > 0; {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
 		after := c.manifest.Loaded
 		m, err := c.store.LoadRecords(c.ctx, c.manifest.ID, after, c.records)
 		if err == nil {
-			c.manifest, c.records = m, c.records[:0]
+			c.manifest = m
 			return nil
 		}
 		if vetting.ProblemOf(err) != vetting.Conflict {
@@ -258,7 +308,12 @@ func (c *chunk) flush() error {
 			return fmt.Errorf("records after %d were refused as loaded already, but manifest %d has only %d", after, m.ID, m.Loaded)
 		}
 		c.manifest = m
-		c.records = slices.DeleteFunc(c.records, func(r vetting.Record) bool { return r.Row <= m.Loaded })
+		c.forget()
 	}
 	return nil
+}
+
+// forget drops the records that are loaded.
+func (c *chunk) forget() {
+	c.records = slices.DeleteFunc(c.records, func(r vetting.Record) bool { return r.Row <= c.manifest.Loaded })
 }

@@ -21,6 +21,7 @@ var recordCases = []conformance{
 	{"a device's official key is disputed", recordOfficialKey},
 	{"a record that clashes with two is disputed with both", recordDisputedTwice},
 	{"nearly the same record is disputed", recordNearlySame},
+	{"in a large chunk each record is looked at by itself", recordLargeChunk},
 	{"a serial number is a product's own", recordOtherProduct},
 	{"what is not stated does not clash", recordUnstated},
 	{"a chunk that contradicts itself changes nothing", recordTwiceInChunk},
@@ -268,6 +269,41 @@ func recordNearlySame(t *trial) {
 	} {
 		if m.Disputed != 1 || m.Repeated != 0 || m.Fresh != 0 {
 			t.Errorf("%s: %+v", what, m)
+		}
+	}
+}
+
+// A chunk's records travel many to a statement: none may be taken for
+// another.
+func recordLargeChunk(t *trial) {
+	const known, all = 150, 480
+	w := t.world(10)
+	var records []vetting.Record
+	for n := range all {
+		records = append(records, full(n))
+	}
+	w.Load(t, records[:known]...)
+	for n := 7; n < known; n += 10 {
+		records[n].UID = fmt.Sprintf("other%d", n)
+	}
+	records[70].Serial = full(80).Serial // two at once
+	m := w.Load(t, records...)
+	if m.Fresh != all-known || m.Repeated != known-15-1 || m.Disputed != 15+1 {
+		t.Errorf("the manifest is %+v", m)
+	}
+	for _, d := range ok(t.store.Devices(t.ctx, vetting.DeviceFilter{}, vetting.Page{Limit: 1000}))(t) {
+		var n, disputes int
+		if _, err := fmt.Sscanf(d.Identity.Serial, "SN-%d", &n); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case n >= known:
+		case n%10 == 7, n == 80, n == 70:
+			disputes = 1
+		}
+		h := ok(t.store.DeviceHistory(t.ctx, d.ID))(t)
+		if d.Contested != (disputes == 1) || len(h.Disputes) != disputes || d.UID != fmt.Sprintf("uid%d", n) {
+			t.Errorf("record %d: contested %v, %d disputes, UID %s", n, d.Contested, len(h.Disputes), d.UID)
 		}
 	}
 }
