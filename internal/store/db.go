@@ -17,9 +17,12 @@ type backend interface {
 	// several processes wait for each other at their first statement, which
 	// must be the one that locks log_head.
 	begin(ctx context.Context) (transaction, error)
-	// migrate brings the schema up to the newest version that this program
-	// knows, and fails on one that is newer.
-	migrate(ctx context.Context) error
+	// migrate brings the schema up to a version, or to newestSchema, and
+	// fails on one that is newer than this program knows.
+	migrate(ctx context.Context, to int64) error
+	// columns is the query for all tables and their columns, in order, but
+	// for those of the migrations.
+	columns() string
 	close() error
 }
 

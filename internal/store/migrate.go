@@ -22,12 +22,12 @@ var migrationFiles embed.FS
 // the few that differ.
 var forSQLite = strings.NewReplacer("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY", "BYTEA", "BLOB")
 
-func (s *sqlite) migrate(ctx context.Context) error {
+func (s *sqlite) migrate(ctx context.Context, to int64) error {
 	// The single writing connection is taken; SQLite waits for its lock.
-	return migrate(ctx, s.pool, goose.DialectSQLite3, forSQLite.Replace)
+	return migrate(ctx, s.pool, to, goose.DialectSQLite3, forSQLite.Replace)
 }
 
-func (p *postgres) migrate(ctx context.Context) error {
+func (p *postgres) migrate(ctx context.Context, to int64) error {
 	db := stdlib.OpenDBFromPool(p.pool)
 	defer db.Close()
 	// Several servers may start at once: one migrates, the others wait.
@@ -40,15 +40,18 @@ func (p *postgres) migrate(ctx context.Context) error {
 		return err
 	}
 	defer conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", migrationLock)
-	return migrate(ctx, db, goose.DialectPostgres, func(s string) string { return s })
+	return migrate(ctx, db, to, goose.DialectPostgres, func(s string) string { return s })
 }
 
 // migrationLock is the advisory lock's number: "touchmrk" in ASCII.
 const migrationLock = 0x746f7563686d726b
 
+// newestSchema stands for the newest version that this program knows.
+const newestSchema = 0
+
 // migrate applies what is missing. A schema newer than this program is
 // refused: an older server would not know what to keep intact.
-func migrate(ctx context.Context, db *sql.DB, dialect database.Dialect, translate func(string) string) error {
+func migrate(ctx context.Context, db *sql.DB, to int64, dialect database.Dialect, translate func(string) string) error {
 	steps, newest, err := migrations(translate)
 	if err != nil {
 		return err
@@ -61,11 +64,14 @@ func migrate(ctx context.Context, db *sql.DB, dialect database.Dialect, translat
 	if err != nil {
 		return fmt.Errorf("read the database's schema version: %w", err)
 	}
-	if have > newest {
-		return &NewerSchemaError{Have: have, Know: newest}
+	if to == newestSchema {
+		to = newest
 	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("bring the database from schema %d to %d: %w", have, newest, err)
+	if have > newest || to > newest {
+		return &NewerSchemaError{Have: max(have, to), Know: newest}
+	}
+	if _, err := provider.UpTo(ctx, to); err != nil {
+		return fmt.Errorf("bring the database from schema %d to %d: %w", have, to, err)
 	}
 	return nil
 }

@@ -50,6 +50,13 @@ func eachPgRow(rows pgx.Rows, err error, each func(row) error) error {
 	return rows.Err()
 }
 
+func (p *postgres) columns() string {
+	return `SELECT c.table_name::text, c.column_name::text FROM information_schema.columns c
+		JOIN information_schema.tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name
+		WHERE c.table_schema = current_schema() AND t.table_type = 'BASE TABLE' AND c.table_name <> 'goose_db_version'
+		ORDER BY c.table_name, c.ordinal_position`
+}
+
 func (p *postgres) snapshot(ctx context.Context, fn func(reader) error) error {
 	tx, err := p.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {

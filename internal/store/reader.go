@@ -73,6 +73,9 @@ func checkSchema(ctx context.Context, db backend) error {
 	return nil
 }
 
+// Unfinished refuses a database whose restore was not finished.
+func (r *Reader) Unfinished(ctx context.Context) error { return refuseUnfinished(ctx, r.store.db) }
+
 // Authority is the CA that the database is bound to, "" if none yet.
 func (r *Reader) Authority(ctx context.Context) (name string, err error) {
 	_, err = one(ctx, r.store.db, `SELECT value FROM meta WHERE name = 'authority'`, nil, &name)

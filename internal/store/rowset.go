@@ -45,11 +45,7 @@ func (w *writing) insert(into string, values ...any) {
 
 func (w *writing) writeInserts() {
 	for _, set := range w.inserts {
-		if set.len() > many {
-			w.load(set)
-		} else {
-			set.insert(w)
-		}
+		set.write(w)
 	}
 	w.inserts = nil
 }
@@ -60,6 +56,15 @@ const many = 256
 func (r *rowset) len() int { return len(r.values) / r.width }
 
 func (r *rowset) row(i int) []any { return r.values[i*r.width : (i+1)*r.width] }
+
+// write queues the rows in the way that suits their number.
+func (r *rowset) write(t transaction) {
+	if r.len() > many {
+		t.load(r)
+	} else {
+		r.insert(t)
+	}
+}
 
 // insert queues the rows as statements.
 func (r *rowset) insert(t transaction) {

@@ -127,6 +127,11 @@ func eachRow(rows *sql.Rows, err error) func(func(row) error) error {
 	}
 }
 
+func (s *sqlite) columns() string {
+	return `SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c
+		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name <> 'goose_db_version' ORDER BY m.name, c.cid`
+}
+
 func (s *sqlite) snapshot(ctx context.Context, fn func(reader) error) error {
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {

@@ -59,7 +59,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx); err != nil {
+	if err := db.migrate(ctx, newestSchema); err != nil {
+		return nil, errors.Join(err, db.close())
+	}
+	if err := refuseUnfinished(ctx, db); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
 	s := &Store{
