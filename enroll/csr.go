@@ -21,18 +21,26 @@ const MaxCSR = 16 << 10
 // signed it and that its key is of a kind that any product may accept. Its
 // errors are *RequestErrors.
 func ParseCSR(der []byte) (*x509.CertificateRequest, error) {
-	if len(der) > MaxCSR {
-		return nil, BadRequest("the certificate request is %d bytes long: at most %d are accepted", len(der), MaxCSR)
-	}
-	csr, err := x509.ParseCertificateRequest(der)
+	csr, err := parseCSR(der)
 	if err != nil {
-		return nil, BadRequest("the certificate request is not a PKCS#10 request in DER (RFC 2986): %v", err)
+		return nil, err
 	}
 	if _, err := KeyKind(csr.PublicKey); err != nil {
 		return nil, BadRequest("the certificate request's key: %v", err)
 	}
 	if err := csr.CheckSignature(); err != nil {
 		return nil, BadRequest("the certificate request's signature does not verify with its own key: %v", err)
+	}
+	return csr, nil
+}
+
+func parseCSR(der []byte) (*x509.CertificateRequest, error) {
+	if len(der) > MaxCSR {
+		return nil, BadRequest("the certificate request is %d bytes long: at most %d are accepted", len(der), MaxCSR)
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, BadRequest("the certificate request is not a PKCS#10 request in DER (RFC 2986): %v", err)
 	}
 	return csr, nil
 }

@@ -19,10 +19,12 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// Request asks for a certificate on a key.
+// Request asks for a certificate on a key: the CSR's, or one that the server
+// makes, if the claim's ServerKey says so.
 type Request struct {
 	Claim vetting.Claim
-	// CSR is the PKCS#10 whose signature was checked by [ParseCSR].
+	// CSR is the PKCS#10 whose signature was checked by [ParseCSR]; where the
+	// server makes the key, what [ParseServerKeyCSR] read.
 	CSR *x509.CertificateRequest
 	// Presented is the official certificate of a renewal, whose subject and
 	// subjectAltName the CSR must repeat (RFC 7030 §4.2.2); nil otherwise.
@@ -38,6 +40,9 @@ type Outcome struct {
 	Registration int64
 	// Certificate is the DER of the answer; nil unless admitted.
 	Certificate []byte
+	// Key is the private key that the server made; nil unless it was admitted
+	// and asked for. It exists nowhere else, and cannot be had again.
+	Key *ServerKey
 	// RetryAfter is when a held request should come again.
 	RetryAfter time.Duration
 }
@@ -159,7 +164,20 @@ func (e *Enroller) try(ctx context.Context, r Request) (Outcome, error) {
 		return Outcome{}, err
 	}
 	verdict := vetting.Judge(facts)
-	out := Outcome{Verdict: verdict.Outcome, Reasons: verdict.Reasons}
+	out := Outcome{}
+	if _, admitted := verdict.Admission(); admitted && r.Claim.ServerKey != "" {
+		// Only now is a key worth making. The verdict is then about that key;
+		// that it is nobody else's is seen to by the commit.
+		if out.Key, r.CSR, err = makeKey(facts.Product.Profile, r.CSR); err != nil {
+			return Outcome{}, err
+		}
+		facts.Claim.Key = vetting.KeyFingerprint(r.CSR.RawSubjectPublicKeyInfo)
+		verdict = vetting.Judge(facts)
+	}
+	out.Verdict, out.Reasons = verdict.Outcome, verdict.Reasons
+	if out.Verdict != vetting.Admitted {
+		out.Key = nil // it dies unseen, as a certificate does whose commit fails
+	}
 	commit := Commit{Facts: facts, Verdict: verdict}
 
 	admission, admitted := verdict.Admission()
@@ -182,7 +200,7 @@ func (e *Enroller) try(ctx context.Context, r Request) (Outcome, error) {
 		return Outcome{}, err
 	}
 	out.Registration = done.Registration
-	e.log(ctx, r, out)
+	e.log(ctx, facts.Claim, out)
 	return out, nil
 }
 
@@ -209,12 +227,12 @@ func (e *Enroller) addRules(ctx context.Context, f *vetting.Facts) error {
 	return nil
 }
 
-func (e *Enroller) log(ctx context.Context, r Request, out Outcome) {
+func (e *Enroller) log(ctx context.Context, c vetting.Claim, out Outcome) {
 	attrs := []slog.Attr{
 		slog.String("verdict", string(out.Verdict)),
 		slog.Int64("registration", out.Registration),
-		slog.String("key", r.Claim.Key.String()),
-		slog.String("remote", r.Claim.Remote),
+		slog.String("key", c.Key.String()),
+		slog.String("remote", c.Remote),
 	}
 	level := slog.LevelDebug
 	if out.Verdict != vetting.Admitted {

@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/touchmark/touchmark/enroll/est"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/internal/cms"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting/manifest"
@@ -155,14 +157,26 @@ var opsLimits = Limits{
 
 func (s *Server) estHandler(pipeline enroller) http.Handler {
 	return &est.Handler{
-		Enroller: pipeline,
-		Clients:  &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Now: s.env.Now},
-		Active:   s.store,
-		Products: s.store,
-		CACerts:  s.authorities.CACerts,
-		Log:      s.env.Log,
-		Now:      s.env.Now,
+		Enroller:  pipeline,
+		Clients:   &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Now: s.env.Now},
+		Active:    s.store,
+		Products:  s.store,
+		CACerts:   s.authorities.CACerts,
+		Signatory: s.signatory,
+		Log:       s.env.Log,
+		Now:       s.env.Now,
 	}
+}
+
+// signatory signs in the server's own name.
+func (s *Server) signatory() (cms.Signatory, error) {
+	c, err := s.certificate.Get(nil)
+	if err != nil {
+		return cms.Signatory{}, err
+	}
+	return cms.Signatory{
+		Certificate: c.Leaf, Chain: []*x509.Certificate{s.authorities.Operator.Certificate}, Key: c.PrivateKey.(crypto.Signer),
+	}, nil
 }
 
 // apiHandler serves the operators' API and, for everybody, the log.

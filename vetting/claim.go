@@ -5,8 +5,12 @@ import "time"
 // Claim is what the wire proved, and nothing more.
 type Claim struct {
 	At time.Time `json:"at"`
-	// Key is the key to be certified; the request was signed with it.
+	// Key is the key to be certified; the request was signed with it. It is
+	// zero while the server has yet to make the key.
 	Key Fingerprint `json:"key"`
+	// ServerKey says that the server is to make the key, and how it would
+	// travel: "encrypted", "plain"; "" if the device brought its own.
+	ServerKey ServerKeys `json:"serverKey,omitempty"`
 	// Auth is who made the request.
 	Auth Auth `json:"auth"`
 	// Asserted is the identity that the requester states: the names in a
@@ -55,6 +59,8 @@ type Facts struct {
 	Current *Certificate
 	// Presented is the official certificate that authenticated a renewal.
 	Presented *Certificate
+	// Unused says that no certificate issued after Presented was ever used.
+	Unused bool
 
 	// Named are records found by the asserted identity alone, when Record is
 	// nil: they bear the name, but not the key.

@@ -33,7 +33,7 @@ func (j *judgement) first() Verdict {
 		return j.unknown()
 	}
 	for _, step := range []func() (Verdict, bool){
-		j.place, j.identity, j.service, j.key,
+		j.place, j.identity, j.service, j.serverKey, j.key,
 	} {
 		if v, done := step(); done {
 			return v
@@ -137,6 +137,19 @@ func (j *judgement) service() (Verdict, bool) {
 	default:
 		j.against(EvidenceSpentKey, j.Record.ID, "The bootstrap key of %s was used after activation, from %s.", j.Record.Identity, j.Claim.Remote)
 		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its bootstrap key no longer counts. If the device lost its official key, ask the OEM.", j.Record.Serial), true
+	}
+}
+
+// serverKey checks that the server may make the key, if it is asked to.
+func (j *judgement) serverKey() (Verdict, bool) {
+	asked := j.Claim.ServerKey
+	switch {
+	case asked == "" || j.Product.MakesKeys(asked):
+		return Verdict{}, false
+	case j.Product.MakesKeys(ServerKeysEncrypted):
+		return j.refuse(ReasonServerKey, "For product %s the server sends a private key only encrypted: name the key to encrypt it to by an AsymmetricDecryptKeyIdentifier in the request (RFC 7030 §4.4.1.2).", j.Product.Name), true
+	default:
+		return j.refuse(ReasonServerKey, "For product %s the server makes no private keys: make the key on the device, or ask the planner.", j.Product.Name), true
 	}
 }
 
@@ -309,7 +322,11 @@ func (j *judgement) renewal() Verdict {
 		return j.refuse(ReasonCertificateEnded, "The certificate %s is %s.", p.Serial, p.State)
 	case !j.Now.Before(p.NotAfter):
 		return j.refuse(ReasonCertificateEnded, "The certificate %s ran out at %s.", p.Serial, stamp(p.NotAfter))
-	case p.State == CertificateSuperseded:
+	}
+	if v, done := j.serverKey(); done {
+		return v
+	}
+	if j.Presented.State == CertificateSuperseded {
 		return j.superseded()
 	}
 	if v, done := j.key(); done {
@@ -326,6 +343,11 @@ func (j *judgement) superseded() Verdict {
 		v := j.admit(ReasonRepeated, "The device asked again before it used its new certificate and gets the same one.")
 		v.admission.repeat = j.Current
 		return v
+	}
+	// A key that the server made and that was lost with its answer cannot be
+	// sent again; another takes its place.
+	if j.Claim.ServerKey != "" && j.Unused {
+		return j.admit(ReasonReplaced, "The device asked again before it used its new certificate; it gets another on another key, and the new one is superseded.")
 	}
 	j.against(EvidenceSuperseded, j.Record.ID, "The superseded certificate %s was used to renew, from %s.", j.Presented.Serial, j.Claim.Remote)
 	return j.refuse(ReasonSuperseded, "The certificate %s was superseded; only its successor renews.", j.Presented.Serial)

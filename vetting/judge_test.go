@@ -93,6 +93,14 @@ func awaited(f *vetting.Facts) {
 	f.Product.AwaitRecords = "1h"
 }
 
+// serverKey: the device asks the server to make its key, and may.
+func serverKey(f *vetting.Facts) {
+	f.Claim.Key, f.Claim.ServerKey, f.Product.ServerKeys = vetting.Fingerprint{}, vetting.ServerKeysPlain, vetting.ServerKeysPlain
+}
+
+func encrypted(f *vetting.Facts) { f.Claim.ServerKey = vetting.ServerKeysEncrypted }
+func unused(f *vetting.Facts)    { f.Unused = true }
+
 func contestedNewKey(f *vetting.Facts) { f.Claim.Key, f.Record.Contested = newKey, true }
 
 func unknown(f *vetting.Facts) {
@@ -240,6 +248,21 @@ var judgements = []struct {
 	{name: "the reply was lost", given: with(superseded), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "22"},
 	{name: "superseded, with yet another key", given: with(superseded, func(f *vetting.Facts) { f.Claim.Key = otherKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11)},
 	{name: "superseded, the successor was used", given: with(superseded, func(f *vetting.Facts) { f.Current.Used = now }), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11)},
+	// Keys that the server makes; before the first judgement there is none.
+	{name: "server key", given: with(serverKey), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "server key, encrypted though plain would do", given: with(serverKey, encrypted), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "server key, again", given: with(serverKey, issued), outcome: vetting.Admitted, codes: codes(vetting.ReasonReplaced)},
+	{name: "server key, off", given: with(serverKey, func(f *vetting.Facts) { f.Product.ServerKeys = vetting.ServerKeysOff }), outcome: vetting.Refused, codes: codes(vetting.ReasonServerKey)},
+	{name: "server key, nothing said", given: with(serverKey, encrypted, func(f *vetting.Facts) { f.Product.ServerKeys = "" }), outcome: vetting.Refused, codes: codes(vetting.ReasonServerKey)},
+	{name: "server key, not plain", given: with(serverKey, func(f *vetting.Facts) { f.Product.ServerKeys = vetting.ServerKeysEncrypted }), outcome: vetting.Refused, codes: codes(vetting.ReasonServerKey)},
+	{name: "server key, of an unheard-of way", given: with(serverKey, func(f *vetting.Facts) { f.Claim.ServerKey = "by mail" }), outcome: vetting.Refused, codes: codes(vetting.ReasonServerKey)},
+	{name: "server key, spent bootstrap key", given: with(serverKey, issued, active), outcome: vetting.Refused, codes: codes(vetting.ReasonBootstrapSpent), evidence: signs(vetting.EvidenceSpentKey, 11)},
+	{name: "server key, contested", given: with(serverKey, issued, contested), outcome: vetting.Held, codes: codes(vetting.ReasonContested)},
+	{name: "server key at renewal", given: with(renewal, serverKey), outcome: vetting.Admitted, codes: codes(vetting.ReasonRenewed)},
+	{name: "server key at renewal, off", given: with(renewal, serverKey, func(f *vetting.Facts) { f.Product.ServerKeys = vetting.ServerKeysOff }), outcome: vetting.Refused, codes: codes(vetting.ReasonServerKey)},
+	{name: "server key at renewal, the reply was lost", given: with(superseded, serverKey, unused), outcome: vetting.Admitted, codes: codes(vetting.ReasonReplaced)},
+	{name: "server key at renewal, superseded and used", given: with(superseded, serverKey), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11)},
+	{name: "superseded, unused, with a key of its own", given: with(superseded, unused, func(f *vetting.Facts) { f.Claim.Key = otherKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11)},
 	{name: "superseded and run out", given: with(superseded, func(f *vetting.Facts) { f.Presented.NotAfter = now }), outcome: vetting.Refused, codes: codes(vetting.ReasonCertificateEnded)},
 }
 

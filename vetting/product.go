@@ -35,10 +35,37 @@ type Product struct {
 	// once. It works for requests that name the product only.
 	AwaitRecords string `json:"awaitRecords,omitempty"`
 	// Rules are what first enrolments must meet beyond record and order.
-	Rules    []Rule    `json:"rules,omitempty"`
-	Revision int64     `json:"revision"`
-	Created  time.Time `json:"created"`
-	Updated  time.Time `json:"updated"`
+	Rules []Rule `json:"rules,omitempty"`
+	// ServerKeys says whether the server makes private keys for devices.
+	ServerKeys ServerKeys `json:"serverKeys,omitempty"`
+	Revision   int64      `json:"revision"`
+	Created    time.Time  `json:"created"`
+	Updated    time.Time  `json:"updated"`
+}
+
+// ServerKeys says whether devices may have their key made by the server (RFC
+// 7030 §4.4), and how it travels. In a [Claim] it says what is asked for.
+type ServerKeys string
+
+const (
+	// ServerKeysOff, or nothing: a device makes its key itself.
+	ServerKeysOff ServerKeys = "off"
+	// ServerKeysEncrypted: only encrypted to a key that the device names.
+	ServerKeysEncrypted ServerKeys = "encrypted"
+	// ServerKeysPlain: also with no protection but that of TLS.
+	ServerKeysPlain ServerKeys = "plain"
+)
+
+// MakesKeys reports whether a key may be made and sent as a claim asks.
+func (p *Product) MakesKeys(asked ServerKeys) bool {
+	switch asked {
+	case ServerKeysEncrypted:
+		return p.ServerKeys == ServerKeysEncrypted || p.ServerKeys == ServerKeysPlain
+	case ServerKeysPlain:
+		return p.ServerKeys == ServerKeysPlain
+	default:
+		return false
+	}
 }
 
 // Accepts reports whether a first enrolment may rest on this proof.
@@ -52,6 +79,11 @@ func (p *Product) Check() error {
 	}
 	if len(p.Description) > maxDescription {
 		return fmt.Errorf("the description is %d bytes long: at most %d are allowed", len(p.Description), maxDescription)
+	}
+	switch p.ServerKeys {
+	case "", ServerKeysOff, ServerKeysEncrypted, ServerKeysPlain:
+	default:
+		return fmt.Errorf("product %q: unknown serverKeys %q; known are %q, %q and %q", p.Name, p.ServerKeys, ServerKeysOff, ServerKeysEncrypted, ServerKeysPlain)
 	}
 	if len(p.Proofs) == 0 {
 		return fmt.Errorf("product %q accepts no proof: no device could ever enrol; name at least one of %q, %q", p.Name, ProofBootstrapKey, ProofRig)
@@ -96,6 +128,14 @@ type Profile struct {
 	// "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096". Empty means P-256,
 	// P-384 and Ed25519.
 	Keys []string `json:"keys,omitempty"`
+}
+
+// KeyKinds are the kinds of key that are accepted: Keys, or the default.
+func (p Profile) KeyKinds() []string {
+	if len(p.Keys) > 0 {
+		return p.Keys
+	}
+	return []string{"P-256", "P-384", "Ed25519"}
 }
 
 // Site is a factory or programming centre.

@@ -44,6 +44,7 @@ const (
 	ReasonWrongSite        Code = "wrong-site"
 	ReasonWrongProduct     Code = "wrong-product"
 	ReasonProof            Code = "proof-not-accepted"
+	ReasonServerKey        Code = "server-key-not-allowed"
 	ReasonNotInService     Code = "not-in-service"
 	ReasonBootstrapSpent   Code = "bootstrap-key-spent"
 	ReasonAlreadyActive    Code = "already-active"

@@ -141,6 +141,10 @@ func TestPlanning(t *testing.T) {
 	if p.Description != "for walls" || p.Profile.Validity != "3650d" || p.Revision != 2 {
 		t.Errorf("product %+v", p)
 	}
+	w.admin(t, "product", "create", "button", "--server-keys", "encrypted").want(t, 0, "server keys", "encrypted")
+	w.admin(t, "product", "update", "button", "--description", "small").want(t, 0, "small", "encrypted")
+	w.admin(t, "product", "update", "button", "--server-keys", "off").want(t, 0, "off")
+	w.admin(t, "product", "update", "button", "--server-keys", "always").want(t, exitFailed, "serverKeys")
 	w.admin(t, "product", "create", "bad", "--validity", "soon").want(t, exitFailed, "soon")
 	w.admin(t, "site", "show", "nowhere").want(t, exitFailed, `"nowhere"`)
 	w.admin(t, "order", "create", "PO-2", "--product", "thermostat", "--site", "penang", "--quantity", "3",

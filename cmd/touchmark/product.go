@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,7 +25,7 @@ func (a *app) productCommand() *cobra.Command {
 // productFlags are what can be said about a product.
 type productFlags struct {
 	description, template, validity string
-	await                           string
+	await, serverKeys               string
 	keys, proofs                    []string
 }
 
@@ -36,6 +37,8 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.StringVar(&p.await, "await-records", "", "how long a device that is in no record is held, as 72h, because its manifest may come late")
 	f.StringVar(&p.template, "template", "", "certificate template, a JSON `file` (docs/guides/planner.md explains it)")
 	f.StringSliceVar(&p.keys, "key-type", nil, "accepted kind of device key: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096; may be repeated (default P-256, P-384, Ed25519)")
+	f.StringVar(&p.serverKeys, "server-keys", string(vetting.ServerKeysOff), "may devices have their private key made by the server: off, encrypted (to a key of the device), plain (within TLS alone)")
+	oneOf(c, "server-keys", vetting.ServerKeysOff, vetting.ServerKeysEncrypted, vetting.ServerKeysPlain)
 	oneOf(c, "proof", vetting.ProofBootstrapKey, vetting.ProofRig)
 	oneOf(c, "key-type", "P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
 }
@@ -55,6 +58,9 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	}
 	if set("key-type") {
 		in.Profile.Keys = p.keys
+	}
+	if set("server-keys") {
+		in.ServerKeys = vetting.ServerKeys(p.serverKeys)
 	}
 	if set("proof") {
 		in.Proofs = nil
@@ -87,7 +93,7 @@ func (a *app) productCreate() *cobra.Command {
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -106,7 +112,7 @@ func (a *app) productUpdate() *cobra.Command {
 		if err := cl.api(ctx, http.MethodGet, "/products/"+segment(args[0]), nil, &was); err != nil {
 			return nil, err
 		}
-		in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, Rules: was.Rules, AwaitRecords: was.AwaitRecords, Revision: was.Revision}
+		in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, Rules: was.Rules, AwaitRecords: was.AwaitRecords, ServerKeys: was.ServerKeys, Revision: was.Revision}
 		if err := p.apply(c, &in, false); err != nil {
 			return nil, err
 		}
@@ -135,6 +141,7 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	field(w, "proofs", join(p.Proofs))
 	field(w, "validity", p.Profile.Validity)
 	field(w, "keys", join(p.Profile.Keys))
+	field(w, "server keys", cmp.Or(p.ServerKeys, vetting.ServerKeysOff))
 	field(w, "await records", p.AwaitRecords)
 	for _, r := range p.Rules {
 		fmt.Fprintf(w, "rule\t%s, otherwise %s: %s\n", r.Name, r.Otherwise, r.Expression)

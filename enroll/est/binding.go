@@ -38,9 +38,21 @@ func checkBinding(csr *x509.CertificateRequest, state *tls.ConnectionState) erro
 }
 
 // challengePassword finds the attribute of PKCS#9, which has a single value
-// of any string type (RFC 2985 §5.4.1). crypto/x509 leaves such attributes
-// unparsed.
+// of any string type (RFC 2985 §5.4.1).
 func challengePassword(csr *x509.CertificateRequest) (password string, present bool, err error) {
+	value, present, err := attributeOf(csr, oidChallengePassword)
+	if err != nil || !present {
+		return "", false, err
+	}
+	if _, err := asn1.Unmarshal(value, &password); err != nil {
+		return "", false, err
+	}
+	return password, true, nil
+}
+
+// attributeOf finds an attribute that may occur once, with one value.
+// crypto/x509 leaves attributes unparsed.
+func attributeOf(csr *x509.CertificateRequest, oid asn1.ObjectIdentifier) (value []byte, present bool, err error) {
 	var info struct {
 		Version    int
 		Subject    asn1.RawValue
@@ -51,19 +63,16 @@ func challengePassword(csr *x509.CertificateRequest) (password string, present b
 		} `asn1:"tag:0,set"`
 	}
 	if _, err := asn1.Unmarshal(csr.RawTBSCertificateRequest, &info); err != nil {
-		return "", false, err
+		return nil, false, err
 	}
 	for _, a := range info.Attributes {
-		if !a.Type.Equal(oidChallengePassword) {
+		if !a.Type.Equal(oid) {
 			continue
 		}
 		if present || len(a.Values) != 1 {
-			return "", false, errors.New("it must have exactly one value")
+			return nil, false, errors.New("it must have exactly one value")
 		}
-		present = true
-		if _, err := asn1.Unmarshal(a.Values[0].FullBytes, &password); err != nil {
-			return "", false, err
-		}
+		present, value = true, a.Values[0].FullBytes
 	}
-	return password, present, nil
+	return value, present, nil
 }

@@ -120,12 +120,15 @@ func certsOnly(certs ...[]byte) ([]byte, error) {
 // answer sends DER as base64. Content-Length is always set: some clients
 // cannot read chunks.
 func (x *exchange) answer(contentType string, der []byte) {
-	body := encode(der)
 	h := x.w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Transfer-Encoding", "base64")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("X-Content-Type-Options", "nosniff")
-	x.w.WriteHeader(http.StatusOK)
+	x.write(http.StatusOK, encode(der))
+}
+
+func (x *exchange) write(status int, body []byte) {
+	x.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	x.w.Header().Set("X-Content-Type-Options", "nosniff")
+	x.w.WriteHeader(status)
 	_, _ = x.w.Write(body) // a client that is gone asks again
 }

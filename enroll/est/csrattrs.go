@@ -16,11 +16,7 @@ func (h *Handler) csrattrs(x *exchange) error {
 		x.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	kind := "P-256"
-	if len(x.product.Profile.Keys) > 0 {
-		kind = x.product.Profile.Keys[0]
-	}
-	body, err := attributes(kind)
+	body, err := attributes(x.product.Profile.KeyKinds()[0])
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // simpleenroll is a device's first enrolment, by its bootstrap certificate
 // or through a rig (RFC 7030 §4.2.1, §3.7).
 func (h *Handler) simpleenroll(x *exchange) error {
-	csr, err := h.request(x)
+	csr, err := h.request(x, enroll.ParseCSR)
 	if err != nil {
 		return err
 	}
@@ -27,13 +27,13 @@ func (h *Handler) simpleenroll(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return h.enrol(x, enroll.Request{Claim: claim, CSR: csr})
+	return h.enrol(x, enroll.Request{Claim: claim, CSR: csr}, x.answerCertificate)
 }
 
 // simplereenroll renews or re-keys by the official certificate (RFC 7030
 // §4.2.2).
 func (h *Handler) simplereenroll(x *exchange) error {
-	csr, err := h.request(x)
+	csr, err := h.request(x, enroll.ParseCSR)
 	if err != nil {
 		return err
 	}
@@ -44,11 +44,11 @@ func (h *Handler) simplereenroll(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return h.enrol(x, enroll.Request{Claim: claim, CSR: csr, Presented: x.client.Certificate})
+	return h.enrol(x, enroll.Request{Claim: claim, CSR: csr, Presented: x.client.Certificate}, x.answerCertificate)
 }
 
 // request authenticates the client and reads its PKCS#10.
-func (h *Handler) request(x *exchange) (*x509.CertificateRequest, error) {
+func (h *Handler) request(x *exchange, parse func([]byte) (*x509.CertificateRequest, error)) (*x509.CertificateRequest, error) {
 	if err := h.identify(x); err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (h *Handler) request(x *exchange) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	csr, err := enroll.ParseCSR(der)
+	csr, err := parse(der)
 	if err != nil {
 		return nil, err
 	}
@@ -102,25 +102,31 @@ func (h *Handler) claim(x *exchange, csr *x509.CertificateRequest) (vetting.Clai
 	return c, nil
 }
 
-// enrol runs the request and answers with the outcome.
-func (h *Handler) enrol(x *exchange, r enroll.Request) error {
+// enrol runs the request and answers with the outcome; admitted answers an
+// admission.
+func (h *Handler) enrol(x *exchange, r enroll.Request, admitted func(enroll.Outcome) error) error {
 	out, err := h.Enroller.Enroll(x.r.Context(), r)
 	if err != nil {
 		return err
 	}
 	switch out.Verdict {
 	case vetting.Admitted:
-		body, err := certsOnly(out.Certificate) // and no other (RFC 7030 §4.2.3)
-		if err != nil {
-			return err
-		}
-		x.answer("application/pkcs7-mime; smime-type=certs-only", body)
+		return admitted(out)
 	case vetting.Held:
 		x.w.Header().Set("Retry-After", retryAfter(out.RetryAfter))
 		plain(x.w, http.StatusAccepted, out.Text())
 	default:
 		return problem(http.StatusForbidden, "%s", out.Text())
 	}
+	return nil
+}
+
+func (x *exchange) answerCertificate(out enroll.Outcome) error {
+	body, err := certsOnly(out.Certificate) // and no other (RFC 7030 §4.2.3)
+	if err != nil {
+		return err
+	}
+	x.answer("application/pkcs7-mime; smime-type=certs-only", body)
 	return nil
 }
 

@@ -1,9 +1,9 @@
 // Package est is the EST door (RFC 7030, RFC 8951): it turns HTTP requests
 // into claims and outcomes into HTTP answers, and decides nothing.
 //
-// Served are /cacerts, /csrattrs, /simpleenroll and /simplereenroll, each
-// also below a label that names a product; /fullcmc and /serverkeygen answer
-// 501.
+// Served are /cacerts, /csrattrs, /simpleenroll, /simplereenroll and
+// /serverkeygen, each also below a label that names a product; /fullcmc
+// answers 501.
 package est
 
 import (
@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/internal/cms"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -53,8 +54,11 @@ type Handler struct {
 	Products Products
 	// CACerts returns what /cacerts answers, as DER.
 	CACerts func() [][]byte
-	Log     *slog.Logger
-	Now     func() time.Time
+	// Signatory signs, as the maker, private keys that are sent encrypted
+	// (RFC 7030 §4.4.2).
+	Signatory func() (cms.Signatory, error)
+	Log       *slog.Logger
+	Now       func() time.Time
 }
 
 // Prefix is where EST lives (RFC 7030 §3.2.2).
@@ -77,7 +81,7 @@ var operations = map[string]operation{
 	"simpleenroll":   {posts, (*Handler).simpleenroll},
 	"simplereenroll": {posts, (*Handler).simplereenroll},
 	"fullcmc":        {posts, (*Handler).notImplemented},
-	"serverkeygen":   {posts, (*Handler).notImplemented},
+	"serverkeygen":   {posts, (*Handler).serverkeygen},
 }
 
 // exchange is one request with its answer.
@@ -103,7 +107,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	op, ok := operations[name]
 	if !ok {
-		return problem(http.StatusNotFound, "there is no EST operation %q here; known are cacerts, csrattrs, simpleenroll and simplereenroll, after an optional label that names the product", name)
+		return problem(http.StatusNotFound, "there is no EST operation %q here; known are cacerts, csrattrs, simpleenroll, simplereenroll and serverkeygen, after an optional label that names the product", name)
 	}
 	if !slices.Contains(op.methods, r.Method) {
 		allowed := strings.Join(op.methods, ", ")

@@ -3,6 +3,7 @@ package est_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,6 +26,7 @@ import (
 	"github.com/touchmark/touchmark/enroll/est"
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/internal/cms"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/vetting"
@@ -39,11 +41,14 @@ type door struct {
 	world *storetest.World
 	cas   *ca.Authorities
 	count int
+	data  string        // the database's directory
+	log   *bytes.Buffer // what the server logged; read it when nobody asks
 }
 
 func open(t testing.TB, quantity int64) *door {
 	t.Helper()
-	s, err := store.Open(context.Background(), store.Options{DSN: "sqlite:" + t.TempDir() + "/touchmark.db"})
+	data, log := t.TempDir(), new(bytes.Buffer)
+	s, err := store.Open(context.Background(), store.Options{DSN: "sqlite:" + data + "/touchmark.db"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,25 +57,28 @@ func open(t testing.TB, quantity int64) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	quiet := slog.New(slog.DiscardHandler)
+	logger := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	h := &est.Handler{
-		Enroller: &enroll.Enroller{Ledger: s, Issuer: ca.NewDeviceIssuer(cas, time.Now), Log: quiet, Now: time.Now, RetryAfter: 90 * time.Second},
+		Enroller: &enroll.Enroller{Ledger: s, Issuer: ca.NewDeviceIssuer(cas, time.Now), Log: logger, Now: time.Now, RetryAfter: 90 * time.Second},
 		Clients:  &enroll.Authenticator{Authorities: cas, Operators: s, Now: time.Now},
-		Active:   s, Products: s, CACerts: cas.CACerts, Log: quiet, Now: time.Now,
+		Active:   s, Products: s, CACerts: cas.CACerts, Log: logger, Now: time.Now,
 	}
 	cert, err := ca.NewServerCertificate(cas, []string{"127.0.0.1"}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewUnstartedServer(h)
 	own, err := cert.Get(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.Signatory = func() (cms.Signatory, error) {
+		return cms.Signatory{Certificate: own.Leaf, Chain: []*x509.Certificate{cas.Operator.Certificate}, Key: own.PrivateKey.(crypto.Signer)}, nil
+	}
+	srv := httptest.NewUnstartedServer(h)
 	srv.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{*own}, NextProtos: []string{"http/1.1"}}
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
-	return &door{t: t, url: srv.URL + est.Prefix, world: storetest.NewWorld(t, s, quantity), cas: cas}
+	return &door{t: t, url: srv.URL + est.Prefix, world: storetest.NewWorld(t, s, quantity), cas: cas, data: data, log: log}
 }
 
 // party is a client: a key and the certificate it shows.
@@ -91,9 +99,16 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 // bootstrap makes a device's bootstrap key and self-signed certificate.
 func (d *door) bootstrap(serial string) party {
 	d.t.Helper()
-	key := newKey(d.t)
+	return d.bootstrapFor(serial, newKey(d.t), nil)
+}
+
+func (d *door) bootstrapFor(serial string, key *ecdsa.PrivateKey, change func(*x509.Certificate)) party {
+	d.t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: serial, SerialNumber: serial},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	if change != nil {
+		change(template)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		d.t.Fatal(err)
@@ -108,7 +123,12 @@ func (d *door) bootstrap(serial string) party {
 // build makes a device whose record is handed in.
 func (d *door) build(serial string) party {
 	d.t.Helper()
-	p := d.bootstrap(serial)
+	return d.built(serial, d.bootstrap(serial))
+}
+
+// built hands in the record of a device.
+func (d *door) built(serial string, p party) party {
+	d.t.Helper()
 	d.count++
 	d.world.Load(d.t, vetting.Record{Row: 1, Identity: vetting.Identity{Serial: serial}, BootstrapKey: vetting.KeyFingerprint(p.cert.RawSubjectPublicKeyInfo)})
 	return p
@@ -416,7 +436,7 @@ func TestBadRequests(t *testing.T) {
 		"unknown label":        {device, "POST", "toaster/simpleenroll", p10, b64(good), 404, "no product"},
 		"two labels":           {device, "POST", "a/b/simpleenroll", p10, b64(good), 404, "form"},
 		"fullcmc":              {device, "POST", "fullcmc", "application/pkcs7-mime", "", 501, "not implemented"},
-		"serverkeygen":         {device, "POST", "serverkeygen", p10, b64(good), 501, "not implemented"},
+		"no server keys":       {device, "POST", "serverkeygen", p10, b64(good), 403, "makes no private keys"},
 		"renew with bootstrap": {device, "POST", "simplereenroll", p10, b64(good), 403, "simpleenroll first"},
 		"nested base64 spaces": {device, "POST", "simpleenroll", p10, strings.Join(strings.Split(b64(good)[:20], ""), "\r\n\t "), 400, "PKCS#10"},
 	} {

@@ -77,8 +77,8 @@ func (i *DeviceIssuer) Prepare(a vetting.Admission, csr *x509.CertificateRequest
 		return nil, fmt.Errorf("product %s: %w", a.Product().Name, err)
 	}
 	// A renewal was held to the names of the certificate that it renews; the
-	// profile may have changed since.
-	names := a.Kind() != vetting.ReasonRenewed
+	// profile may have changed since. So was the request of an active device.
+	names := a.Kind() != vetting.ReasonRenewed && a.Device().State != vetting.DeviceActive
 	if err := demands(csr, t, a.Record().Identity, names); err != nil {
 		return nil, err
 	}

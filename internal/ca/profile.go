@@ -60,9 +60,6 @@ const DefaultTemplate = `{
 // (RFC 5280 §4.1.2.5).
 var forever = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// defaultKeys are accepted by a profile that lists none.
-var defaultKeys = []string{"P-256", "P-384", "Ed25519"}
-
 var knownKeys = []string{"P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"}
 
 // profile is a compiled vetting.Profile.
@@ -94,11 +91,7 @@ func compile(p vetting.Profile) (*profile, error) {
 			return nil, fmt.Errorf("unknown kind of key %q; known are %s", k, strings.Join(knownKeys, ", "))
 		}
 	}
-	kinds := p.Keys
-	if len(kinds) == 0 {
-		kinds = defaultKeys
-	}
-	return &profile{template: t, validity: validity, keys: kinds}, nil
+	return &profile{template: t, validity: validity, keys: p.KeyKinds()}, nil
 }
 
 // maxTemplate bounds a profile's template, in bytes.

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/smallstep/pkcs7"
 )
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -319,7 +321,7 @@ func TestAttributesAreHeldToRFC5652(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good, err := makeAttributes(sum, now)
+	good, err := makeAttributes(pkcs7.OIDData, sum, now)
 	if err != nil {
 		t.Fatal(err)
 	}

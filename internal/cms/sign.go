@@ -28,9 +28,16 @@ type contentInfo struct {
 type signedData struct {
 	Version          int
 	DigestAlgorithms []pkix.AlgorithmIdentifier `asn1:"set"`
-	Encapsulated     struct{ Type asn1.ObjectIdentifier }
+	Encapsulated     encapsulated
 	Certificates     asn1.RawValue // [0] IMPLICIT
 	Signers          []signerInfo  `asn1:"set"`
+}
+
+// encapsulated is EncapsulatedContentInfo (RFC 5652 §5.2); a detached
+// signature has no content.
+type encapsulated struct {
+	Type    asn1.ObjectIdentifier
+	Content []byte `asn1:"optional,explicit,tag:0"`
 }
 
 type signerInfo struct {
@@ -52,20 +59,12 @@ type issuerAndSerial struct {
 // must be the certificate's, RSA or ECDSA. The digest is SHA-256, for keys on
 // P-384 and P-521 SHA-384 and SHA-512.
 func SignDetached(content io.Reader, cert *x509.Certificate, key crypto.Signer, at time.Time) ([]byte, error) {
-	hash := crypto.SHA256
-	if pub, ok := cert.PublicKey.(*ecdsa.PublicKey); ok {
-		switch pub.Curve.Params().BitSize {
-		case 384:
-			hash = crypto.SHA384
-		case 521:
-			hash = crypto.SHA512
-		}
-	}
+	hash := hashFor(cert)
 	h := hash.New()
 	if _, err := io.Copy(h, content); err != nil {
 		return nil, fmt.Errorf("read the file to sign: %w", err)
 	}
-	info, err := makeSigner(h.Sum(nil), hash, cert, key, at)
+	info, err := makeSigner(pkcs7.OIDData, h.Sum(nil), hash, cert, key, at)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +78,20 @@ func SignDetached(content io.Reader, cert *x509.Certificate, key crypto.Signer, 
 	return asn1.Marshal(contentInfo{pkcs7.OIDSignedData, data})
 }
 
-func makeSigner(sum []byte, hash crypto.Hash, cert *x509.Certificate, key crypto.Signer, at time.Time) (signerInfo, error) {
+// hashFor is the hash that suits a certificate's key.
+func hashFor(cert *x509.Certificate) crypto.Hash {
+	if pub, ok := cert.PublicKey.(*ecdsa.PublicKey); ok {
+		switch pub.Curve.Params().BitSize {
+		case 384:
+			return crypto.SHA384
+		case 521:
+			return crypto.SHA512
+		}
+	}
+	return crypto.SHA256
+}
+
+func makeSigner(content asn1.ObjectIdentifier, sum []byte, hash crypto.Hash, cert *x509.Certificate, key crypto.Signer, at time.Time) (signerInfo, error) {
 	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(cert.PublicKey) {
 		return signerInfo{}, fmt.Errorf("the key is not that of the certificate of %q", cert.Subject)
 	}
@@ -87,7 +99,7 @@ func makeSigner(sum []byte, hash crypto.Hash, cert *x509.Certificate, key crypto
 	if err != nil {
 		return signerInfo{}, err
 	}
-	attrs, err := makeAttributes(sum, at)
+	attrs, err := makeAttributes(content, sum, at)
 	if err != nil {
 		return signerInfo{}, err
 	}
@@ -126,16 +138,16 @@ func oidsFor(hash crypto.Hash, cert *x509.Certificate) (digest asn1.ObjectIdenti
 			return d.oid, pkix.AlgorithmIdentifier{Algorithm: d.ecdsaOID}, nil
 		}
 	}
-	return nil, signature, fmt.Errorf("a key of type %T cannot sign manifests: use RSA or ECDSA", cert.PublicKey)
+	return nil, signature, fmt.Errorf("a key of type %T cannot sign CMS messages: use RSA or ECDSA", cert.PublicKey)
 }
 
-func makeAttributes(sum []byte, at time.Time) ([]attribute, error) {
+func makeAttributes(content asn1.ObjectIdentifier, sum []byte, at time.Time) ([]attribute, error) {
 	var attrs []attribute
 	for _, a := range []struct {
 		oid   asn1.ObjectIdentifier
 		value any
 	}{
-		{pkcs7.OIDAttributeContentType, pkcs7.OIDData},
+		{pkcs7.OIDAttributeContentType, content},
 		{pkcs7.OIDAttributeMessageDigest, sum},
 		{pkcs7.OIDAttributeSigningTime, at.UTC().Truncate(time.Second)},
 	} {

@@ -224,7 +224,20 @@ func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
 		return err
 	}
 	f.Presented = presented
+	if presented.State == vetting.CertificateSuperseded && f.Claim.ServerKey != "" {
+		if f.Unused, err = s.unusedSince(ctx, presented); err != nil {
+			return err
+		}
+	}
 	return s.fill(ctx, f, units[0])
+}
+
+// unusedSince reports whether none of a device's certificates after this one
+// was ever used.
+func (s *Store) unusedSince(ctx context.Context, c *vetting.Certificate) (bool, error) {
+	var id int64
+	used, err := one(ctx, s.db, `SELECT c.id FROM certificates c WHERE c.device_id = $1 AND c.id > $2 AND c.used <> 0 LIMIT 1`, []any{c.DeviceID, c.ID}, &id)
+	return !used, err
 }
 
 func (s *Store) fill(ctx context.Context, f *vetting.Facts, u *unit) (err error) {
@@ -290,11 +303,16 @@ func mayWait(f *vetting.Facts) bool {
 
 // askOf recognizes a request that comes again: same requester, same key to
 // be certified, same subject, same address (RFC 7030 §4.2.3 forbids to
-// compare whole requests, which may be signed anew each time).
+// compare whole requests, which may be signed anew each time). A key that the
+// server makes is another each time, and says nothing.
 func askOf(c *vetting.Claim) []byte {
 	h := sha256.New()
+	key := c.Key[:]
+	if c.ServerKey != "" {
+		key = []byte(c.ServerKey)
+	}
 	for _, part := range [][]byte{
-		[]byte(c.Auth.Proof), c.Auth.Key[:], []byte(c.Auth.Certificate), c.Key[:], c.Subject,
+		[]byte(c.Auth.Proof), c.Auth.Key[:], []byte(c.Auth.Certificate), key, c.Subject,
 		[]byte(c.Asserted.String()), []byte(c.Label),
 	} {
 		fmt.Fprintf(h, "%d:", len(part))

@@ -42,7 +42,8 @@ var docs = map[string]string{
 	"Certificate.reason":   "The CRLReason of a revoked certificate (RFC 5280 §5.3.1)",
 
 	"Claim.at":        "When the request came",
-	"Claim.key":       "The fingerprint of the key to be certified",
+	"Claim.key":       "The fingerprint of the key to be certified; empty if the server was to make it and did not",
+	"Claim.serverKey": "How the private key would travel that the server was to make; absent if the device brought its own key",
 	"Claim.auth":      "How the request was authenticated",
 	"Claim.asserted":  "What the requester calls the device",
 	"Claim.label":     "The product that the request was addressed to",
@@ -138,6 +139,7 @@ var docs = map[string]string{
 	"Limits.rigPerHour":        "Units by each rig in an hour",
 	"Limits.linePerHour":       "Units on each line in an hour",
 	"Order.limits":             "How fast units may be issued; a device beyond a limit is held and comes again",
+	"Product.serverKeys":       "Whether devices may have their private key made by the server: never (also if absent), sent only encrypted, or also plain within TLS",
 	"Profile.template":         "A certificate template (JSON with Go template actions) in the manner of smallstep's x509util; empty means the default device template",
 	"Profile.keys":             "The accepted keys: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096; empty means P-256, P-384 and Ed25519",
 	"Order.quantity":           "The most units that may be issued",
@@ -175,6 +177,8 @@ var docs = map[string]string{
 var values = map[string][]any{
 	"Auth.proof":           anys(vetting.ProofNone, vetting.ProofBootstrapKey, vetting.ProofRig, vetting.ProofOfficial),
 	"Product.proofs":       anys(vetting.ProofBootstrapKey, vetting.ProofRig),
+	"Product.serverKeys":   anys(vetting.ServerKeysOff, vetting.ServerKeysEncrypted, vetting.ServerKeysPlain),
+	"Claim.serverKey":      anys(vetting.ServerKeysEncrypted, vetting.ServerKeysPlain),
 	"Device.state":         anys(vetting.DeviceStates...),
 	"Device.before":        anys(vetting.DeviceStates...),
 	"Order.state":          anys(vetting.OrderDraft, vetting.OrderOpen, vetting.OrderPaused, vetting.OrderClosed, vetting.OrderCancelled),

@@ -26,6 +26,17 @@ func TestProducts(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 	refused(t, w.as("planner", "PUT", "/products/fan", change), 409, "revision")
+	change.ServerKeys, change.Revision = vetting.ServerKeysEncrypted, 2
+	if p := decode[vetting.Product](t, w.as("planner", "PUT", "/products/fan", change), 200); p.ServerKeys != vetting.ServerKeysEncrypted {
+		t.Errorf("got %+v", p)
+	}
+	change.ServerKeys, change.Revision = "", 3
+	if p := decode[vetting.Product](t, w.as("planner", "PUT", "/products/fan", change), 200); p.ServerKeys != vetting.ServerKeysOff {
+		t.Errorf("what is not said is off, got %+v", p)
+	}
+	change.ServerKeys = "always"
+	refused(t, w.as("planner", "PUT", "/products/fan", change), 422, "body.serverKeys")
+	change.ServerKeys = ""
 	refused(t, w.as("planner", "PUT", "/products/none", change), 404, "none")
 
 	w.profileErr = errors.New("e_sub_cert_aia_missing: no AIA")

@@ -23,7 +23,7 @@ var catalogueCases = []conformance{
 
 func productIsKept(t *trial) {
 	want := &vetting.Product{Name: "lamp", Description: "a lamp", Proofs: []vetting.Proof{vetting.ProofRig},
-		Profile: vetting.Profile{Template: "{}", Validity: "forever", Keys: []string{"P-256", "Ed25519"}}}
+		ServerKeys: vetting.ServerKeysEncrypted, Profile: vetting.Profile{Template: "{}", Validity: "forever", Keys: []string{"P-256", "Ed25519"}}}
 	given := *want
 	made := ok(t.store.CreateProduct(t.ctx, By, &given))(t)
 	same(t, "the caller's value", &given, want)

@@ -16,6 +16,8 @@ var factCases = []conformance{
 	{"a disputed unit is known as disputed", factsOfDispute},
 	{"a key that somebody holds is known", factsKeyHolder},
 	{"a request that waits is known when it comes again", factsPending},
+	{"a request for a server's key is known whatever the key", factsPendingServerKey},
+	{"a successor that was never used is known", factsUnused},
 	{"who proves nothing is told nothing", factsOfNobody},
 }
 
@@ -277,6 +279,55 @@ func factsPending(t *trial) {
 	same(t, "decided", t.facts(claim).Pending, decided)
 	turned := t.enrol(claim, vetting.ReasonDecidedRef)
 	same(t, "turned away", t.facts(claim).Pending, turned)
+}
+
+func factsPendingServerKey(t *trial) {
+	w := t.world(10)
+	w.with(t.order("po-2", "thermo", "hsinchu", vetting.OrderDraft)).Load(t, Unit(0))
+	p := *w.Product
+	p.ServerKeys = vetting.ServerKeysPlain
+	ok(t.store.UpdateProduct(t.ctx, By, &p))(t)
+	claim := first(0)
+	claim.Key, claim.ServerKey = vetting.Fingerprint{}, vetting.ServerKeysPlain
+	held := t.enrol(claim, vetting.ReasonOrderDraft)
+	claim.Key = Key("made", 1)
+	same(t, "with a key made", t.facts(claim).Pending, held)
+	claim.Subject = []byte{1}
+	if f := t.facts(claim); f.Pending != nil {
+		t.Errorf("another subject: %+v waits", f.Pending)
+	}
+	claim.Subject, claim.ServerKey = nil, ""
+	if f := t.facts(claim); f.Pending != nil {
+		t.Errorf("with a key of its own: %+v waits", f.Pending)
+	}
+}
+
+// factsUnused renews twice: the certificate between was used to renew, the
+// last never.
+func factsUnused(t *trial) {
+	t.world(10, Unit(0))
+	serials := []string{t.admit(0).Certificate}
+	for n := range 2 {
+		t.enrol(Renewal(serials[n], Key("next", n)), vetting.ReasonRenewed)
+		serials = append(serials, t.facts(first(0)).Current.Serial)
+	}
+	unused := func(n int, how vetting.ServerKeys) bool {
+		claim := Renewal(serials[n], vetting.Fingerprint{})
+		claim.ServerKey = how
+		return t.facts(claim).Unused
+	}
+	for n, want := range []bool{false, true, false} {
+		if unused(n, vetting.ServerKeysPlain) != want {
+			t.Errorf("of certificate %d the successors are unused: %v, want %v", n, !want, want)
+		}
+	}
+	if unused(1, "") {
+		t.Error("who brings a key is told about unused successors")
+	}
+	t.done(t.store.Activate(t.ctx, serials[2]))
+	if unused(1, vetting.ServerKeysPlain) {
+		t.Error("a successor that was used is called unused")
+	}
 }
 
 func factsOfNobody(t *trial) {
