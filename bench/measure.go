@@ -132,6 +132,7 @@ func newWorld(ctx context.Context, dir, dsn string, quantity int) (*world, error
 	c := server.Default()
 	c.Database, c.Names, c.Audit.Origin = dsn, []string{"127.0.0.1"}, "bench"
 	c.EST.Listen, c.API.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", ""
+	c.Enrol.SiteRate = 0 // one rig stands for all
 	if _, err := server.Init(ctx, server.Plan{Dir: dir, Organization: "Bench", Config: c, Admin: "admin"}, server.Environment{}); err != nil {
 		return nil, err
 	}

@@ -50,6 +50,15 @@ type Config struct {
 	// /metrics.
 	Ops Ops `yaml:"ops"`
 
+	// Enrol bounds requests for certificates, over all listeners.
+	Enrol Enrol `yaml:"enrol"`
+
+	// Exempt lists the addresses and networks that the limits for each
+	// address do not count for: "192.0.2.7", "198.51.100.0/24". Put factories
+	// here whose devices share an address (NAT), and load balancers that
+	// forward TCP, whose address all their clients seem to have.
+	Exempt []string `yaml:"exempt"`
+
 	// Audit is the log of everything that is issued and changed.
 	Audit Audit `yaml:"audit"`
 
@@ -85,10 +94,31 @@ type API struct {
 
 // Limits protect a listener from clients that take too much.
 type Limits struct {
-	// MaxConnections bounds the connections that are open at a time; further
-	// clients wait to be accepted. Keep it below the process's limit of open
-	// files.
+	// MaxConnections bounds the connections that are open at a time. When all
+	// are taken, the one that has been without a request for longest is cut
+	// off for a newcomer; if each is busy, the newcomer is. Keep it below the
+	// process's limit of open files.
 	MaxConnections int `yaml:"max_connections"`
+	// MaxHandshakes bounds the TLS handshakes that there is work for at a
+	// time, those that wait for their client not counted; a connection beyond
+	// is cut off. 0 means 32 for each processor.
+	MaxHandshakes int `yaml:"max_handshakes"`
+	// MaxRequests bounds the requests that are worked on at a time, those
+	// whose body is still on its way not counted. One beyond is answered 503
+	// with Retry-After.
+	MaxRequests int `yaml:"max_requests"`
+	// MaxPerAddress bounds the open connections of one address; a connection
+	// beyond is cut off. An IPv6 client's address is its /64, here and below.
+	// 0 means no bound.
+	MaxPerAddress int `yaml:"max_connections_per_address"`
+	// ConnectionRate bounds the new connections of one address, in each
+	// second; after a rest twice as many come through, and 20 at least. One
+	// beyond is cut off. 0 means no bound.
+	ConnectionRate int `yaml:"connection_rate"`
+	// RequestRate bounds the requests of one address, in each second; after a
+	// rest twice as many come through, and 20 at least. One beyond is
+	// answered 429 with Retry-After. 0 means no bound.
+	RequestRate int `yaml:"request_rate"`
 	// MaxHeader bounds the header of a request.
 	MaxHeader Size `yaml:"max_header"`
 	// HeaderTimeout is how long the TLS handshake, and then the header of
@@ -98,6 +128,20 @@ type Limits struct {
 	RequestTimeout Duration `yaml:"request_timeout"`
 	// IdleTimeout is how long an unused connection is kept open.
 	IdleTimeout Duration `yaml:"idle_timeout"`
+}
+
+// Enrol bounds who may ask for certificates how often. What is beyond is
+// answered 429 or 503 with Retry-After.
+type Enrol struct {
+	// DeviceRate bounds the requests by one bootstrap or official key, in each
+	// second; after a rest 20 come through. 0 means no bound.
+	DeviceRate int `yaml:"device_rate"`
+	// SiteRate bounds the requests by all rigs of one site together, in each
+	// second; after a rest twice as many come through. 0 means no bound.
+	SiteRate int `yaml:"site_rate"`
+	// MaxQueue bounds the registrations that wait to be written into the
+	// database.
+	MaxQueue int `yaml:"max_queue"`
 }
 
 // Ops configures the supervision's listener.
@@ -134,6 +178,10 @@ type Log struct {
 func Default() *Config {
 	limits := Limits{
 		MaxConnections: 4096,
+		MaxRequests:    256,
+		MaxPerAddress:  256,
+		ConnectionRate: 50,
+		RequestRate:    100,
 		MaxHeader:      16 << 10,
 		HeaderTimeout:  Duration(10 * time.Second),
 		RequestTimeout: Duration(30 * time.Second),
@@ -146,12 +194,14 @@ func Default() *Config {
 		Keys:     map[string]string{},
 		EST:      EST{Listen: ":8443", RetryAfter: Duration(time.Minute), Limits: limits},
 		API:      API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
+		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, MaxQueue: 512},
+		Exempt:   []string{"127.0.0.0/8", "::1/128"},
 		Ops:      Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
 		Audit:    Audit{Interval: Duration(time.Second)},
 		Log:      Log{Level: slog.LevelInfo, Format: "json"},
 		Stop:     Duration(30 * time.Second),
 	}
-	c.API.MaxConnections = 1024
+	c.API.MaxConnections, c.API.MaxRequests = 1024, 128
 	return c
 }
 
@@ -182,11 +232,19 @@ func (c *Config) Check() error {
 			bad("keys: %s is no URI: want file:PATH, pkcs11:…, awskms:…, cloudkms:… or azurekms:…", name)
 		}
 	}
+	for _, n := range c.Exempt {
+		if _, err := parseNetwork(n); err != nil {
+			bad("exempt: %q is no IP address or network: want 192.0.2.7 or 198.51.100.0/24", n)
+		}
+	}
 	checkListen("est.listen", c.EST.Listen, false, bad)
 	checkListen("api.listen", c.API.Listen, false, bad)
 	checkListen("ops.listen", c.Ops.Listen, true, bad)
 	c.EST.check("est", bad)
 	c.API.check("api", bad)
+	inRange("enrol.device_rate", c.Enrol.DeviceRate, 0, maxRate, bad)
+	inRange("enrol.site_rate", c.Enrol.SiteRate, 0, maxRate, bad)
+	inRange("enrol.max_queue", c.Enrol.MaxQueue, 1, 1<<20, bad)
 	atLeast("est.retry_after", c.EST.RetryAfter, time.Second, bad)
 	atLeast("api.upload_stall", c.API.UploadStall, time.Second, bad)
 	atLeast("audit.interval", c.Audit.Interval, 10*time.Millisecond, bad)
@@ -206,12 +264,26 @@ func (l Limits) check(at string, bad func(string, ...any)) {
 	if l.MaxConnections < 1 {
 		bad("%s.max_connections is %d: nobody could connect; want 1 or more", at, l.MaxConnections)
 	}
+	inRange(at+".max_handshakes", l.MaxHandshakes, 0, 1<<20, bad)
+	inRange(at+".max_requests", l.MaxRequests, 1, 1<<20, bad)
+	inRange(at+".max_connections_per_address", l.MaxPerAddress, 0, 1<<20, bad)
+	inRange(at+".connection_rate", l.ConnectionRate, 0, maxRate, bad)
+	inRange(at+".request_rate", l.RequestRate, 0, maxRate, bad)
 	if l.MaxHeader < 1<<10 || l.MaxHeader > 1<<20 {
 		bad("%s.max_header is %s: want 1KiB to 1MiB", at, l.MaxHeader)
 	}
 	atLeast(at+".header_timeout", l.HeaderTimeout, 100*time.Millisecond, bad)
 	atLeast(at+".request_timeout", l.RequestTimeout, 100*time.Millisecond, bad)
 	atLeast(at+".idle_timeout", l.IdleTimeout, 100*time.Millisecond, bad)
+}
+
+// maxRate is the highest rate that can be set, per second.
+const maxRate = 1_000_000
+
+func inRange(key string, n, least, most int, bad func(string, ...any)) {
+	if n < least || n > most {
+		bad("%s is %d: want %d to %d", key, n, least, most)
+	}
 }
 
 func atLeast(key string, d Duration, least time.Duration, bad func(string, ...any)) {
@@ -269,6 +341,17 @@ const (
 	ConfigFile  = "touchmark.yaml"
 	ProfileFile = "cli.yaml"
 )
+
+// exempt gives the networks that limits by address do not count for.
+func (c *Config) exempt() networks {
+	var list networks
+	for _, text := range c.Exempt {
+		if n, err := parseNetwork(text); err == nil { // Check saw to the others
+			list = append(list, n)
+		}
+	}
+	return list
+}
 
 func (c *Config) checkpointFile() string { return filepath.Join(c.Dir, "log", "checkpoint") }
 

@@ -8,38 +8,49 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
+	"net/netip"
 	"time"
 )
 
 // door is one listener with its HTTP server.
 type door struct {
-	name string
-	addr string
-	most int // connections; 0 is without bound
-	http *http.Server
+	name   string
+	addr   string
+	limits Limits
+	exempt networks
+	tls    *tls.Config          // nil is plain HTTP
+	rates  *rates[netip.Prefix] // of new connections
+	books  doorBooks
+	bounds *bounds
+	http   *http.Server
 
-	listener net.Listener
+	keeper *keeper // nil until the door is open
 }
 
-// newDoor makes a door that is still closed. It speaks TLS if config is not
-// nil.
-func newDoor(name, addr string, l Limits, config *tls.Config, h http.Handler, log *slog.Logger) *door {
+// newDoor makes a door that is still closed.
+func newDoor(d door, h http.Handler, m *metrics, log *slog.Logger) *door {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	return &door{name: name, addr: addr, most: l.MaxConnections, http: &http.Server{
+	l := d.limits
+	d.rates = newRates[netip.Prefix](l.ConnectionRate)
+	d.books = doorBooks{
+		shed:     func(reason string) { m.shed.WithLabelValues(d.name, reason).Inc() },
+		panicked: func(p any) { m.panicked(log, p, "door", d.name) },
+		// What lands here is the noise of the open network: scanners, clients
+		// that hang up in the handshake.
+		errors: slog.NewLogLogger(log.With("door", d.name).Handler(), slog.LevelDebug),
+	}
+	d.http = &http.Server{
 		Handler:           h,
-		TLSConfig:         config,
 		Protocols:         protocols,
 		ReadHeaderTimeout: time.Duration(l.HeaderTimeout),
 		ReadTimeout:       time.Duration(l.RequestTimeout),
 		WriteTimeout:      time.Duration(l.RequestTimeout),
 		IdleTimeout:       time.Duration(l.IdleTimeout),
 		MaxHeaderBytes:    int(l.MaxHeader),
-		// What lands here is the noise of the open network: scanners, clients
-		// that hang up in the handshake.
-		ErrorLog: slog.NewLogLogger(log.With("door", name).Handler(), slog.LevelDebug),
-	}}
+		ErrorLog:          d.books.errors,
+	}
+	return &d
 }
 
 // TLSConfig is the TLS of both doors. A client certificate is asked for and
@@ -71,21 +82,15 @@ func (d *door) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s.listen: %w", d.name, err)
 	}
-	if d.most > 0 {
-		l = &boundedListener{Listener: l, free: make(chan struct{}, d.most), closed: make(chan struct{})}
-	}
-	d.listener = l
+	d.keeper = newKeeper(l, d.tls, d.limits, d.exempt, d.rates, d.books)
+	d.http.ConnState = d.keeper.state
 	return nil
 }
 
 // serve answers until the door is closed.
 func (d *door) serve() error {
-	var err error
-	if d.http.TLSConfig != nil {
-		err = d.http.ServeTLS(d.listener, "", "")
-	} else {
-		err = d.http.Serve(d.listener)
-	}
+	go d.keeper.receive()
+	err := d.http.Serve(d.keeper)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -99,48 +104,8 @@ func (d *door) close(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(fmt.Errorf("door %s: requests were cut off: %w", d.name, err), d.http.Close())
 	}
-	if d.listener != nil {
-		d.listener.Close() // one that was bound but never served is not known to Shutdown
+	if d.keeper != nil {
+		d.keeper.Close() // one that was bound but never served is not known to Shutdown
 	}
-	return err
-}
-
-// boundedListener accepts a connection only while fewer than its bound are
-// open, so that clients wait in the kernel's queue instead of taking memory
-// and files.
-type boundedListener struct {
-	net.Listener
-	free   chan struct{} // filled by open connections
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (l *boundedListener) Accept() (net.Conn, error) {
-	select {
-	case l.free <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.free
-		return nil, err
-	}
-	return &countedConn{Conn: c, release: sync.OnceFunc(func() { <-l.free })}, nil
-}
-
-func (l *boundedListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type countedConn struct {
-	net.Conn
-	release func()
-}
-
-func (c *countedConn) Close() error {
-	err := c.Conn.Close()
-	c.release()
 	return err
 }

@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +27,9 @@ type metrics struct {
 	requests      *prometheus.CounterVec
 	request_      *prometheus.HistogramVec
 	panics        prometheus.Counter
+	shed          *prometheus.CounterVec
+	working       *prometheus.GaugeVec
+	connections   connectionCollector
 	checkpoint    prometheus.Gauge
 	published     prometheus.Gauge
 	unpublished   prometheus.Counter
@@ -58,8 +63,15 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"door"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "touchmark_panics_total", Help: "Requests that failed by a defect of the program.",
+			Name: "touchmark_panics_total", Help: "Requests, connections and background work that failed by a defect of the program.",
 		}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "touchmark_shed_total", Help: "What was turned away because it was too much, by door and by the bound that it met.",
+		}, []string{"door", "bound"}),
+		working: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "touchmark_requests_in_progress", Help: "HTTP requests that are being worked on, by door.",
+		}, []string{"door"}),
+		connections: connectionCollector{of: map[string]*door{}},
 		checkpoint: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "touchmark_log_checkpoint_size", Help: "Leaves that the newest published checkpoint of the audit log covers.",
 		}),
@@ -71,7 +83,7 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		}),
 	}
 	m.registry.MustRegister(
-		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.checkpoint, m.published, m.unpublished,
+		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.working, m.connections, m.checkpoint, m.published, m.unpublished,
 		&m.tally, expiryCollector{expiries, now}, newBuildInfo(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -91,6 +103,27 @@ func (m *metrics) handler() http.Handler {
 func (m *metrics) request(door, method string, code int, took time.Duration) {
 	m.requests.WithLabelValues(door, methodLabel(method), codeLabel(code)).Inc()
 	m.request_.WithLabelValues(door).Observe(took.Seconds())
+}
+
+// panicked notes a defect that ended something, but not the process.
+func (m *metrics) panicked(log *slog.Logger, p any, where ...any) {
+	m.panics.Inc()
+	log.Error("a defect of the program was contained", append(where, "panic", p, "stack", string(debug.Stack()))...)
+}
+
+// connectionCollector tells how full the doors are.
+type connectionCollector struct{ of map[string]*door }
+
+var connectionsDesc = prometheus.NewDesc("touchmark_connections", "Open connections by door.", []string{"door"}, nil)
+
+func (c connectionCollector) Describe(ch chan<- *prometheus.Desc) { ch <- connectionsDesc }
+
+func (c connectionCollector) Collect(ch chan<- prometheus.Metric) {
+	for name, d := range c.of {
+		if d.keeper != nil {
+			ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(d.keeper.count()), name)
+		}
+	}
 }
 
 // observeCommit is store.Options.Observe.

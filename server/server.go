@@ -98,7 +98,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = newMetrics(s.expiries, s.env.Now)
-	s.store, err = store.Open(ctx, store.Options{DSN: s.config.DSN(), Log: s.env.Log, Now: s.env.Now, Observe: s.metrics.observeCommit})
+	s.store, err = store.Open(ctx, store.Options{DSN: s.config.DSN(), Log: s.env.Log, Now: s.env.Now,
+		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue})
 	if err != nil {
 		return err
 	}
@@ -128,30 +129,36 @@ func (s *Server) wire() {
 	factory := x509.NewCertPool()
 	factory.AddCert(s.authorities.Factory.Certificate)
 	s.importer = &manifest.Importer{Store: s.store, FactoryCA: factory, Log: log, Now: now, MaxBody: int64(s.config.API.MaxManifest)}
-	pipeline := countedEnroller{metrics: s.metrics, enroller: &enroll.Enroller{
+	pipeline := newFairEnroller(s.config.Enrol, s.metrics, countedEnroller{metrics: s.metrics, enroller: &enroll.Enroller{
 		Ledger: s.store, Issuer: ca.NewDeviceIssuer(s.authorities, now), Rules: new(rules.Cache),
 		Log: log, Now: now, RetryAfter: time.Duration(s.config.EST.RetryAfter),
-	}}
+	}})
 	s.health = &health{checks: []check{
 		{"database", s.store.Ping},
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 	}}
-	tls := TLSConfig(s.certificate.Get)
-	s.doors = append(s.doors,
-		newDoor("est", s.config.EST.Listen, s.config.EST.Limits, tls,
-			watched("est", s.estHandler(pipeline), s.metrics, log, time.Duration(s.config.EST.RequestTimeout)), log),
-		newDoor("api", s.config.API.Listen, s.config.API.Limits, tls.Clone(),
-			watched("api", s.apiHandler(pipeline), s.metrics, log, 0), log))
+	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
+		s.estHandler(pipeline), time.Duration(s.config.EST.RequestTimeout))
+	s.door(door{name: "api", addr: s.config.API.Listen, limits: s.config.API.Limits, tls: TLSConfig(s.certificate.Get)},
+		s.apiHandler(pipeline), 0)
 	if s.config.Ops.Listen != "" {
-		s.doors = append(s.doors, newDoor("ops", s.config.Ops.Listen, opsLimits, nil,
-			watched("ops", opsHandler(s.health, s.metrics), s.metrics, log, 0), log))
+		s.door(door{name: "ops", addr: s.config.Ops.Listen, limits: opsLimits}, opsHandler(s.health, s.metrics), 0)
 	}
+}
+
+// door adds a door, whose requests' contexts end after timeout unless it is 0.
+func (s *Server) door(d door, h http.Handler, timeout time.Duration) {
+	d.exempt = s.config.exempt()
+	d.bounds = bounded(d, h, s.metrics)
+	made := newDoor(d, watched(d.name, d.bounds, s.metrics, s.env.Log, timeout), s.metrics, s.env.Log)
+	s.metrics.connections.of[d.name] = made
+	s.doors = append(s.doors, made)
 }
 
 // opsLimits suit a door that only the machine's own supervision uses.
 var opsLimits = Limits{
-	MaxConnections: 64, MaxHeader: 16 << 10, HeaderTimeout: Duration(5 * time.Second),
+	MaxConnections: 64, MaxRequests: 64, MaxHeader: 16 << 10, HeaderTimeout: Duration(5 * time.Second),
 	RequestTimeout: Duration(30 * time.Second), IdleTimeout: Duration(time.Minute),
 }
 
@@ -287,8 +294,8 @@ func (s *Server) count(ctx context.Context) {
 func (s *Server) Addrs() map[string]string {
 	m := map[string]string{}
 	for _, d := range s.doors {
-		if d.listener != nil {
-			m[d.name] = d.listener.Addr().String()
+		if d.keeper != nil {
+			m[d.name] = d.keeper.Addr().String()
 		}
 	}
 	return m

@@ -35,9 +35,12 @@ type works struct {
 	ahead  atomic.Int64
 }
 
-func opened(t *testing.T) *works {
+func opened(t *testing.T, changes ...func(*Config)) *works {
 	t.Helper()
 	w := &works{t: t, config: initialized(t, Plan{})}
+	for _, change := range changes {
+		change(w.config)
+	}
 	s, err := New(t.Context(), w.config, Environment{Now: w.now})
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"time"
 )
@@ -48,9 +47,7 @@ func panicked(rec *recorder, r *http.Request, p any, m *metrics, log *slog.Logge
 	if p == http.ErrAbortHandler { // the handler's way to hang up, not a defect
 		panic(p)
 	}
-	m.panics.Inc()
-	log.LogAttrs(r.Context(), slog.LevelError, "a request's handler panicked; only this request failed",
-		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+	m.panicked(log, p, "method", r.Method, "path", r.URL.Path)
 	if rec.status != 0 {
 		panic(http.ErrAbortHandler) // half a reply must not look like a whole one
 	}

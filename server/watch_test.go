@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -103,52 +102,6 @@ func TestAccessLog(t *testing.T) {
 	if n := testutil.ToFloat64(m.requests.WithLabelValues("est", "other", "404")); n != 1 {
 		t.Errorf("a made-up method has a label of its own")
 	}
-}
-
-func TestBoundedListener(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &boundedListener{Listener: inner, free: make(chan struct{}, 1), closed: make(chan struct{})}
-	accepted := make(chan net.Conn)
-	ended := make(chan error, 1)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				ended <- err
-				return
-			}
-			accepted <- c
-		}
-	}()
-	for range 2 {
-		c, err := net.Dial("tcp", inner.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	first := <-accepted
-	if len(l.free) != 1 {
-		t.Fatal("the connection was not counted")
-	}
-	select {
-	case <-accepted:
-		t.Fatal("a second connection was accepted while the first was open")
-	default:
-	}
-	first.Close()
-	first.Close() // closing twice frees one place, not two
-	second := <-accepted
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-ended; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("a waiting Accept ended with %v", err)
-	}
-	second.Close()
 }
 
 // fixed answers the same always.

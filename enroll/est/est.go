@@ -214,6 +214,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var p *httpProblem
 	var bad *enroll.RequestError
 	var auth *enroll.AuthError
+	var busy *enroll.BusyError
 	status, text := 0, err.Error()
 	switch {
 	case errors.As(err, &p):
@@ -222,6 +223,11 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusBadRequest
 	case errors.As(err, &auth):
 		status = http.StatusForbidden
+	case errors.As(err, &busy):
+		w.Header().Set("Retry-After", retryAfter(busy.RetryAfter))
+		if status = http.StatusServiceUnavailable; busy.Share {
+			status = http.StatusTooManyRequests
+		}
 	case r.Context().Err() == context.DeadlineExceeded:
 		w.Header().Set("Retry-After", "5")
 		status, text = http.StatusServiceUnavailable, "the server did not get to this request in time; try again"

@@ -3,11 +3,14 @@ package est
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
+
+	"github.com/touchmark/touchmark/enroll"
 )
 
 // Whatever ends a request early, it never looks like success: our own
@@ -29,4 +32,17 @@ func TestEndedRequests(t *testing.T) {
 		}
 	}()
 	h.fail(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, "POST", Prefix+"simpleenroll", nil), errors.New("context ended"))
+}
+
+// Too much is no fault of the request: it may come again, and is told when.
+func TestBusy(t *testing.T) {
+	h := &Handler{Log: slog.New(slog.DiscardHandler), Now: time.Now}
+	for share, status := range map[bool]int{false: http.StatusServiceUnavailable, true: http.StatusTooManyRequests} {
+		rec := httptest.NewRecorder()
+		err := fmt.Errorf("commit: %w", &enroll.BusyError{Reason: "too many", RetryAfter: 1500 * time.Millisecond, Share: share})
+		h.fail(rec, httptest.NewRequestWithContext(t.Context(), "POST", Prefix+"simpleenroll", nil), err)
+		if rec.Code != status || rec.Header().Get("Retry-After") != "2" || rec.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
+			t.Errorf("share %t: %d %v", share, rec.Code, rec.Header())
+		}
+	}
 }

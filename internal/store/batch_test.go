@@ -25,13 +25,16 @@ type batch struct {
 	errs   []chan error
 }
 
+// queue is how many jobs may wait in these tests.
+const queue = 8
+
 // eachBatch runs a test on a store of each kind, with units 0 to 3 of an
 // order for ten in place.
 func eachBatch(t *testing.T, test func(b *batch)) {
 	for _, kind := range storetest.Kinds(t) {
 		t.Run(kind, func(t *testing.T) {
 			b := &batch{t: t, stop: make(chan bool, 1), stands: make(chan bool), sizes: make(chan int, 100)}
-			s, err := store.Open(context.Background(), store.Options{DSN: storetest.Database(t, kind), Observe: b.observe})
+			s, err := store.Open(context.Background(), store.Options{DSN: storetest.Database(t, kind), Observe: b.observe, MaxQueue: queue})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -280,6 +283,47 @@ func TestBatchWithTakenSerialNumber(t *testing.T) {
 		list, err := b.Store.Registrations(context.Background(), vetting.RegistrationFilter{Outcome: vetting.Refused}, vetting.Page{})
 		if err != nil || len(list) != 1 || list[0].Repeats != 1 {
 			b.t.Errorf("the refusals are %+v, %v", list, err)
+		}
+	})
+}
+
+// Where as many wait as may, a registration is refused at once; an
+// operator's act waits its turn, and what waits already is written.
+func TestQueueIsBounded(t *testing.T) {
+	eachBatch(t, func(b *batch) {
+		ctx := context.Background()
+		b.begin()
+		enrol := func(n int) func(context.Context) error {
+			return func(ctx context.Context) error {
+				_, _, err := storetest.Enrol(ctx, b.Store, storetest.Claim(storetest.Unit(n%4).BootstrapKey, storetest.Key("official", n%4)))
+				return err
+			}
+		}
+		for n := range queue {
+			b.add(enrol(n), n+1)
+		}
+		var busy *enroll.BusyError
+		if err := enrol(0)(ctx); !errors.As(err, &busy) || busy.Share || busy.RetryAfter < time.Second {
+			t.Errorf("one too many: %v", err)
+		}
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		if err := b.Store.SaveCheckpoint(ended, 1, []byte("y")); !errors.Is(err, context.Canceled) {
+			t.Errorf("an act that was given up: %v", err)
+		}
+		b.add(func(ctx context.Context) error {
+			_, err := b.Store.CreateSite(ctx, storetest.By, &vetting.Site{Name: "lyon"})
+			return err
+		}, 0)
+		b.stands <- true
+		for n, done := range b.errs {
+			if err := <-done; err != nil {
+				t.Errorf("job %d: %v", n, err)
+			}
+		}
+		b.errs = nil
+		if err := enrol(0)(ctx); err != nil {
+			t.Errorf("afterwards: %v", err)
 		}
 	})
 }

@@ -28,6 +28,9 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// MaxQueue bounds the registrations that wait to be written; 0 means
+	// 512. What comes beyond is refused with an *enroll.BusyError.
+	MaxQueue int
 	// Observe, if set, is told the size of every group commit and how long
 	// it took.
 	Observe func(batch int, took time.Duration)
@@ -65,9 +68,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := refuseUnfinished(ctx, db); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
+	if o.MaxQueue == 0 {
+		o.MaxQueue = 4 * maxBatch
+	}
 	s := &Store{
 		db: db, log: o.Log, now: o.Now, observe: o.Observe, fault: o.fault,
-		jobs: make(chan *job, 2*maxBatch), closing: make(chan struct{}), closed: make(chan struct{}),
+		jobs: make(chan *job, o.MaxQueue), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if s.now == nil {
 		s.now = time.Now

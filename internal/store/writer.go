@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -43,12 +44,8 @@ func (s *Store) update(ctx context.Context, apply func(*writing) error) error {
 // be carried out all the same.
 func (s *Store) submit(j *job) error {
 	j.done = make(chan error, 1)
-	select {
-	case <-s.closing:
-		return errClosed
-	case <-j.ctx.Done():
-		return j.ctx.Err()
-	case s.jobs <- j:
+	if err := s.queue(j); err != nil {
+		return err
 	}
 	select {
 	case err := <-j.done:
@@ -62,6 +59,32 @@ func (s *Store) submit(j *job) error {
 		default:
 			return errClosed
 		}
+	}
+}
+
+// queue hands a job over. Where registrations wait already as far as they
+// may, one more is refused: it would only wait longer than its client does.
+// Acts of operators and the loading of manifests are few and wait.
+func (s *Store) queue(j *job) error {
+	select {
+	case <-s.closing:
+		return errClosed
+	case <-j.ctx.Done():
+		return j.ctx.Err()
+	case s.jobs <- j:
+		return nil
+	default:
+	}
+	if !j.alone {
+		return &enroll.BusyError{Reason: "more registrations wait for the database than may: try again", RetryAfter: time.Second}
+	}
+	select {
+	case <-s.closing:
+		return errClosed
+	case <-j.ctx.Done():
+		return j.ctx.Err()
+	case s.jobs <- j:
+		return nil
 	}
 }
 

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -110,6 +112,7 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 		ready *Problem
 		lines *manifest.LineErrors
 		bad   *enroll.RequestError
+		busy  *enroll.BusyError
 		act   *vetting.Error
 		large *http.MaxBytesError
 		wait  net.Error
@@ -121,6 +124,8 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 		return linesProblem(lines)
 	case errors.As(err, &bad):
 		return problem(http.StatusBadRequest, "%s", bad.Reason)
+	case errors.As(err, &busy):
+		return busyProblem(busy)
 	case errors.As(err, &act) && statuses[act.Problem] != 0:
 		return problem(statuses[act.Problem], "%s", act.Text)
 	case errors.As(err, &large):
@@ -136,6 +141,14 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 		return problem(http.StatusRequestTimeout, "the request's body did not arrive in time: send it again")
 	}
 	return a.unknown(ctx, err)
+}
+
+func busyProblem(e *enroll.BusyError) *Problem {
+	status := http.StatusServiceUnavailable
+	if e.Share {
+		status = http.StatusTooManyRequests
+	}
+	return problem(status, "%s", e.Reason).with("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 }
 
 // unknown is an error that the client must not see.

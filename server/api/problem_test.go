@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/internal/audit"
@@ -124,6 +125,8 @@ func TestErrorsOfActs(t *testing.T) {
 		{fmt.Errorf("internal path: %w", vetting.Errorf(vetting.Conflict, "only this")), 409, "only this", ""},
 		{enroll.BadRequest("a weak key"), 400, "weak key", ""},
 		{fmt.Errorf("enrol: %w", enroll.ErrStale), 503, "again", "1"},
+		{fmt.Errorf("enrol: %w", &enroll.BusyError{Reason: "full, try again", RetryAfter: 1500 * time.Millisecond}), 503, "again", "2"},
+		{&enroll.BusyError{Reason: "too many of yours", Share: true}, 429, "too many", "1"},
 		{audit.ErrNotPublished, 409, "checkpoint", "5"},
 	} {
 		w.importer.err = c.err
