@@ -158,8 +158,7 @@ func TestSlowBodiesTakeNoPlace(t *testing.T) {
 func TestPlaceIsGivenBackOnce(t *testing.T) {
 	m := testMetrics()
 	ctx, cancel := context.WithCancel(t.Context())
-	var b *bounds
-	b = bounded(door{name: "est", limits: Limits{MaxRequests: 1}}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	b := bounded(door{name: "est", limits: Limits{MaxRequests: 1}}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, err := r.Body.Read(make([]byte, 1))
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("read: %v", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -287,6 +288,17 @@ func TestBatchWithTakenSerialNumber(t *testing.T) {
 	})
 }
 
+// watchedContext tells how often somebody began to wait for its end.
+type watchedContext struct {
+	context.Context
+	asked atomic.Int32
+}
+
+func (c *watchedContext) Done() <-chan struct{} {
+	c.asked.Add(1)
+	return c.Context.Done()
+}
+
 // Where as many wait as may, a registration is refused at once; an
 // operator's act waits its turn, and what waits already is written.
 func TestQueueIsBounded(t *testing.T) {
@@ -311,10 +323,14 @@ func TestQueueIsBounded(t *testing.T) {
 		if err := b.Store.SaveCheckpoint(ended, 1, []byte("y")); !errors.Is(err, context.Canceled) {
 			t.Errorf("an act that was given up: %v", err)
 		}
-		b.add(func(ctx context.Context) error {
-			_, err := b.Store.CreateSite(ctx, storetest.By, &vetting.Site{Name: "lyon"})
+		waits := &watchedContext{Context: ctx}
+		b.add(func(context.Context) error {
+			_, err := b.Store.CreateSite(waits, storetest.By, &vetting.Site{Name: "lyon"})
 			return err
 		}, 0)
+		for act := b.errs[len(b.errs)-1]; waits.asked.Load() < 2 && len(act) == 0; {
+			runtime.Gosched() // it tries once, and then waits
+		}
 		b.stands <- true
 		for n, done := range b.errs {
 			if err := <-done; err != nil {
