@@ -55,6 +55,10 @@ type Facts struct {
 	Order   *Order
 	Device  *Device
 
+	// OnSite tells whether a claim by identifiers came from the networks of the
+	// record's site.
+	OnSite bool
+
 	// Current is the device's current certificate.
 	Current *Certificate
 	// Presented is the official certificate that authenticated a renewal.

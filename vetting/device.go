@@ -65,6 +65,9 @@ type Device struct {
 	// Before is the state a quarantined device came from.
 	Before       DeviceState `json:"before,omitempty"`
 	BootstrapKey Fingerprint `json:"bootstrapKey,omitzero"`
+	// BoundKey is the bootstrap key that a device without one in its record
+	// was first let in with.
+	BoundKey Fingerprint `json:"boundKey,omitzero"`
 	// Key is the fingerprint of the current certificate's key.
 	Key Fingerprint `json:"key,omitzero"`
 	// Certificate is the serial number of the current certificate, in hex.

@@ -11,7 +11,7 @@ import (
 func Judge(f Facts) Verdict {
 	j := &judgement{Facts: f}
 	switch f.Claim.Auth.Proof {
-	case ProofBootstrapKey, ProofRig:
+	case ProofBootstrapKey, ProofIdentifiers, ProofRig:
 		return j.first()
 	case ProofOfficial:
 		return j.renewal()
@@ -33,7 +33,7 @@ func (j *judgement) first() Verdict {
 		return j.unknown()
 	}
 	for _, step := range []func() (Verdict, bool){
-		j.place, j.identity, j.service, j.serverKey, j.key,
+		j.place, j.identity, j.binding, j.service, j.serverKey, j.key,
 	} {
 		if v, done := step(); done {
 			return v
@@ -81,7 +81,11 @@ func (j *judgement) unknown() Verdict {
 // awaited reports whether a device without a record may wait for one: for as
 // long as its product says, from when it first asked.
 func (j *judgement) awaited() bool {
-	if j.Product == nil || !j.Product.Accepts(j.Claim.Auth.Proof) {
+	if j.Product == nil {
+		return false
+	}
+	proof := j.Claim.Auth.Proof
+	if !j.Product.Accepts(proof) && !(proof == ProofBootstrapKey && j.Product.Accepts(ProofIdentifiers)) {
 		return false
 	}
 	since := j.Now
@@ -121,6 +125,23 @@ func (j *judgement) identity() (Verdict, bool) {
 			j.against(EvidenceMismatch, j.Record.ID, "The request names %s %q, the record %q.", f.field, f.claimed, f.recorded)
 			return j.refuse(ReasonMismatch, "The request names %s %q, but the record of this device has %q.", f.field, f.claimed, f.recorded), true
 		}
+	}
+	return Verdict{}, false
+}
+
+// binding checks a claim by identifiers alone: the first one must come from
+// the site, later ones by the same key.
+func (j *judgement) binding() (Verdict, bool) {
+	auth := j.Claim.Auth
+	switch bound := j.Device.BoundKey; {
+	case auth.Proof != ProofIdentifiers || bound == auth.Key:
+		return Verdict{}, false
+	case !bound.IsZero():
+		j.against(EvidenceWrongKey, j.Record.ID, "A second device that calls itself %s came with the key %s; the first had %s.", j.Record.Identity, auth.Key, bound)
+		return j.refuse(ReasonBound, "Another device has claimed the identity %s already, with another bootstrap key. One of the two is a copy.", j.Record.Identity), true
+	case !j.OnSite:
+		j.against(EvidenceWrongSite, j.Record.ID, "It asked from %s, which is not in the networks of site %s.", j.Claim.Remote, j.Order.Site)
+		return j.refuse(ReasonOffSite, "The device may first enrol from the networks of its site only, and %s is not one of them.", j.Claim.Remote), true
 	}
 	return Verdict{}, false
 }

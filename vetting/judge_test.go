@@ -85,6 +85,15 @@ func ruled(o vetting.Outcome) change {
 	}
 }
 
+// named: its record lists no key, and it names its identifiers at its site.
+func named(f *vetting.Facts) {
+	f.Claim.Auth.Proof = vetting.ProofIdentifiers
+	f.Claim.Asserted = vetting.Identity{Serial: "SN-1", UID: "beef"}
+	f.Record.BootstrapKey = vetting.Fingerprint{}
+	f.Product.Proofs = []vetting.Proof{vetting.ProofIdentifiers}
+	f.OnSite = true
+}
+
 // awaited: in no record, but its product waits an hour for one.
 func awaited(f *vetting.Facts) {
 	p := f.Product
@@ -174,6 +183,14 @@ var judgements = []struct {
 	{name: "unheard-of proof", given: with(func(f *vetting.Facts) { f.Claim.Auth.Proof = "charm" }), outcome: vetting.Refused, codes: codes(vetting.ReasonNoProof)},
 	{name: "unknown device", given: with(unknown), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},
 	{name: "unknown device at a rig", given: with(unknown, byRig), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},
+	{name: "by identifiers, from the site", given: with(named), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "by identifiers, from elsewhere", given: with(named, func(f *vetting.Facts) { f.OnSite = false }), outcome: vetting.Refused, codes: codes(vetting.ReasonOffSite), evidence: signs(vetting.EvidenceWrongSite, 11)},
+	{name: "by identifiers, a second device", given: with(named, func(f *vetting.Facts) { f.Device.BoundKey = otherKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonBound), evidence: signs(vetting.EvidenceWrongKey, 11)},
+	{name: "by identifiers, a second device of one in service", given: with(issued, named, func(f *vetting.Facts) { f.Device.State, f.Device.BoundKey = vetting.DeviceActive, otherKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonBound), evidence: signs(vetting.EvidenceWrongKey, 11)},
+	{name: "by identifiers, again from elsewhere", given: with(issued, named, func(f *vetting.Facts) { f.OnSite, f.Device.BoundKey = false, bootstrapKey }), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "21"},
+	{name: "by identifiers, in service", given: with(issued, named, func(f *vetting.Facts) { f.Device.State, f.Device.BoundKey = vetting.DeviceActive, bootstrapKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonBootstrapSpent), evidence: signs(vetting.EvidenceSpentKey, 11)},
+	{name: "by identifiers, one of them wrong", given: with(named, func(f *vetting.Facts) { f.Claim.Asserted.UID = "f00d" }), outcome: vetting.Refused, codes: codes(vetting.ReasonMismatch), evidence: signs(vetting.EvidenceMismatch, 11)},
+	{name: "by identifiers, which the product does not accept", given: with(named, func(f *vetting.Facts) { f.Product.Proofs = []vetting.Proof{vetting.ProofRig} }), outcome: vetting.Refused, codes: codes(vetting.ReasonProof)},
 	{name: "unknown device, awaited", given: with(awaited), outcome: vetting.Held, codes: codes(vetting.ReasonNoRecord)},
 	{name: "unknown device at a rig, awaited", given: with(awaited, byRig), outcome: vetting.Held, codes: codes(vetting.ReasonNoRecord)},
 	{name: "unknown device, awaited with a proof that does not count", given: with(awaited, func(f *vetting.Facts) { f.Product.Proofs = []vetting.Proof{vetting.ProofRig} }), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},

@@ -3,6 +3,7 @@ package vetting
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -15,12 +16,27 @@ const (
 	// ProofBootstrapKey: TLS (or a signed message) by the key whose
 	// fingerprint the device's record holds.
 	ProofBootstrapKey Proof = "bootstrap-key"
+	// ProofIdentifiers: nothing but the serial number and the MAC address or
+	// UID of a record that lists no key, named by a device at its site. The
+	// first to be let in binds its bootstrap key to the record.
+	ProofIdentifiers Proof = "identifiers"
 	// ProofRig: a QA rig, authenticated as a registration authority
 	// (RFC 7030 §3.7), vouches for the device in front of it.
 	ProofRig Proof = "rig"
 	// ProofOfficial: the device's official certificate; only for renewal.
 	ProofOfficial Proof = "official-certificate"
 )
+
+// FirstProofs are those on which a first enrolment may rest.
+var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofRig}
+
+func joinProofs() string {
+	names := make([]string, len(FirstProofs))
+	for i, p := range FirstProofs {
+		names[i] = string(p)
+	}
+	return strings.Join(names, ", ")
+}
 
 // Product is a device type: what its certificates look like and which proofs
 // it accepts.
@@ -86,11 +102,11 @@ func (p *Product) Check() error {
 		return fmt.Errorf("product %q: unknown serverKeys %q; known are %q, %q and %q", p.Name, p.ServerKeys, ServerKeysOff, ServerKeysEncrypted, ServerKeysPlain)
 	}
 	if len(p.Proofs) == 0 {
-		return fmt.Errorf("product %q accepts no proof: no device could ever enrol; name at least one of %q, %q", p.Name, ProofBootstrapKey, ProofRig)
+		return fmt.Errorf("product %q accepts no proof: no device could ever enrol; name at least one of %s", p.Name, joinProofs())
 	}
 	for _, proof := range p.Proofs {
-		if proof != ProofBootstrapKey && proof != ProofRig {
-			return fmt.Errorf("product %q: unknown proof %q; known are %q and %q", p.Name, proof, ProofBootstrapKey, ProofRig)
+		if !slices.Contains(FirstProofs, proof) {
+			return fmt.Errorf("product %q: unknown proof %q; known are %s", p.Name, proof, joinProofs())
 		}
 	}
 	if d, err := time.ParseDuration(p.AwaitRecords); p.AwaitRecords != "" && (err != nil || d < time.Minute || d > maxAwait) {
@@ -140,11 +156,14 @@ func (p Profile) KeyKinds() []string {
 
 // Site is a factory or programming centre.
 type Site struct {
-	ID          int64     `json:"-"`
-	Name        string    `json:"name"`
-	Description string    `json:"description,omitempty"`
-	Revision    int64     `json:"revision"`
-	Created     time.Time `json:"created"`
+	ID          int64  `json:"-"`
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"`
+	// Networks are the site's own, as CIDR prefixes: where devices of products
+	// that rest on identifiers alone must come from.
+	Networks []string  `json:"networks,omitempty"`
+	Revision int64     `json:"revision"`
+	Created  time.Time `json:"created"`
 }
 
 // Check reports the first thing wrong with the site.

@@ -39,6 +39,8 @@ const (
 	ReasonNoProof          Code = "not-authenticated"
 	ReasonUnknownDevice    Code = "unknown-device"
 	ReasonWrongKey         Code = "wrong-key"
+	ReasonBound            Code = "bound-to-another-key" // another device claimed the identity first
+	ReasonOffSite          Code = "off-site"             // not from the site's networks
 	ReasonMismatch         Code = "identity-mismatch"
 	ReasonDisputed         Code = "disputed"
 	ReasonWrongSite        Code = "wrong-site"

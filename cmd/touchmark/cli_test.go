@@ -146,6 +146,8 @@ func TestPlanning(t *testing.T) {
 	w.admin(t, "product", "update", "button", "--server-keys", "off").want(t, 0, "off")
 	w.admin(t, "product", "update", "button", "--server-keys", "always").want(t, exitFailed, "serverKeys")
 	w.admin(t, "product", "create", "bad", "--validity", "soon").want(t, exitFailed, "soon")
+	w.admin(t, "site", "update", "penang", "--network", "203.0.113.0/24").want(t, 0, "203.0.113.0/24")
+	w.admin(t, "site", "update", "penang", "--network", "203.0.113.7/24").want(t, exitFailed, `"203.0.113.7/24" is no network`)
 	w.admin(t, "site", "show", "nowhere").want(t, exitFailed, `"nowhere"`)
 	w.admin(t, "order", "create", "PO-2", "--product", "thermostat", "--site", "penang", "--quantity", "3",
 		"--serials", "A-1..A-9", "--not-before", "2026-11-01", "--not-after", "2026-12-31", "--signatures", "2").want(t, 0, "draft", "A-1..A-9", "2 wanted")

@@ -32,14 +32,14 @@ type productFlags struct {
 func (p *productFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&p.description, "description", "", "a few words for people")
-	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, rig; may be repeated")
+	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, identifiers, rig; may be repeated")
 	f.StringVar(&p.validity, "validity", "3650d", "lifetime of certificates, such as 825d or 12h, or forever")
 	f.StringVar(&p.await, "await-records", "", "how long a device that is in no record is held, as 72h, because its manifest may come late")
 	f.StringVar(&p.template, "template", "", "certificate template, a JSON `file` (docs/guides/planner.md explains it)")
 	f.StringSliceVar(&p.keys, "key-type", nil, "accepted kind of device key: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096; may be repeated (default P-256, P-384, Ed25519)")
 	f.StringVar(&p.serverKeys, "server-keys", string(vetting.ServerKeysOff), "may devices have their private key made by the server: off, encrypted (to a key of the device), plain (within TLS alone)")
 	oneOf(c, "server-keys", vetting.ServerKeysOff, vetting.ServerKeysEncrypted, vetting.ServerKeysPlain)
-	oneOf(c, "proof", vetting.ProofBootstrapKey, vetting.ProofRig)
+	oneOf(c, "proof", vetting.FirstProofs...)
 	oneOf(c, "key-type", "P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
 }
 

@@ -186,6 +186,38 @@ func (s *Store) CreateSite(ctx context.Context, a access.Act, site *vetting.Site
 	return s.Site(ctx, site.Name)
 }
 
+// UpdateSite replaces a site's description and networks if its revision is
+// still site.Revision, or fails with Conflict.
+func (s *Store) UpdateSite(ctx context.Context, a access.Act, site *vetting.Site) (*vetting.Site, error) {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		made := siteRow{Name: site.Name}
+		w.fetch(`SELECT id, body FROM sites WHERE name = $1`, []any{site.Name}, func(r row) error { return r.Scan(&made.ID, &made.Body) })
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+		if made.ID == 0 {
+			return 0, notFound("site", site.Name)
+		}
+		var have vetting.Site
+		if err := json.Unmarshal([]byte(made.Body), &have); err != nil {
+			return 0, fmt.Errorf("site %s in the database: %w", site.Name, err)
+		}
+		if have.Revision != site.Revision {
+			return 0, vetting.Errorf(vetting.Conflict, "site %s is at revision %d, your change is based on %d: read it again and repeat the change", site.Name, have.Revision, site.Revision)
+		}
+		have.Description, have.Networks = site.Description, site.Networks
+		have.Revision++
+		made.Body = mustJSON(&have)
+		w.exec(`UPDATE sites SET body = $2 WHERE id = $1`, made.ID, made.Body)
+		w.leaf("site.update", operatorOf(a), site.Name, made.object())
+		return made.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Site(ctx, site.Name)
+}
+
 func orExists(err error, what, name string) error {
 	if err != nil {
 		return err

@@ -260,6 +260,9 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 		o.Issued++
 		o.dirty = true
 		e.countUnit(w)
+		if auth := e.facts.Claim.Auth; auth.Proof == vetting.ProofIdentifiers {
+			d.Bound = auth.Key[:]
+		}
 		objects = append(objects, o.object())
 	case vetting.ReasonReplaced:
 		if current != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -148,26 +149,50 @@ func (s *Store) byBootstrapKey(ctx context.Context, f *vetting.Facts) error {
 	if f.Dispute, err = s.dispute(ctx, `di.key = $1`, key[:]); err != nil || f.Dispute != nil {
 		return err
 	}
-	f.Named, err = s.named(ctx, f.Claim)
-	return err
+	return s.byIdentifiers(ctx, f)
 }
 
-// named finds records by the asserted identity, within the product that the
-// request is addressed to if it names one.
-func (s *Store) named(ctx context.Context, c vetting.Claim) ([]*vetting.Record, error) {
-	units, err := s.byAsserted(ctx, c)
+// byIdentifiers finds the record that a device with an unknown key names. Where
+// that is proof enough, it is the device's; otherwise it only bears the name.
+func (s *Store) byIdentifiers(ctx context.Context, f *vetting.Facts) error {
+	units, err := s.byAsserted(ctx, f.Claim)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var records []*vetting.Record
+	id := f.Claim.Asserted
+	if len(units) == 1 && units[0].record.Key == nil && id.Serial != "" && (id.MAC != "" || id.UID != "") {
+		p, err := s.productAt(ctx, units[0].record.ProductID, units[0].productRevision)
+		if err != nil {
+			return err
+		}
+		if p.Accepts(vetting.ProofIdentifiers) {
+			f.Claim.Auth.Proof = vetting.ProofIdentifiers
+			return s.atSite(ctx, f, units[0])
+		}
+	}
 	for _, u := range units {
 		r, err := u.record.record()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		records = append(records, r)
+		f.Named = append(f.Named, r)
 	}
-	return records, nil
+	return nil
+}
+
+// atSite fills the facts and compares the peer's address with the networks of
+// the record's site.
+func (s *Store) atSite(ctx context.Context, f *vetting.Facts, u *unit) error {
+	list, err := s.sites(ctx, `id = $1`, u.record.SiteID)
+	if err != nil || len(list) == 0 {
+		return orNotFound(err, "site", u.record.SiteID)
+	}
+	peer, err := netip.ParseAddr(f.Claim.Remote)
+	for _, network := range list[0].Networks {
+		p, bad := netip.ParsePrefix(network)
+		f.OnSite = f.OnSite || err == nil && bad == nil && p.Contains(peer.Unmap().WithZone(""))
+	}
+	return s.fill(ctx, f, u)
 }
 
 // byAsserted looks the asserted identity up. A serial number is unique
@@ -271,6 +296,7 @@ func (s *Store) deviceFrom(d *deviceRow, f *vetting.Facts) *vetting.Device {
 		out.State = vetting.DeviceManufactured
 	}
 	copy(out.Key[:], d.Key)
+	copy(out.BoundKey[:], d.Bound)
 	return out
 }
 
@@ -306,13 +332,17 @@ func mayWait(f *vetting.Facts) bool {
 // compare whole requests, which may be signed anew each time). A key that the
 // server makes is another each time, and says nothing.
 func askOf(c *vetting.Claim) []byte {
+	proof := c.Auth.Proof
+	if proof == vetting.ProofIdentifiers { // the request is the same whatever the records are by now
+		proof = vetting.ProofBootstrapKey
+	}
 	h := sha256.New()
 	key := c.Key[:]
 	if c.ServerKey != "" {
 		key = []byte(c.ServerKey)
 	}
 	for _, part := range [][]byte{
-		[]byte(c.Auth.Proof), c.Auth.Key[:], []byte(c.Auth.Certificate), key, c.Subject,
+		[]byte(proof), c.Auth.Key[:], []byte(c.Auth.Certificate), key, c.Subject,
 		[]byte(c.Asserted.String()), []byte(c.Label),
 	} {
 		fmt.Fprintf(h, "%d:", len(part))

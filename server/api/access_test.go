@@ -68,6 +68,7 @@ func attempts(t testing.TB) map[string]attempt {
 		"listSites":            {near: "/sites", status: 200},
 		"createSite":           {near: "/sites", body: map[string]any{"name": "new"}, status: 201},
 		"getSite":              {near: "/sites/near", far: "/sites/far", status: 200},
+		"replaceSite":          {near: "/sites/near", far: "/sites/far", body: map[string]any{"networks": []string{"203.0.113.0/24"}, "revision": 1}, status: 200},
 		"listOrders":           {near: "/orders", status: 200},
 		"createOrder":          {near: "/orders", body: map[string]any{"name": "new", "product": "lamp", "site": "near", "quantity": 1}, status: 201},
 		"getOrder":             {near: "/orders/order-near", far: "/orders/order-far", status: 200},
@@ -99,7 +100,7 @@ func attempts(t testing.TB) map[string]attempt {
 // of either needs the other.
 var who = map[string]access.Permission{
 	"listProducts": access.ReadProduction, "createProduct": access.PlanProduction, "getProduct": access.ReadProduction, "replaceProduct": access.PlanProduction, "tryRules": access.PlanProduction,
-	"listSites": access.ReadProduction, "createSite": access.PlanProduction, "getSite": access.ReadProduction,
+	"listSites": access.ReadProduction, "createSite": access.PlanProduction, "getSite": access.ReadProduction, "replaceSite": access.PlanProduction,
 	"listOrders": access.ReadProduction, "createOrder": access.PlanProduction, "getOrder": access.ReadProduction, "changeOrder": access.PlanProduction,
 	"handInManifest": access.HandInManifests, "listManifests": access.ReadManifests, "getManifest": access.ReadManifests, "addManifestSignature": access.HandInManifests,
 	"registerDevice": access.RegisterDevices, "listRegistrations": access.ReadDevices, "getRegistration": access.ReadDevices, "decideRegistration": access.Decide,

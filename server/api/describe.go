@@ -88,7 +88,7 @@ func (a *API) describe() {
 // requestTypes are the schemas that requests are validated by; in them an
 // unknown field is a mistake.
 var requestTypes = map[string]bool{
-	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "OrderInput": true, "OrderPatch": true,
+	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "SiteUpdate": true, "OrderInput": true, "OrderPatch": true,
 	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "OperatorInput": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values

@@ -187,6 +187,19 @@ func (m *memory) CreateSite(_ context.Context, a access.Act, s *vetting.Site) (*
 	})
 }
 
+func (m *memory) UpdateSite(_ context.Context, a access.Act, s *vetting.Site) (*vetting.Site, error) {
+	return act(m, a, func() (*vetting.Site, error) {
+		for i, o := range m.sites {
+			if o.Name == s.Name {
+				made := *s
+				m.sites[i] = &made
+				return &made, nil
+			}
+		}
+		return nil, vetting.Errorf(vetting.NotFound, "there is no site %q", s.Name)
+	})
+}
+
 func (m *memory) Orders(_ context.Context, f vetting.OrderFilter, p vetting.Page) ([]*vetting.Order, error) {
 	return pick(m, m.orders, p, false, func(o *vetting.Order) int64 { return o.ID }, func(o *vetting.Order) bool {
 		return fits(f.Site, o.Site) && fits(f.Product, o.Product) && fits(f.State, o.State)

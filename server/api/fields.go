@@ -108,6 +108,8 @@ var docs = map[string]string{
 	"Manufacturing.tests":            "The test results, any JSON value",
 	"Manufacturing.time":             "When it was made",
 
+	"Site.networks":            "The site's own networks, as CIDR prefixes: where devices that prove nothing but their identifiers must first enrol from",
+	"Device.boundKey":          "The bootstrap key that a device without one in its record was first let in with",
 	"Operator.role":            "What the operator is there for",
 	"Operator.site":            "The site that confines a site operator or rig",
 	"Operator.key":             "The fingerprint of the operator's key",
@@ -175,8 +177,8 @@ var docs = map[string]string{
 
 // values list what fields of answers may hold.
 var values = map[string][]any{
-	"Auth.proof":           anys(vetting.ProofNone, vetting.ProofBootstrapKey, vetting.ProofRig, vetting.ProofOfficial),
-	"Product.proofs":       anys(vetting.ProofBootstrapKey, vetting.ProofRig),
+	"Auth.proof":           anys(vetting.ProofNone, vetting.ProofBootstrapKey, vetting.ProofIdentifiers, vetting.ProofRig, vetting.ProofOfficial),
+	"Product.proofs":       anys(vetting.FirstProofs...),
 	"Product.serverKeys":   anys(vetting.ServerKeysOff, vetting.ServerKeysEncrypted, vetting.ServerKeysPlain),
 	"Claim.serverKey":      anys(vetting.ServerKeysEncrypted, vetting.ServerKeysPlain),
 	"Device.state":         anys(vetting.DeviceStates...),

@@ -3,7 +3,9 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -24,7 +26,7 @@ type ProductInput struct {
 	Name         string             `json:"name" minLength:"1" maxLength:"63" doc:"The product's name; it is also its EST label"`
 	Description  string             `json:"description,omitempty" maxLength:"1000"`
 	Profile      vetting.Profile    `json:"profile" doc:"What the product's certificates look like"`
-	Proofs       []vetting.Proof    `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,rig" doc:"The proofs on which a device may first enrol"`
+	Proofs       []vetting.Proof    `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,identifiers,rig" doc:"The proofs on which a device may first enrol"`
 	Rules        []vetting.Rule     `json:"rules,omitempty" maxItems:"20" doc:"What a first enrolment must meet beyond record and order"`
 	AwaitRecords string             `json:"awaitRecords,omitempty" maxLength:"32" doc:"How long a device that is in no record is held, as 72h; absent refuses it at once"`
 	ServerKeys   vetting.ServerKeys `json:"serverKeys,omitempty" enum:"off,encrypted,plain" default:"off" doc:"Whether devices may have their private key made by the server (EST's serverkeygen): never, sent only encrypted to a key that the device names, or also plain within TLS"`
@@ -34,7 +36,7 @@ type ProductInput struct {
 type ProductUpdate struct {
 	Description  string             `json:"description,omitempty" maxLength:"1000"`
 	Profile      vetting.Profile    `json:"profile" doc:"What the product's certificates look like"`
-	Proofs       []vetting.Proof    `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,rig" doc:"The proofs on which a device may first enrol"`
+	Proofs       []vetting.Proof    `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,identifiers,rig" doc:"The proofs on which a device may first enrol"`
 	Rules        []vetting.Rule     `json:"rules,omitempty" maxItems:"20" doc:"What a first enrolment must meet beyond record and order"`
 	AwaitRecords string             `json:"awaitRecords,omitempty" maxLength:"32" doc:"How long a device that is in no record is held, as 72h; absent refuses it at once"`
 	ServerKeys   vetting.ServerKeys `json:"serverKeys,omitempty" enum:"off,encrypted,plain" default:"off" doc:"Whether devices may have their private key made by the server (EST's serverkeygen): never, sent only encrypted to a key that the device names, or also plain within TLS"`
@@ -45,6 +47,15 @@ type ProductUpdate struct {
 type SiteInput struct {
 	Name        string `json:"name" minLength:"1" maxLength:"63"`
 	Description string `json:"description,omitempty" maxLength:"1000"`
+
+	Networks []string `json:"networks,omitempty" maxItems:"100" doc:"The site's own networks, as CIDR prefixes"`
+}
+
+// SiteUpdate replaces everything about a site but its name.
+type SiteUpdate struct {
+	Description string   `json:"description,omitempty" maxLength:"1000"`
+	Networks    []string `json:"networks,omitempty" maxItems:"100" doc:"The site's own networks, as CIDR prefixes"`
+	Revision    int64    `json:"revision" minimum:"1" doc:"The revision that is replaced, as it was read; another one in the database is a conflict"`
 }
 
 // OrderInput is an order to be created.
@@ -221,9 +232,9 @@ func (a *API) sites() {
 		id: "createSite", method: http.MethodPost, path: "/sites", tag: tagPlanning,
 		summary: "Create a site", status: http.StatusCreated,
 	}, func(ctx context.Context, c *call, in *bodyOf[SiteInput]) (*createdOutput[vetting.Site], error) {
-		s := &vetting.Site{Name: in.Body.Name, Description: in.Body.Description}
-		if err := s.Check(); err != nil {
-			return nil, vetting.Errorf(vetting.Invalid, "%v", err)
+		s := &vetting.Site{Name: in.Body.Name, Description: in.Body.Description, Networks: in.Body.Networks}
+		if err := checkSite(s); err != nil {
+			return nil, err
 		}
 		s, err := c.CreateSite(ctx, c.act, s)
 		return created(s, err, func(s *vetting.Site) string { return "/sites/" + s.Name })
@@ -234,6 +245,31 @@ func (a *API) sites() {
 	}, func(ctx context.Context, c *call, in *nameInput) (*bodyOutput[vetting.Site], error) {
 		return answer(c.Site(ctx, in.Name))
 	})
+	register(a, access.PlanProduction, operation{
+		id: "replaceSite", method: http.MethodPut, path: "/sites/{name}", tag: tagPlanning,
+		summary: "Replace a site's description and networks",
+	}, replaceSite)
+}
+
+func replaceSite(ctx context.Context, c *call, in *namedBody[SiteUpdate]) (*bodyOutput[vetting.Site], error) {
+	s := &vetting.Site{Name: in.Name, Description: in.Body.Description, Networks: in.Body.Networks, Revision: in.Body.Revision}
+	if err := checkSite(s); err != nil {
+		return nil, err
+	}
+	return answer(c.UpdateSite(ctx, c.act, s))
+}
+
+func checkSite(s *vetting.Site) error {
+	if err := s.Check(); err != nil {
+		return vetting.Errorf(vetting.Invalid, "%v", err)
+	}
+	for i, text := range s.Networks {
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p != p.Masked() {
+			return invalid(fmt.Sprintf("body.networks[%d]", i), "%q is no network: want a prefix such as 203.0.113.0/24 or 2001:db8:7::/48, with nothing after its length", text)
+		}
+	}
+	return nil
 }
 
 func (a *API) orders() {

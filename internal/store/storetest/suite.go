@@ -44,6 +44,7 @@ var subjects = []struct {
 	{"facts", factCases},
 	{"stale", staleCases},
 	{"counts", countCases},
+	{"identifiers", identifierCases},
 	{"commit", commitCases},
 	{"activate", activateCases},
 	{"devices", deviceCases},

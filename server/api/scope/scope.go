@@ -37,6 +37,7 @@ type Plans interface {
 	Sites(context.Context, vetting.Page) ([]*vetting.Site, error)
 	Site(ctx context.Context, name string) (*vetting.Site, error)
 	CreateSite(context.Context, access.Act, *vetting.Site) (*vetting.Site, error)
+	UpdateSite(context.Context, access.Act, *vetting.Site) (*vetting.Site, error)
 	Orders(context.Context, vetting.OrderFilter, vetting.Page) ([]*vetting.Order, error)
 	Order(ctx context.Context, name string) (*vetting.Order, error)
 	CreateOrder(context.Context, access.Act, *vetting.Order) (*vetting.Order, error)

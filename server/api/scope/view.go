@@ -62,6 +62,14 @@ func (v View) CreateSite(ctx context.Context, act access.Act, s *vetting.Site) (
 	return v.store.CreateSite(ctx, act, s)
 }
 
+// UpdateSite replaces a site that the operator sees.
+func (v View) UpdateSite(ctx context.Context, act access.Act, s *vetting.Site) (*vetting.Site, error) {
+	if _, err := v.Site(ctx, s.Name); err != nil {
+		return nil, err
+	}
+	return v.store.UpdateSite(ctx, act, s)
+}
+
 // Orders lists orders.
 func (v View) Orders(ctx context.Context, f vetting.OrderFilter, p vetting.Page) ([]*vetting.Order, error) {
 	if !v.site(&f.Site) {
