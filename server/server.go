@@ -129,8 +129,9 @@ func (s *Server) wire() {
 	factory := x509.NewCertPool()
 	factory.AddCert(s.authorities.Factory.Certificate)
 	s.importer = &manifest.Importer{Store: s.store, FactoryCA: factory, Log: log, Now: now, MaxBody: int64(s.config.API.MaxManifest)}
+	issuer := ca.NewDeviceIssuer(s.authorities, now)
 	pipeline := newFairEnroller(s.config.Enrol, s.metrics, countedEnroller{metrics: s.metrics, enroller: &enroll.Enroller{
-		Ledger: s.store, Issuer: ca.NewDeviceIssuer(s.authorities, now), Rules: new(rules.Cache),
+		Ledger: s.store, Issuer: issuer, Rules: new(rules.Cache),
 		Log: log, Now: now, RetryAfter: time.Duration(s.config.EST.RetryAfter),
 	}})
 	s.health = &health{checks: []check{
@@ -139,7 +140,7 @@ func (s *Server) wire() {
 		{"certificates", validity(s.expiries, now)},
 	}}
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
-		s.estHandler(pipeline), time.Duration(s.config.EST.RequestTimeout))
+		s.estHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
 	s.door(door{name: "api", addr: s.config.API.Listen, limits: s.config.API.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.apiHandler(pipeline), 0)
 	if s.config.Ops.Listen != "" {
@@ -162,12 +163,13 @@ var opsLimits = Limits{
 	RequestTimeout: Duration(30 * time.Second), IdleTimeout: Duration(time.Minute),
 }
 
-func (s *Server) estHandler(pipeline enroller) http.Handler {
+func (s *Server) estHandler(pipeline enroller, forms est.Forms) http.Handler {
 	return &est.Handler{
 		Enroller:  pipeline,
 		Clients:   &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Now: s.env.Now},
 		Active:    s.store,
 		Products:  s.store,
+		Forms:     forms,
 		CACerts:   s.authorities.CACerts,
 		Signatory: s.signatory,
 		Log:       s.env.Log,

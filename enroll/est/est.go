@@ -46,12 +46,18 @@ type Products interface {
 	Product(ctx context.Context, name string) (*vetting.Product, error)
 }
 
+// Forms tells what requests for a product should look like.
+type Forms interface {
+	RequestForm(p *vetting.Product) (enroll.RequestForm, error)
+}
+
 // Handler serves EST below /.well-known/est/.
 type Handler struct {
 	Enroller Enroller
 	Clients  Identifier
 	Active   Activator
 	Products Products
+	Forms    Forms
 	// CACerts returns what /cacerts answers, as DER.
 	CACerts func() [][]byte
 	// Signatory signs, as the maker, private keys that are sent encrypted

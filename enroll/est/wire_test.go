@@ -144,9 +144,12 @@ func TestCSRAttrsByteForByte(t *testing.T) {
 	}
 	l.write("GET /.well-known/est/thermo/csrattrs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	status, header, body := response(t, l.text())
-	// SEQUENCE { SEQUENCE { ecPublicKey, SET { secp256r1 } }, ecdsa-with-SHA256 }
+	// SEQUENCE { SEQUENCE { ecPublicKey, SET { secp256r1 } }, ecdsa-with-SHA256,
+	//   SEQUENCE { certificationRequestInfoTemplate, SET { SEQUENCE { 0,
+	//     SEQUENCE { SET { SEQUENCE { commonName } }, SET { SEQUENCE { serialNumber } } },
+	//     [0] { SEQUENCE { ecPublicKey, secp256r1 } }, [1] {} } } } }
 	if status != "HTTP/1.1 200 OK" || header["Content-Type"] != "application/csrattrs" || header["Content-Transfer-Encoding"] != "base64" ||
-		header["Content-Length"] != "48" || body != "MCEwFQYHKoZIzj0CATEKBggqhkjOPQMBBwYIKoZIzj0EAwI=" {
+		header["Content-Length"] != "136" || body != "MGQwFQYHKoZIzj0CATEKBggqhkjOPQMBBwYIKoZIzj0EAwIwQQYLKoZIhvcNAQkQAj0xMjAwAgEAMBIxBzAFBgNVBAMxBzAFBgNVBAWgFTATBgcqhkjOPQIBBggqhkjOPQMBB6EA" {
 		t.Errorf("%s %v %q", status, header, body)
 	}
 }

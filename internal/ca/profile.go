@@ -231,6 +231,13 @@ var sample = Variables{
 	BootstrapKey: strings.Repeat("ab", 32), EKHash: strings.Repeat("cd", 32),
 }
 
+// otherSample has no value in common with sample.
+var otherSample = Variables{
+	Serial: "OTHER-9999", MAC: "02:00:5e:10:00:99", UID: "ffeeddccbbaa9988", Product: "sample-product", Order: "other-order",
+	Site: "other-site", Device: "1174", HardwareRevision: "B2", Line: "line-9",
+	BootstrapKey: strings.Repeat("ef", 32), EKHash: strings.Repeat("01", 32),
+}
+
 // CheckProfile tries a product's profile: it renders it for a sample device,
 // issues the certificate by this CA's shape with a throw-away key, and lints
 // it. The error names what to mend.
