@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"os"
 	"strconv"
 	"time"
 
@@ -109,16 +110,31 @@ type place struct {
 func (p *place) Read(b []byte) (int, error) {
 	p.leave()
 	n, err := p.ReadCloser.Read(b)
-	// It is inside already, so it waits, and goes before newcomers, who do
-	// not.
+	if err != nil && err != io.EOF {
+		return n, err // all that is left is to say so
+	}
+	if late := p.enter(); late != nil {
+		return n, late
+	}
+	return n, err
+}
+
+// enter takes the place again. It is inside already, so it waits, and goes
+// before newcomers, who do not.
+func (p *place) enter() error {
 	select {
 	case p.bounds.places <- struct{}{}:
-		p.away = false
-		p.bounds.working.Inc()
-		return n, err
-	case <-p.ctx.Done():
-		return n, fmt.Errorf("wait for a place to go on: %w", p.ctx.Err())
+	default:
+		select {
+		case p.bounds.places <- struct{}{}:
+		case <-p.ctx.Done():
+			// To whoever reads the body it came too late.
+			return fmt.Errorf("wait for a place to go on: %w (%w)", p.ctx.Err(), os.ErrDeadlineExceeded)
+		}
 	}
+	p.away = false
+	p.bounds.working.Inc()
+	return nil
 }
 
 func (p *place) leave() {

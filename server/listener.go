@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,13 +46,17 @@ func newDoor(d door, h http.Handler, m *metrics, log *slog.Logger) *door {
 		Protocols:         protocols,
 		ReadHeaderTimeout: time.Duration(l.HeaderTimeout),
 		ReadTimeout:       time.Duration(l.RequestTimeout),
-		WriteTimeout:      time.Duration(l.RequestTimeout),
+		WriteTimeout:      time.Duration(l.RequestTimeout) + farewell,
 		IdleTimeout:       time.Duration(l.IdleTimeout),
 		MaxHeaderBytes:    int(l.MaxHeader),
 		ErrorLog:          d.books.errors,
 	}
 	return &d
 }
+
+// farewell is what is left after a request's time to tell a client that sent
+// too slowly.
+const farewell = 5 * time.Second
 
 // TLSConfig is the TLS of both doors. A client certificate is asked for and
 // not required (RFC 7030 §4.1.2), and whatever comes is taken: what it proves
@@ -73,7 +78,28 @@ func TLSConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error))
 		// device's key. Devices come once and hardly ever resume.
 		SessionTicketsDisabled: true,
 		NextProtos:             []string{"http/1.1"},
+		VerifyPeerCertificate:  checkChain,
 	}
+}
+
+// Bounds of what a client may show: only the first certificate counts here,
+// but TLS would take 256 KiB, and keep them as long as the connection lives.
+const (
+	maxChain      = 8
+	maxChainBytes = 32 << 10
+)
+
+// checkChain refuses a client's chain that is too long. Nothing else is
+// checked here; see TLSConfig.
+func checkChain(certificates [][]byte, _ [][]*x509.Certificate) error {
+	size := 0
+	for _, c := range certificates {
+		size += len(c)
+	}
+	if len(certificates) > maxChain || size > maxChainBytes {
+		return fmt.Errorf("the client shows %d certificates of %d bytes: at most %d of %d bytes are taken", len(certificates), size, maxChain, maxChainBytes)
+	}
+	return nil
 }
 
 // open binds the address.

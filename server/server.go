@@ -99,7 +99,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.metrics = newMetrics(s.expiries, s.env.Now)
 	s.store, err = store.Open(ctx, store.Options{DSN: s.config.DSN(), Log: s.env.Log, Now: s.env.Now,
-		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue})
+		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue,
+		Panicked: func(p any) { s.metrics.panicked(s.env.Log, p, "where", "database writer") }})
 	if err != nil {
 		return err
 	}
@@ -249,8 +250,21 @@ func (s *Server) every(ctx context.Context, d time.Duration, loop func(context.C
 	s.working.Go(func() {
 		t := time.NewTicker(d)
 		defer t.Stop()
-		loop(ctx, t.C)
+		for ctx.Err() == nil {
+			s.contained(func() { loop(ctx, t.C) })
+		}
 	})
+}
+
+// contained runs a step of the work in the background. A panic ends that
+// step; the loop it was in goes on with its next tick.
+func (s *Server) contained(step func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.metrics.panicked(s.env.Log, p, "where", "background")
+		}
+	}()
+	step()
 }
 
 // resumeEvery is how often manifests are looked for that another server has

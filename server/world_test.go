@@ -138,3 +138,5 @@ func wantContains(t *testing.T, text string, parts ...string) {
 		}
 	}
 }
+
+func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

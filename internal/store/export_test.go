@@ -15,6 +15,7 @@ const (
 	Lost           // the commit fails, and nothing was written
 	Persisted      // the commit is reported as failed, but took effect
 	StatementFails // a statement in the middle fails
+	Panics         // the program has a defect there
 )
 
 var errInjected = errors.New("injected fault")
@@ -37,6 +38,9 @@ type faultyTx struct {
 func (t *faultyTx) exec(sql string, args ...any) {
 	if t.execs++; t.mode == StatementFails && t.execs == 2 {
 		sql, args = "INSERT INTO no_such_table VALUES (1)", nil
+	}
+	if t.mode == Panics && t.execs == 1 {
+		panic("a defect")
 	}
 	t.transaction.exec(sql, args...)
 }

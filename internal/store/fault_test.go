@@ -17,7 +17,7 @@ func verify(t *testing.T, s *store.Store) {
 	storetest.Verify(t, s)
 }
 
-var faults = map[string]int32{"lost": store.Lost, "persisted anyway": store.Persisted, "a statement fails": store.StatementFails}
+var faults = map[string]int32{"lost": store.Lost, "persisted anyway": store.Persisted, "a statement fails": store.StatementFails, "a defect": store.Panics}
 
 // eachFault runs a test on a store of each kind for each fault, and then
 // again on the same database without faults, as after a restart.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,9 @@ type Options struct {
 	// Observe, if set, is told the size of every group commit and how long
 	// it took.
 	Observe func(batch int, took time.Duration)
+	// Panicked, if set, is told of a defect that the writer met, from
+	// within its recover; nil logs it.
+	Panicked func(p any)
 
 	// fault, for tests, wraps every write transaction.
 	fault func(transaction) transaction
@@ -46,6 +50,8 @@ type Store struct {
 	now     func() time.Time
 	observe func(int, time.Duration)
 	fault   func(transaction) transaction
+
+	panicked func(any)
 
 	jobs    chan *job
 	closing chan struct{}
@@ -72,7 +78,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.MaxQueue = 4 * maxBatch
 	}
 	s := &Store{
-		db: db, log: o.Log, now: o.Now, observe: o.Observe, fault: o.fault,
+		db: db, log: o.Log, now: o.Now, observe: o.Observe, fault: o.fault, panicked: o.Panicked,
 		jobs: make(chan *job, o.MaxQueue), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if s.now == nil {
@@ -83,6 +89,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if s.observe == nil {
 		s.observe = func(int, time.Duration) {}
+	}
+	if s.panicked == nil {
+		s.panicked = func(p any) {
+			s.log.Error("a defect of the program was contained: one transaction failed", "panic", p, "stack", string(debug.Stack()))
+		}
 	}
 	go s.write()
 	return s, nil

@@ -23,6 +23,9 @@ const writeTimeout = 30 * time.Second
 // errClosed is the answer to writes after Close.
 var errClosed = errors.New("the store is closing")
 
+// errDefect is what is left of a panic for whoever asked for the write.
+var errDefect = errors.New("the program has a defect, which its log tells of")
+
 // job is one thing to write. Its two steps run inside a transaction that
 // holds the log's head: load queues reads, apply decides on what they gave
 // and queues writes. An error of apply means that it queued nothing.
@@ -173,9 +176,22 @@ func (s *Store) run(batch []*job) {
 
 // attempt runs the jobs in one transaction. The slice holds each job's own
 // refusal; the error means that nothing, or nothing certain, was written.
-func (s *Store) attempt(jobs []*job) ([]error, error) {
+//
+// A panic is such an error too: all that the jobs share was made for this
+// transaction and ends with it, so the next one starts clean. Tried alone,
+// only the job that hits the defect fails.
+func (s *Store) attempt(jobs []*job) (errs []error, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
+	var closing bool
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p)
+			if errs, err = nil, errDefect; closing {
+				err = fmt.Errorf("%w: %w", errOutcomeUnknown, errDefect)
+			}
+		}
+	}()
 	tx, err := s.db.begin(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("begin a transaction: %w", err)
@@ -190,13 +206,14 @@ func (s *Store) attempt(jobs []*job) ([]error, error) {
 	if err := w.open(jobs); err != nil {
 		return nil, err
 	}
-	errs := make([]error, len(jobs))
+	errs = make([]error, len(jobs))
 	for i, j := range jobs {
 		errs[i] = j.apply(w)
 		if errs[i] != nil && j.alone {
 			return errs, nil // rolled back
 		}
 	}
+	closing = true
 	if err := w.close(); err != nil {
 		return nil, err
 	}

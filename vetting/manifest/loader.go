@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -182,8 +184,10 @@ func (im *Importer) keepLoading(id int64) error {
 	}
 }
 
-// load loads what is missing of one manifest.
-func (im *Importer) load(ctx context.Context, id int64) (*vetting.Manifest, error) {
+// load loads what is missing of one manifest. A panic is an error like others:
+// nothing but this manifest waits for it.
+func (im *Importer) load(ctx context.Context, id int64) (_ *vetting.Manifest, err error) {
+	defer contain(&err)
 	m, err := im.Store.Manifest(ctx, id)
 	switch {
 	case err != nil:
@@ -201,7 +205,7 @@ func (im *Importer) load(ctx context.Context, id int64) (*vetting.Manifest, erro
 	defer r.Close()
 	l := newLoading(ctx, im.Store, m, size)
 	// The file was checked against the order when it was accepted.
-	err = Read(r, m.Format, Rules{}, func(row, _ int64, rec vetting.Record) error { return l.add(row, rec) })
+	err = l.read(r)
 	if wrong := (*LineErrors)(nil); errors.As(err, &wrong) {
 		err = fmt.Errorf("the stored file of manifest %d was good once and is no longer: %s", id, wrong.Error())
 	}
@@ -229,6 +233,7 @@ func newLoading(ctx context.Context, store Store, m *vetting.Manifest, size int)
 		chunk: &chunk{ctx: ctx, store: store, manifest: m}}
 	go func() {
 		defer close(l.written)
+		defer contain(&l.err)
 		for records := range l.full {
 			if l.err = l.chunk.write(records); l.err != nil {
 				return
@@ -236,6 +241,11 @@ func newLoading(ctx context.Context, store Store, m *vetting.Manifest, size int)
 		}
 	}()
 	return l
+}
+
+func (l *loading) read(r io.Reader) (err error) {
+	defer contain(&err)
+	return Read(r, l.manifest.Format, Rules{}, func(row, _ int64, rec vetting.Record) error { return l.add(row, rec) })
 }
 
 func (l *loading) add(row int64, rec vetting.Record) error {
@@ -316,4 +326,11 @@ func (c *chunk) write(records []vetting.Record) error {
 // forget drops the records that are loaded.
 func (c *chunk) forget() {
 	c.records = slices.DeleteFunc(c.records, func(r vetting.Record) bool { return r.Row <= c.manifest.Loaded })
+}
+
+// contain turns a panic into an error. It is deferred.
+func contain(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("the program has a defect: %v\n%s", p, debug.Stack())
+	}
 }

@@ -208,3 +208,39 @@ func TestASpoiledStoredFileIsNotLoaded(t *testing.T) {
 		})
 	}
 }
+
+// flawed panics once in each of the loader's calls.
+type flawed struct {
+	*fakeStore
+	loads, reads atomic.Int32
+}
+
+func (s *flawed) LoadRecords(ctx context.Context, id, after int64, records []vetting.Record) (*vetting.Manifest, error) {
+	if s.loads.Add(1) == 1 {
+		panic("a defect in loading")
+	}
+	return s.fakeStore.LoadRecords(ctx, id, after, records)
+}
+
+func (s *flawed) ManifestParts(ctx context.Context, id int64, fn func([]byte) error) error {
+	if s.reads.Add(1) == 1 {
+		panic("a defect in reading")
+	}
+	return s.fakeStore.ManifestParts(ctx, id, fn)
+}
+
+// A defect of the program in the background is a failure like another: it
+// ends neither the process nor the loading.
+func TestTheLoaderSurvivesDefects(t *testing.T) {
+	f := newFactory(t)
+	f.Importer.Store = &flawed{fakeStore: f.store}
+	content := file(30)
+	m, err := f.receive(content, f.anna.sign(t, content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Wait(t.Context(), m.ID); err != nil {
+		t.Fatal(err)
+	}
+	f.store.loadedOnce(t, m.ID, 30)
+}

@@ -78,9 +78,14 @@ func readParts(ctx context.Context, store Store, id int64) *partReader {
 	go func() {
 		defer close(r.done)
 		// A nil error becomes io.EOF.
-		pw.CloseWithError(store.ManifestParts(ctx, id, func(data []byte) error { return unpack(pw, data) }))
+		pw.CloseWithError(copyParts(ctx, pw, store, id))
 	}()
 	return r
+}
+
+func copyParts(ctx context.Context, w io.Writer, store Store, id int64) (err error) {
+	defer contain(&err)
+	return store.ManifestParts(ctx, id, func(data []byte) error { return unpack(w, data) })
 }
 
 // Close stops the reading and waits until the store is free of it.
