@@ -77,6 +77,9 @@ func checkDatabase(ctx context.Context, c *Config, a *ca.Authorities, signer *au
 		return "", err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.Unfinished(ctx); err != nil {
+		return "", err
+	}
 	name, err := db.Authority(ctx)
 	if err != nil {
 		return "", err

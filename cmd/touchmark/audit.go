@@ -27,7 +27,7 @@ func (a *app) auditCommand() *cobra.Command {
 	return group("audit", "The log of everything that was issued and changed",
 		`The audit log is a Merkle tree whose head is signed now and then (a checkpoint). Keep checkpoints where the server's
 people cannot change them: against such a one, verify finds any later rewriting.`,
-		a.auditCheckpoint(), a.auditVerify(), a.auditProof(), a.auditCheck(), a.auditShow())
+		a.auditCheckpoint(), a.auditVerify(), a.auditProof(), a.auditCheck(), a.auditShow(), a.auditAcceptLoss())
 }
 
 func (a *app) auditCheckpoint() *cobra.Command {

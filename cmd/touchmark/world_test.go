@@ -116,10 +116,12 @@ func (p *process) stop(t *testing.T) (log string) {
 }
 
 // initialized makes a data directory whose doors are on free ports.
-func initialized(t *testing.T) string {
+func initialized(t *testing.T) string { return initializedOn(t, "sqlite:touchmark.db") }
+
+func initializedOn(t *testing.T, dsn string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "d")
-	touchmark(t, "init", dir, "--name", "Test Works", "--est", "127.0.0.1:0", "--api", "127.0.0.1:0", "--ops", "127.0.0.1:0").want(t, 0, "touchmark serve --dir "+dir)
+	touchmark(t, "init", dir, "--name", "Test Works", "--database", dsn, "--est", "127.0.0.1:0", "--api", "127.0.0.1:0", "--ops", "127.0.0.1:0").want(t, 0, "touchmark serve --dir "+dir)
 	return dir
 }
 
@@ -130,9 +132,11 @@ type world struct {
 	server    *process
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOn(t, "sqlite:touchmark.db") }
+
+func newWorldOn(t *testing.T, dsn string) *world {
 	t.Helper()
-	w := &world{dir: initialized(t)}
+	w := &world{dir: initializedOn(t, dsn)}
 	w.anna = filepath.Join(t.TempDir(), "anna")
 	w.server = serve(t, w.dir)
 	w.admin(t, "product", "create", "thermostat").want(t, 0)

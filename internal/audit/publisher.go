@@ -195,7 +195,8 @@ func behind(head *Tree, c Checkpoint, where string) error {
 	switch {
 	case head.Size() < c.Size:
 		return fmt.Errorf("the database's log ends after %d leaves, but %s has %d: the database was rolled back, perhaps restored from an old backup. "+
-			"Restore the newest one. Whoever removes the checkpoint to go on regardless forks the log, and every holder of the lost checkpoint can prove it",
+			"Restore the newest one. If what came after it is gone for good, \"touchmark audit accept-loss\" goes on without it and writes that into the log; "+
+			"every holder of the lost checkpoint can prove that the log forked",
 			head.Size(), where, c.Size)
 	case head.Size() == c.Size && head.Root() != c.Root:
 		return altered(where, c.Size)

@@ -45,6 +45,16 @@ func (s *Store) SaveCheckpoint(ctx context.Context, size int64, note []byte) err
 	})
 }
 
+// AcceptLoss writes into the log that it was signed with more leaves than
+// there are, and goes on without them. It returns the leaf's index.
+func (s *Store) AcceptLoss(ctx context.Context, note string) (leaf int64, err error) {
+	err = s.update(ctx, func(w *writing) error {
+		leaf = w.leaf("log.accept-loss", "server", note)
+		return nil
+	})
+	return leaf, err
+}
+
 func (s source) Head(ctx context.Context) (*audit.Tree, error) {
 	var h headRow
 	if _, err := one(ctx, s.r, `SELECT size, frontier FROM log_head WHERE id = 1`, nil, &h.size, &h.frontier); err != nil {

@@ -167,6 +167,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"Activate":       func() error { return activate(ctx, s, "00ff") },
 		"Head":           call(func() (any, error) { return s.Head(ctx) }),
 		"Leaves":         func() error { return s.Leaves(ctx, 0, 9, func(int64, []byte) error { return nil }) },
+		"AcceptLoss":     call(func() (any, error) { return s.AcceptLoss(ctx, "gone") }),
 		"LastCheckpoint": call(func() (any, error) { return s.LastCheckpoint(ctx) }),
 		"SaveCheckpoint": func() error { return s.SaveCheckpoint(ctx, 1, []byte("a")) },
 		"Snapshot": func() error {

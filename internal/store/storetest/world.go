@@ -6,9 +6,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +55,28 @@ func Database(t testing.TB, kind string) string {
 		return createDatabase(t, os.Getenv("TOUCHMARK_TEST_POSTGRES"))
 	}
 	return "sqlite:" + t.TempDir() + "/touchmark.db"
+}
+
+// Empty makes a database that Database returned as empty as it was then.
+func Empty(t testing.TB, dsn string) {
+	t.Helper()
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		for _, end := range []string{"", "-wal", "-shm"} {
+			if err := os.Remove(path + end); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+		return
+	}
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, "DROP SCHEMA public CASCADE; CREATE SCHEMA public"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func createDatabase(t testing.TB, admin string) string {
