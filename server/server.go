@@ -104,7 +104,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.store.Bind(ctx, s.authorities.Name()); err != nil {
+	if err := s.store.Bind(ctx, s.authorities.Name(), s.authorities.Kin()...); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(s.config.checkpointFile()), 0o755); err != nil {
@@ -185,7 +185,7 @@ func (s *Server) signatory() (cms.Signatory, error) {
 		return cms.Signatory{}, err
 	}
 	return cms.Signatory{
-		Certificate: c.Leaf, Chain: []*x509.Certificate{s.authorities.Operator.Certificate}, Key: c.PrivateKey.(crypto.Signer),
+		Certificate: c.Leaf, Chain: s.authorities.Chain(s.authorities.Operator), Key: c.PrivateKey.(crypto.Signer),
 	}, nil
 }
 

@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
@@ -56,6 +55,9 @@ type Authorities struct {
 	Serials  Serials
 	// Log signs the audit log's checkpoints.
 	Log crypto.Signer
+
+	rollover *Rollover           // nil unless the root's key is being changed
+	further  []*x509.Certificate // of the roll-over, those still valid at the start
 }
 
 // Places say where certificates and keys are.
@@ -128,8 +130,10 @@ func Init(ctx context.Context, p Places, organization string, now time.Time) (*A
 	return Open(ctx, p, now)
 }
 
+// selfSign makes the root. Its path length leaves room for itself signed by
+// another root: RFC 5280 §6.1.4 does not count that one, but Go does.
 func selfSign(key crypto.Signer, organization string, now time.Time) (*x509.Certificate, error) {
-	t := caTemplate(organization, "Root CA", now, rootYears, 1)
+	t := caTemplate(organization, "Root CA", now, rootYears, 2)
 	return signCA(t, t, key.Public(), key)
 }
 
@@ -176,6 +180,10 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 		return nil, err
 	}
 	a := &Authorities{Root: root}
+	if a.rollover, err = readRollover(p, root); err != nil {
+		return nil, err
+	}
+	a.further = a.rollover.valid(now)
 	ring := keys.Ring{Dir: p.Dir}
 	for _, sub := range [...]struct {
 		name string
@@ -249,14 +257,22 @@ func readSerialKey(path string) (Serials, error) {
 // Name is the hex SHA-256 of the root certificate: what the database is
 // bound to.
 func (a *Authorities) Name() string {
-	sum := sha256.Sum256(a.Root.Raw)
-	return hex.EncodeToString(sum[:])
+	return nameOf(a.Root)
 }
 
-// CACerts are what EST's /cacerts answers (RFC 7030 §4.1.3): the root and
-// every intermediate that a device may meet.
+// CACerts are what EST's /cacerts answers (RFC 7030 §4.1.3): the root, in a
+// roll-over the other root and both roots signed by each other, and every
+// intermediate that a device may meet. Order means nothing by the standard,
+// but openssl takes the first issuer that fits: so the roots that others
+// signed come before those that signed themselves, where it would stop.
 func (a *Authorities) CACerts() [][]byte {
-	return [][]byte{a.Root.Raw, a.Device.Certificate.Raw, a.Operator.Certificate.Raw, a.Factory.Certificate.Raw}
+	var certs [][]byte
+	for _, c := range a.further {
+		if !c.Equal(a.Root) {
+			certs = append(certs, c.Raw)
+		}
+	}
+	return append(certs, a.Root.Raw, a.Device.Certificate.Raw, a.Operator.Certificate.Raw, a.Factory.Certificate.Raw)
 }
 
 // Expiries gives each authority's end, for monitoring.

@@ -158,6 +158,10 @@ func (s *ServerCertificate) renew() error {
 	if err != nil {
 		return err
 	}
-	s.current.Store(&tls.Certificate{Certificate: [][]byte{der, by.Certificate.Raw}, PrivateKey: key, Leaf: leaf})
+	c := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	for _, issuer := range s.authorities.Chain(by) {
+		c.Certificate = append(c.Certificate, issuer.Raw)
+	}
+	s.current.Store(c)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -132,9 +133,10 @@ func (s *Store) Ping(ctx context.Context) error {
 // Bind ties the database to a CA, named by the SHA-256 of its root
 // certificate in hex. The first call stores the name; a later one with
 // another name fails, because serial numbers, certificates and the log of
-// one CA must not mix with another's.
-func (s *Store) Bind(ctx context.Context, authority string) error {
-	return s.update(ctx, func(w *writing) error { return w.bind(authority) })
+// one CA must not mix with another's. Kin are names of the same CA's roots
+// with other keys: from one of those the tie moves to the name.
+func (s *Store) Bind(ctx context.Context, authority string, kin ...string) error {
+	return s.update(ctx, func(w *writing) error { return w.bind(authority, kin...) })
 }
 
 // Found binds a database to a CA and enters its first operator, or does
@@ -149,16 +151,18 @@ func (s *Store) Found(ctx context.Context, authority string, first *access.Opera
 	})
 }
 
-func (w *writing) bind(authority string) error {
+func (w *writing) bind(authority string, kin ...string) error {
 	have := ""
 	w.fetch(`SELECT value FROM meta WHERE name = 'authority'`, nil, func(r row) error { return r.Scan(&have) })
 	if err := w.flush(); err != nil {
 		return err
 	}
-	switch have {
-	case authority:
-	case "":
+	switch {
+	case have == authority:
+	case have == "":
 		w.exec(`INSERT INTO meta (name, value) VALUES ('authority', $1)`, authority)
+	case slices.Contains(kin, have):
+		w.exec(`UPDATE meta SET value = $1 WHERE name = 'authority'`, authority)
 	default:
 		return vetting.Errorf(vetting.Conflict, "the database belongs to another CA: its root certificate has the SHA-256 %s, this server's has %s; start with the data directory that the database was made with, or with another database", have, authority)
 	}

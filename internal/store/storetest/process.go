@@ -33,6 +33,11 @@ func processBind(t *trial) {
 	for _, s := range []*store.Store{t.store, other, t.second()} {
 		t.refuses(vetting.Conflict)(nil, s.Bind(t.ctx, "bb"))
 	}
+	t.refuses(vetting.Conflict)(nil, t.store.Bind(t.ctx, "bb", "cc"))
+	t.done(t.store.Bind(t.ctx, "aa"))
+	t.done(t.store.Bind(t.ctx, "bb", "cc", "aa")) // the root of the same CA with another key
+	t.refuses(vetting.Conflict)(nil, t.store.Bind(t.ctx, "aa"))
+	t.done(t.store.Bind(t.ctx, "aa", "bb")) // and back
 	t.done(t.store.Bind(t.ctx, "aa"))
 	if t.leaves() != before {
 		t.Error("binding left a leaf")
