@@ -34,7 +34,8 @@ type bounds struct {
 	door    string
 	exempt  networks
 	rates   *rates[netip.Prefix]
-	places  chan struct{} // filled by the requests that are worked on
+	places  chan struct{}               // filled by the requests that are worked on
+	clock   func(context.Context) error // nil is always right
 	shed    *prometheus.CounterVec
 	working prometheus.Gauge
 }
@@ -51,6 +52,10 @@ func (b *bounds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.shed.WithLabelValues(b.door, shedRequestRate).Inc()
 		w.Header().Set("Connection", "close") // going on costs it a handshake
 		b.refuse(w, http.StatusTooManyRequests, wait, "too many requests came from this address: send fewer, or have the server's operator exempt the address of a factory")
+		return
+	}
+	if b.clock != nil && b.clock(r.Context()) != nil {
+		b.refuse(w, http.StatusServiceUnavailable, time.Minute, "the server's clock is wrong: try again when it was set")
 		return
 	}
 	select {

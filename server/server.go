@@ -124,6 +124,17 @@ func (s *Server) expiries() map[string]time.Time {
 	return m
 }
 
+// clock reports a clock that was set to before this Touchmark was founded.
+// No certificate's time could be judged, and each that was issued would be
+// dated wrongly.
+func (s *Server) clock(context.Context) error {
+	now, founded := s.env.Now(), s.authorities.Device.Certificate.NotBefore
+	if now.Before(founded) {
+		return fmt.Errorf("the clock says %s, but the device CA was made after that, at %s: set the clock", now.UTC().Format(time.RFC3339), founded.Format(time.RFC3339))
+	}
+	return nil
+}
+
 // wire connects the subsystems. Nothing here can fail.
 func (s *Server) wire() {
 	log, now := s.env.Log, s.env.Now
@@ -137,6 +148,8 @@ func (s *Server) wire() {
 	}})
 	s.health = &health{checks: []check{
 		{"database", s.store.Ping},
+		{"writes", s.store.CheckWrites},
+		{"clock", s.clock},
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 	}}
@@ -153,6 +166,9 @@ func (s *Server) wire() {
 func (s *Server) door(d door, h http.Handler, timeout time.Duration) {
 	d.exempt = s.config.exempt()
 	d.bounds = bounded(d, h, s.metrics)
+	if d.tls != nil {
+		d.bounds.clock = s.clock
+	}
 	made := newDoor(d, watched(d.name, d.bounds, s.metrics, s.env.Log, timeout), s.metrics, s.env.Log)
 	s.metrics.connections.of[d.name] = made
 	s.doors = append(s.doors, made)

@@ -399,3 +399,5 @@ func TestPlainHTTP(t *testing.T) {
 		t.Errorf("%d %q %v", resp.StatusCode, body, err)
 	}
 }
+
+func b64(der []byte) string { return base64.StdEncoding.EncodeToString(der) }

@@ -34,7 +34,7 @@ func openPostgres(ctx context.Context, dsn string) (*postgres, error) {
 
 func (p *postgres) query(ctx context.Context, query string, args []any, each func(row) error) error {
 	rows, err := p.pool.Query(ctx, query, args...)
-	return eachPgRow(rows, err, each)
+	return failed(eachPgRow(rows, err, each))
 }
 
 func eachPgRow(rows pgx.Rows, err error, each func(row) error) error {
@@ -60,7 +60,7 @@ func (p *postgres) columns() string {
 func (p *postgres) snapshot(ctx context.Context, fn func(reader) error) error {
 	tx, err := p.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
 	return fn(pgSnapshot{tx})
@@ -70,7 +70,7 @@ type pgSnapshot struct{ tx pgx.Tx }
 
 func (s pgSnapshot) query(ctx context.Context, query string, args []any, each func(row) error) error {
 	rows, err := s.tx.Query(ctx, query, args...)
-	return eachPgRow(rows, err, each)
+	return failed(eachPgRow(rows, err, each))
 }
 
 // begin relies on READ COMMITTED: statements after the one that waited for
@@ -78,7 +78,7 @@ func (s pgSnapshot) query(ctx context.Context, query string, args []any, each fu
 func (p *postgres) begin(ctx context.Context) (transaction, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
-		return nil, err
+		return nil, failed(err)
 	}
 	t := &pgTx{ctx: ctx, conn: conn, batch: &pgx.Batch{}}
 	t.batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -124,7 +124,7 @@ func (t *pgTx) flush() error {
 	}
 	b := t.batch
 	t.batch = &pgx.Batch{}
-	t.err = t.conn.SendBatch(t.ctx, b).Close()
+	t.err = failed(t.conn.SendBatch(t.ctx, b).Close())
 	return t.err
 }
 
@@ -135,8 +135,8 @@ func (t *pgTx) commit() error {
 		return err
 	}
 	if _, err := t.conn.Exec(t.ctx, "COMMIT"); err != nil {
-		t.err = err
-		return fmt.Errorf("%w: %w", errOutcomeUnknown, err)
+		t.err = failed(err)
+		return fmt.Errorf("%w: %w", errOutcomeUnknown, t.err)
 	}
 	t.done = true
 	t.conn.Release()

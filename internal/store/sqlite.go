@@ -99,17 +99,17 @@ func (s *sqlite) query(ctx context.Context, query string, args []any, each func(
 	st, err := s.ready.stmt(ctx, s.read, query)
 	s.mu.Unlock()
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return eachRow(st.QueryContext(context.WithoutCancel(ctx), args...))(func(r row) error {
+	return failed(eachRow(st.QueryContext(context.WithoutCancel(ctx), args...))(func(r row) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		return each(r)
-	})
+	}))
 }
 
 func eachRow(rows *sql.Rows, err error) func(func(row) error) error {
@@ -135,7 +135,7 @@ func (s *sqlite) columns() string {
 func (s *sqlite) snapshot(ctx context.Context, fn func(reader) error) error {
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	defer tx.Rollback()
 	return fn(sqliteSnapshot{tx})
@@ -144,7 +144,7 @@ func (s *sqlite) snapshot(ctx context.Context, fn func(reader) error) error {
 type sqliteSnapshot struct{ tx *sql.Tx }
 
 func (s sqliteSnapshot) query(ctx context.Context, query string, args []any, each func(row) error) error {
-	return eachRow(s.tx.QueryContext(ctx, questionMarks(query), args...))(each)
+	return failed(eachRow(s.tx.QueryContext(ctx, questionMarks(query), args...))(each))
 }
 
 func (s *sqlite) begin(ctx context.Context) (transaction, error) {
@@ -174,7 +174,7 @@ func (t *sqliteTx) exec(query string, args ...any) {
 		_, err = st.ExecContext(t.ctx, args...)
 	}
 	if err != nil {
-		t.err = fmt.Errorf("%q: %w", query, err)
+		t.err = failed(fmt.Errorf("%q: %w", query, err))
 	}
 }
 
@@ -187,7 +187,7 @@ func (t *sqliteTx) fetch(query string, args []any, each func(row) error) {
 		err = eachRow(st.QueryContext(t.ctx, args...))(each)
 	}
 	if err != nil {
-		t.err = fmt.Errorf("%q: %w", query, err)
+		t.err = failed(fmt.Errorf("%q: %w", query, err))
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
@@ -53,6 +54,7 @@ type Store struct {
 	fault   func(transaction) transaction
 
 	panicked func(any)
+	failing  atomic.Bool // the last transaction did
 
 	jobs    chan *job
 	closing chan struct{}

@@ -157,6 +157,7 @@ func (s *Store) run(batch []*job) {
 	}
 	began := time.Now()
 	errs, err := s.attempt(live)
+	s.failing.Store(err != nil)
 	s.observe(len(live), time.Since(began))
 	switch {
 	case err == nil:

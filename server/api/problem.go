@@ -31,9 +31,10 @@ type Problem struct {
 	Title  string `json:"title" doc:"The status in words"`
 	Status int    `json:"status" doc:"The HTTP status code"`
 	Detail string `json:"detail" doc:"What was wrong, with which value, and what to do"`
-	// Reference is given with status 500 and names the log entry that tells
+	// Reference is given with status 500, and 503 if the database is to
+	// blame, and names the log entry that tells
 	// the operator of the server what happened.
-	Reference string `json:"reference,omitempty" doc:"With status 500: names the entry in the server's log"`
+	Reference string `json:"reference,omitempty" doc:"With status 500 and 503: names the entry in the server's log"`
 	// Errors lists what is wrong with the request's fields.
 	Errors []FieldError `json:"errors,omitempty" doc:"What is wrong with the request's fields"`
 	// Lines lists what is wrong with a manifest; LineCount counts all of it.
@@ -157,6 +158,10 @@ func (a *API) unknown(ctx context.Context, err error) *Problem {
 	a.config.Log.LogAttrs(ctx, slog.LevelError, "API request failed",
 		slog.String("reference", ref), slog.Any("error", err))
 	p := problem(http.StatusInternalServerError, "the server failed to do this; its log tells why under the reference %s", ref)
+	var down interface{ Unavailable() bool }
+	if errors.As(err, &down) && down.Unavailable() {
+		p = problem(http.StatusServiceUnavailable, "the database does not work at the moment: send the request again; the server's log tells more under the reference %s", ref).with("Retry-After", "5")
+	}
 	p.Reference = ref
 	return p
 }

@@ -116,8 +116,9 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		return err
 	}
 	return map[string]func() error{
-		"Ping": func() error { return s.Ping(ctx) },
-		"Bind": func() error { return s.Bind(ctx, "zz") },
+		"Ping":        func() error { return s.Ping(ctx) },
+		"CheckWrites": func() error { return s.CheckWrites(ctx) },
+		"Bind":        func() error { return s.Bind(ctx, "zz") },
 		"Found": func() error {
 			return s.Found(ctx, "zz", &access.Operator{Name: "zoe", Role: access.RoleAdmin, Key: Key("zoe", 0)})
 		},
