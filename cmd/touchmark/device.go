@@ -26,7 +26,8 @@ a serial number that does, too.`,
 		a.deviceMove("quarantine", vetting.DeviceQuarantined, "Lock a device that may be counterfeit", "It gets no certificate meanwhile and its present one is on hold; release takes that back."),
 		a.deviceRelease(),
 		a.deviceMove("retire", vetting.DeviceRetired, "Take a device out of service for good", "Its certificate is revoked. That cannot be taken back."),
-		a.deviceMove("scrap", vetting.DeviceScrapped, "Note that a device was destroyed", "Its certificate is revoked, and its unit of the order stays used. That cannot be taken back."))
+		a.deviceMove("scrap", vetting.DeviceScrapped, "Note that a device was destroyed", "Its certificate is revoked, and its unit of the order stays used. That cannot be taken back."),
+		a.deviceRework())
 }
 
 func (a *app) deviceList() *cobra.Command {
@@ -116,6 +117,27 @@ func (a *app) deviceRelease() *cobra.Command {
 		}
 		return d.Before, nil
 	})
+}
+
+func (a *app) deviceRework() *cobra.Command {
+	note := ""
+	c := &cobra.Command{Use: "rework DEVICE", Short: "Scrap a device and give its unit back", Args: cobra.ExactArgs(1),
+		Long:    "rework is for a board that was replaced: the device is scrapped, its certificate revoked, and the unit of the order that it took is free for the board that replaces it. That cannot be taken back.",
+		Example: "  touchmark device rework A-0001 --note 'radio dead, board replaced by A-0815'"}
+	c.Flags().StringVar(&note, "note", "", "why, for the audit log (required)")
+	_ = c.MarkFlagRequired("note")
+	a.yesFlag(c)
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		id, err := deviceID(ctx, cl, args[0])
+		if err != nil {
+			return nil, err
+		}
+		if err := a.confirm("Device " + args[0] + " is scrapped for good, its certificate revoked, and its unit given back to its order."); err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPost, "/devices/"+id+"/rework", api.ReworkInput{Note: note}, &raw)
+		return raw, err
+	}, showDevice)
 }
 
 func (a *app) deviceChange(c *cobra.Command, warning string, to func(*vetting.Device) (vetting.DeviceState, error)) *cobra.Command {

@@ -13,6 +13,11 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
+// ReworkInput scraps a device for the one that replaces it.
+type ReworkInput struct {
+	Note string `json:"note" minLength:"1" maxLength:"1000" doc:"Why, for the audit log"`
+}
+
 // DeviceStateInput moves a device to another state.
 type DeviceStateInput struct {
 	State vetting.DeviceState `json:"state" enum:"manufactured,registered,issued,active,suspended,retired,quarantined,scrapped" doc:"The new state. A quarantined device may go back to the state it came from; registered, issued and active are otherwise reached by enrolment only"`
@@ -85,6 +90,13 @@ func (a *API) devices() {
 		description: "Suspends, reactivates, retires, quarantines or scraps a device. A device out of service has no way to a certificate; scrapping is final.",
 	}, func(ctx context.Context, c *call, in *idBody[DeviceStateInput]) (*bodyOutput[vetting.Device], error) {
 		return answer(c.SetDeviceState(ctx, c.act, in.ID, in.Body.State, in.Body.Note))
+	})
+	register(a, access.ManageDevices, operation{
+		id: "reworkDevice", method: http.MethodPost, path: "/devices/{id}/rework", tag: tagDevices,
+		summary:     "Scrap a device and give its unit back",
+		description: "For a board that was replaced: the device is scrapped, its certificate revoked, and the unit of the order that it took is free for the board that replaces it. That cannot be taken back.",
+	}, func(ctx context.Context, c *call, in *idBody[ReworkInput]) (*bodyOutput[vetting.Device], error) {
+		return answer(c.ReworkDevice(ctx, c.act, in.ID, in.Body.Note))
 	})
 	a.evidence()
 }

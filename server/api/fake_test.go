@@ -299,6 +299,10 @@ func (m *memory) DeviceHistory(ctx context.Context, id int64) (*vetting.History,
 	return &vetting.History{Device: *d}, nil
 }
 
+func (m *memory) ReworkDevice(ctx context.Context, a access.Act, id int64, note string) (*vetting.Device, error) {
+	return m.SetDeviceState(ctx, a, id, vetting.DeviceScrapped, note)
+}
+
 func (m *memory) SetDeviceState(_ context.Context, a access.Act, id int64, s vetting.DeviceState, _ string) (*vetting.Device, error) {
 	return act(m, a, func() (*vetting.Device, error) {
 		for _, d := range m.devices {

@@ -16,6 +16,7 @@ var countCases = []conformance{
 	{"a limit is exact however many ask at once", countLimit},
 	{"a paused order holds, and its devices get in later by themselves", countPause},
 	{"a device waits for its record", countLate},
+	{"a replaced board gives its unit back", countRework},
 	{"past registrations come in order", countPast},
 }
 
@@ -148,6 +149,24 @@ func countLate(t *trial) {
 	}
 	waiting := ok(t.store.Registrations(t.ctx, vetting.RegistrationFilter{Undecided: true}, vetting.Page{}))(t)
 	same(t, "registrations that wait", len(waiting), 0)
+	same(t, "units", t.issued("po-1"), 1)
+}
+
+func countRework(t *trial) {
+	t.world(1, Unit(0), Unit(1))
+	d := t.admit(0)
+	t.enrol(first(1), vetting.ReasonQuota)
+	other := t.facts(first(1)).Record.ID
+	t.refuses(vetting.Conflict)(t.store.ReworkDevice(t.ctx, By, other, "took no unit"))
+	t.refuses(vetting.NotFound)(t.store.ReworkDevice(t.ctx, By, 1<<40, "is not there"))
+	done := ok(t.store.ReworkDevice(t.ctx, By, d.ID, "board replaced"))(t)
+	same(t, "the device", done.State, vetting.DeviceScrapped)
+	same(t, "its certificate", t.cert(d.Certificate).State, vetting.CertificateRevoked)
+	same(t, "units", t.issued("po-1"), 0)
+	t.refuses(vetting.Conflict)(t.store.ReworkDevice(t.ctx, By, d.ID, "again"))
+	same(t, "units", t.issued("po-1"), 0)
+	t.enrol(first(0), vetting.ReasonNotInService)
+	t.enrol(first(1), vetting.ReasonVetted)
 	same(t, "units", t.issued("po-1"), 1)
 }
 

@@ -164,6 +164,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"Evidence":             call(func() (any, error) { return s.Evidence(ctx, vetting.EvidenceFilter{}, page) }),
 		"Tally":                call(func() (any, error) { return s.Tally(ctx) }),
 		"Facts":                call(func() (any, error) { return s.Facts(ctx, first(0)) }),
+		"ReworkDevice":         call(func() (any, error) { return s.ReworkDevice(ctx, By, 1, "") }),
 		"UpdateSite":           call(func() (any, error) { return s.UpdateSite(ctx, By, &vetting.Site{Name: "hsinchu", Revision: 1}) }),
 		"Count":                call(func() (any, error) { return s.Count(ctx, counted(0)) }),
 		"PastRegistrations": func() error {

@@ -58,6 +58,7 @@ type Devices interface {
 	Devices(context.Context, vetting.DeviceFilter, vetting.Page) ([]*vetting.Device, error)
 	Device(ctx context.Context, id int64) (*vetting.Device, error)
 	DeviceHistory(ctx context.Context, id int64) (*vetting.History, error)
+	ReworkDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)
 	SetDeviceState(ctx context.Context, act access.Act, id int64, s vetting.DeviceState, note string) (*vetting.Device, error)
 	Certificate(ctx context.Context, serial string) (*vetting.Certificate, error)
 	Evidence(context.Context, vetting.EvidenceFilter, vetting.Page) ([]*vetting.Evidence, error)

@@ -177,6 +177,14 @@ func (v View) SetDeviceState(ctx context.Context, act access.Act, id int64, s ve
 	return v.store.SetDeviceState(ctx, act, id, s, note)
 }
 
+// ReworkDevice scraps a device and gives its unit back to the order.
+func (v View) ReworkDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error) {
+	if _, err := v.Device(ctx, id); err != nil {
+		return nil, err
+	}
+	return v.store.ReworkDevice(ctx, act, id, note)
+}
+
 // Certificate finds a device's certificate by its serial number.
 func (v View) Certificate(ctx context.Context, serial string) (*vetting.Certificate, error) {
 	c, err := v.store.Certificate(ctx, serial)
