@@ -42,6 +42,7 @@ func TestESTWithCurlAndOpenSSL(t *testing.T) {
 			s.handIn(t, "A-0001", "A-0002")
 			t.Run("life", s.life)
 			t.Run("strangers", s.strangers)
+			t.Run("served", s.served)
 			w.cli(t, "audit", "verify")
 		})
 	}
@@ -199,6 +200,25 @@ func (s *shift) strangers(t *testing.T) {
 	s.refused(t, "400", body, "--cert", filepath.Join(s.device("A-0002"), "bootstrap.crt"), "--key", filepath.Join(s.device("A-0002"), "bootstrap.key"))
 	s.refused(t, "401", body)
 	s.oneUnit(t)
+}
+
+// served: a device whose key the server makes, once the product allows it.
+func (s *shift) served(t *testing.T) {
+	const serial = "A-0002"
+	if said := s.run(t, 1, "serverkey", serial); !strings.Contains(said, "makes no private keys") {
+		t.Errorf("where it is off, the device was told %q", said)
+	}
+	s.cli(t, "product", "update", "thermostat", "--server-keys", "plain")
+	s.run(t, 0, "serverkey", serial)
+	lost := s.official(t, serial)
+	s.run(t, 0, "serverkey", serial)
+	if first := s.official(t, serial); first == lost {
+		t.Errorf("asking again gave the same certificate %s", first)
+	}
+	if leaked, _ := filepath.Glob(filepath.Join(s.device(serial), "answer.body")); leaked != nil {
+		t.Errorf("the private key is left in %v", leaked)
+	}
+	s.run(t, 0, "renew", serial)
 }
 
 // refused posts a request and wants a status with a sentence.

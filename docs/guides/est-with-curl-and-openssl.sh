@@ -8,6 +8,8 @@
 #   est-with-curl-and-openssl.sh enrol DIR URL ROOT [PRODUCT]   at first power-on: gets the official certificate
 #   est-with-curl-and-openssl.sh renew DIR URL ROOT [PRODUCT]   later: a new certificate on the same key
 #   est-with-curl-and-openssl.sh rekey DIR URL ROOT [PRODUCT]   later: a new certificate on a new key
+#   est-with-curl-and-openssl.sh serverkey DIR URL ROOT [PRODUCT]   at first power-on, where the device cannot make
+#                                                         a key: key and certificate from the server
 #   est-with-curl-and-openssl.sh cacerts DIR URL ROOT     the CA certificates
 #
 # DIR holds the device's files. URL is the server's EST address, for instance
@@ -39,15 +41,15 @@ bootstrap() {
 		"$(openssl pkey -in "$dir/bootstrap.key" -pubout -outform DER | sha256sum | cut -d' ' -f1)"
 }
 
-# est NAME CURL-ARGUMENTS... asks the server and puts the body, decoded, into
-# DIR/NAME.p7. The body is base64 whatever the header says (RFC 8951 §3).
-est() {
+# ask NAME CURL-ARGUMENTS... asks the server and puts the body into
+# DIR/NAME.body.
+ask() {
 	local name=$1 status
 	shift
 	status=$(curl --silent --show-error --cacert "$root" --output "$dir/$name.body" --dump-header "$dir/$name.head" \
 		--write-out '%{http_code}' "$@") || fail "no answer from $url"
 	case $status in
-	200) tr -d '\r' <"$dir/$name.body" | base64 -d >"$dir/$name.p7" ;;
+	200) ;;
 	202)
 		cat "$dir/$name.body" >&2
 		echo "held; ask again after $(sed -n 's/^[Rr]etry-[Aa]fter: *//p' "$dir/$name.head" | tr -d '\r') seconds" >&2
@@ -60,6 +62,13 @@ est() {
 	esac
 }
 
+# est NAME CURL-ARGUMENTS... asks, and decodes into DIR/NAME.p7. The body is
+# base64 whatever the header says (RFC 8951 §3).
+est() {
+	ask "$@"
+	tr -d '\r' <"$dir/$1.body" | base64 -d >"$dir/$1.p7"
+}
+
 cacerts() {
 	est cacerts "$base/cacerts"
 	openssl pkcs7 -inform DER -in "$dir/cacerts.p7" -print_certs -out "$dir/cacerts.pem"
@@ -69,13 +78,23 @@ cacerts() {
 # (DIR/CLIENT.crt and .key), and keeps the answer as the official certificate
 # of KEY.
 request() {
+	send est "$1" "$2"
+	keep "$3"
+}
+
+# send HOW OPERATION CLIENT sends DIR/request.der by ask or est.
+send() {
 	base64 <"$dir/request.der" >"$dir/request.b64"
-	est answer --cert "$dir/$2.crt" --key "$dir/$2.key" \
+	"$1" answer --cert "$dir/$3.crt" --key "$dir/$3.key" \
 		--header 'Content-Type: application/pkcs10' --header 'Content-Transfer-Encoding: base64' \
-		--data-binary "@$dir/request.b64" "$base/$1"
+		--data-binary "@$dir/request.b64" "$base/$2"
+}
+
+# keep KEY makes the certificate in DIR/answer.p7 and its KEY the official ones.
+keep() {
 	openssl pkcs7 -inform DER -in "$dir/answer.p7" -print_certs -out "$dir/new.crt"
-	verify "$dir/new.crt" "$3"
-	[[ $3 == "$dir/official.key" ]] || mv "$3" "$dir/official.key"
+	verify "$dir/new.crt" "$1"
+	[[ $1 == "$dir/official.key" ]] || mv "$1" "$dir/official.key"
 	mv "$dir/new.crt" "$dir/official.crt"
 	openssl x509 -in "$dir/official.crt" -noout -subject -serial -enddate
 }
@@ -96,6 +115,25 @@ enrol() {
 	[[ -e $dir/wanted.key ]] || new_key "$dir/wanted.key"
 	openssl req -new -key "$dir/wanted.key" -subj "/serialNumber=$serial/CN=$serial" -outform DER -out "$dir/request.der"
 	request simpleenroll bootstrap "$dir/wanted.key"
+}
+
+# serverkey asks with the bootstrap key, which the answer has nothing to do
+# with. The answer has two parts, first the private key, then the certificate.
+serverkey() {
+	local serial
+	serial=$(<"$dir/serial")
+	openssl req -new -key "$dir/bootstrap.key" -subj "/serialNumber=$serial/CN=$serial" -outform DER -out "$dir/request.der"
+	(umask 077 && send ask serverkeygen bootstrap && part 1 | openssl pkey -inform DER -out "$dir/wanted.key")
+	part 2 >"$dir/answer.p7"
+	rm "$dir/answer.body"
+	keep "$dir/wanted.key"
+}
+
+# part NUMBER decodes a part of DIR/answer.body (RFC 2046 §5.1): what stands
+# between the empty line under its header and the next boundary.
+part() {
+	tr -d '\r' <"$dir/answer.body" |
+		awk -v part="$1" '/^--/ { n++; body = 0; next } n == part && body; n == part && /^$/ { body = 1 }' | base64 -d
 }
 
 # again KEY makes the request that repeats the official certificate's subject
@@ -120,7 +158,7 @@ rekey() {
 action=$1 dir=$2
 case $action in
 bootstrap) bootstrap "$3" ;;
-enrol | renew | rekey | cacerts)
+enrol | renew | rekey | serverkey | cacerts)
 	url=${3%/} root=${4:?ROOT is missing} product=${5-}
 	base=$url/.well-known/est${product:+/$product}
 	"$action"
