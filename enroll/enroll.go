@@ -164,20 +164,17 @@ func (e *Enroller) try(ctx context.Context, r Request) (Outcome, error) {
 		return Outcome{}, err
 	}
 	verdict := vetting.Judge(facts)
-	out := Outcome{}
+	var key *ServerKey
 	if _, admitted := verdict.Admission(); admitted && r.Claim.ServerKey != "" {
 		// Only now is a key worth making. The verdict is then about that key;
 		// that it is nobody else's is seen to by the commit.
-		if out.Key, r.CSR, err = makeKey(facts.Product.Profile, r.CSR); err != nil {
+		if key, r.CSR, err = makeKey(facts.Product.Profile, r.CSR); err != nil {
 			return Outcome{}, err
 		}
 		facts.Claim.Key = vetting.KeyFingerprint(r.CSR.RawSubjectPublicKeyInfo)
 		verdict = vetting.Judge(facts)
 	}
-	out.Verdict, out.Reasons = verdict.Outcome, verdict.Reasons
-	if out.Verdict != vetting.Admitted {
-		out.Key = nil // it dies unseen, as a certificate does whose commit fails
-	}
+	out := Outcome{Verdict: verdict.Outcome, Reasons: verdict.Reasons}
 	commit := Commit{Facts: facts, Verdict: verdict}
 
 	admission, admitted := verdict.Admission()
@@ -191,7 +188,7 @@ func (e *Enroller) try(ctx context.Context, r Request) (Outcome, error) {
 			return Outcome{}, err
 		}
 		commit.Issued = &issued
-		out.Certificate = issued.DER
+		out.Certificate, out.Key = issued.DER, key
 	case verdict.Outcome == vetting.Held:
 		out.RetryAfter = e.RetryAfter
 	}
