@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func checkDatabase(ctx context.Context, c *Config, a *ca.Authorities, signer *au
 	if err != nil {
 		return "", err
 	}
-	if name != "" && name != a.Name() {
+	if name != "" && name != a.Name() && !slices.Contains(a.Kin(), name) {
 		return "", fmt.Errorf("the database belongs to another CA: its root certificate has the SHA-256 %s, that of this directory has %s", name, a.Name())
 	}
 	// A publisher that only starts writes nothing.

@@ -30,6 +30,11 @@ func TestRootRollover(t *testing.T) {
 	old := read("root.crt")
 	trusted := func(pem string, want int, phase string) {
 		t.Helper()
+		for _, f := range Check(t.Context(), c, Environment{}) {
+			if f.Err != nil {
+				t.Errorf("%s: check of %s: %v", phase, f.Part, f.Err)
+			}
+		}
 		s, err := New(t.Context(), c, Environment{})
 		if err != nil {
 			t.Fatalf("%s: %v", phase, err)
