@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -153,7 +152,7 @@ func done(response *http.Response) error {
 		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%d: %s", response.StatusCode, answer)
+		return &statusError{response.StatusCode, string(answer)}
 	}
 	return nil
 }

@@ -28,8 +28,9 @@ import (
 
 // measurement is one run on one database.
 type measurement struct {
-	handshake, enrol, rig *load
-	bare                  float64
+	handshake, enrol, rig, over *load
+	bare                        float64
+	turned                      int // away, under overload
 }
 
 // measure makes a Touchmark, its devices and their requests, and then times
@@ -40,7 +41,7 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 		return m, err
 	}
 	defer os.RemoveAll(dir)
-	w, drop, err := b.world(ctx, db, filepath.Join(dir, "touchmark"), 2*b.units)
+	w, drop, err := b.world(ctx, db, filepath.Join(dir, "touchmark"), (2+overload)*b.units)
 	if err != nil {
 		return m, err
 	}
@@ -60,6 +61,9 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 	url := w.est + "/.well-known/est/simpleenroll"
 	if m.enrol, err = b.watched("first", func() (*load, error) { return drive(ctx, url, devices.first, b.clients) }); err != nil {
 		return m, fmt.Errorf("first enrolments: %w", err)
+	}
+	if m.over, m.turned, err = overdrive(ctx, url, devices.over, overload*m.enrol.rate); err != nil {
+		return m, fmt.Errorf("overload: %w", err)
 	}
 	if m.bare, err = bareIssuing(devices.rigged, w.authorities.Device); err != nil {
 		return m, err
@@ -171,14 +175,18 @@ func newWorld(ctx context.Context, dir, dsn string, quantity int) (*world, error
 	return w, nil
 }
 
-// requests are what the devices will send: n on their own, n by a rig.
-type requests struct{ first, rigged []client }
+// requests are what the devices will send: n on their own, n by a rig, and
+// those that come all at once.
+type requests struct{ first, rigged, over []client }
 
-// devices builds 2n units, hands in their records and prepares their
+// overload is how many times the best rate is offered in the end.
+const overload = 3
+
+// devices builds the units, hands in their records and prepares their
 // requests, so that nothing of that is timed.
 func (w *world) devices(ctx context.Context, n int) (r requests, err error) {
 	f := devicesim.Factory{Prefix: "SN-", Block: 1, Now: time.Now}
-	units, err := f.Build(0, 2*n)
+	units, err := f.Build(0, (2+overload)*n)
 	if err != nil {
 		return r, err
 	}
@@ -208,10 +216,13 @@ func (w *world) devices(ctx context.Context, n int) (r requests, err error) {
 			return r, err
 		}
 		body := []byte(base64.StdEncoding.EncodeToString(csr))
-		if i < n {
+		switch {
+		case i < n:
 			r.first = append(r.first, client{w.tls(c), body})
-		} else {
+		case i < 2*n:
 			r.rigged = append(r.rigged, client{ofRig, body})
+		default:
+			r.over = append(r.over, client{w.tls(c), body})
 		}
 	}
 	return r, nil
