@@ -53,8 +53,14 @@ func opened(t *testing.T, changes ...func(*Config)) *works {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.server, w.world = s, storetest.NewWorld(t, s.store, 1000)
+	w.server = s
+	newWorldOf(w)
 	return w
+}
+
+func newWorldOf(w *works) {
+	w.t.Helper()
+	w.world = storetest.NewWorld(w.t, w.server.store, 1000)
 }
 
 func (w *works) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
