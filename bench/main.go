@@ -22,7 +22,7 @@ func main() {
 	clients := flag.Int("clients", 64, "clients at the same time")
 	postgres := flag.String("postgres", os.Getenv("TOUCHMARK_TEST_POSTGRES"), "a PostgreSQL to make databases in; empty leaves it out")
 	records := flag.Int("records", 100_000, "records in the manifest that is imported; 0 leaves that out")
-	only := flag.String("only", "", "measure only this: enrol or import")
+	only := flag.String("only", "", "measure only this: enrol, rules or import")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the last run of --profiled to this file")
 	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments), rig or import")
 	flag.Parse()
@@ -98,7 +98,7 @@ func (b *bench) run(ctx context.Context) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context, string, *table) error
-	}{{"enrol", b.enrolments}, {"import", b.imports}} {
+	}{{"enrol", b.enrolments}, {"rules", b.rules}, {"import", b.imports}} {
 		for _, db := range databases {
 			if b.only == "" || b.only == part.name {
 				if err := part.measure(ctx, db, &t); err != nil {
