@@ -98,15 +98,15 @@ type Ledger interface {
 	// Activate notes the first authenticated use of an official certificate,
 	// by serial number in hex. Using it again changes nothing.
 	Activate(ctx context.Context, serial string) error
-	// Count tells what happened before, to rules that count it.
-	Count(ctx context.Context, f *vetting.Facts) (vetting.Counters, error)
+	// Count tells what happened before, as far as it is looked at.
+	Count(ctx context.Context, f *vetting.Facts, looks vetting.Looks) (vetting.Counters, error)
 }
 
 // Rules compiles the rules of products.
 type Rules interface {
-	// Of returns the product's rules, nil if it has none, and whether they
-	// look at counters.
-	Of(p *vetting.Product) (set vetting.RuleSet, counts bool, err error)
+	// Of returns the product's rules, nil if it has none, and which counters
+	// they look at.
+	Of(p *vetting.Product) (set vetting.RuleSet, looks vetting.Looks, err error)
 }
 
 // ErrStale says that a verdict's basis changed before the commit.
@@ -207,18 +207,20 @@ func (e *Enroller) addRules(ctx context.Context, f *vetting.Facts) error {
 	if f.Record == nil || f.Claim.Auth.Proof == vetting.ProofOfficial {
 		return nil
 	}
-	counts, err := f.Order.Limits.Any(), error(nil)
+	var looks vetting.Looks
+	var err error
 	if len(f.Product.Rules) > 0 {
-		var look bool
-		if f.Rules, look, err = e.Rules.Of(f.Product); err != nil {
+		if f.Rules, looks, err = e.Rules.Of(f.Product); err != nil {
 			return fmt.Errorf("product %s: %w", f.Product.Name, err)
 		}
-		counts = counts || look
 	}
-	if !counts {
+	if f.Order.Limits.Any() { // the commit is as strict
+		looks.Pace, looks.Now = true, true
+	}
+	if looks == (vetting.Looks{}) {
 		return nil
 	}
-	if f.Counters, err = e.Ledger.Count(ctx, f); err != nil {
+	if f.Counters, err = e.Ledger.Count(ctx, f, looks); err != nil {
 		return fmt.Errorf("count what happened before: %w", err)
 	}
 	return nil

@@ -22,6 +22,7 @@ type ledger struct {
 	answers []error
 	commits []enroll.Commit
 	counted int
+	looks   vetting.Looks
 }
 
 func (l *ledger) Facts(_ context.Context, c vetting.Claim) (vetting.Facts, error) {
@@ -39,8 +40,9 @@ func (l *ledger) Commit(_ context.Context, c enroll.Commit) (enroll.Committed, e
 	return enroll.Committed{Registration: int64(len(l.commits))}, err
 }
 
-func (l *ledger) Count(context.Context, *vetting.Facts) (vetting.Counters, error) {
+func (l *ledger) Count(_ context.Context, _ *vetting.Facts, looks vetting.Looks) (vetting.Counters, error) {
 	l.counted++
+	l.looks = looks
 	return vetting.Counters{OrderLastHour: 7}, nil
 }
 
@@ -166,12 +168,14 @@ func FuzzParseCSR(f *testing.F) {
 
 // ruleBook gives every product the same rule, which looks at counters or not.
 type ruleBook struct {
-	counts bool
-	err    error
-	seen   *vetting.Facts
+	looks vetting.Looks
+	err   error
+	seen  *vetting.Facts
 }
 
-func (r *ruleBook) Of(*vetting.Product) (vetting.RuleSet, bool, error) { return r, r.counts, r.err }
+func (r *ruleBook) Of(*vetting.Product) (vetting.RuleSet, vetting.Looks, error) {
+	return r, r.looks, r.err
+}
 
 func (r *ruleBook) Broken(f *vetting.Facts) []vetting.BrokenRule {
 	r.seen = f
@@ -187,7 +191,7 @@ func TestRulesAreAsked(t *testing.T) {
 	}{
 		"no rules":                 {change: func(f *vetting.Facts) { f.Product.Rules = nil }},
 		"a rule":                   {refused: true},
-		"a rule that counts":       {book: ruleBook{counts: true}, refused: true, counted: 1},
+		"a rule that counts":       {book: ruleBook{looks: vetting.Looks{Attempts: true}}, refused: true, counted: 1},
 		"limits alone":             {change: func(f *vetting.Facts) { f.Product.Rules, f.Order.Limits.PerHour = nil, 10 }, counted: 1},
 		"a rule without a meaning": {book: ruleBook{err: errors.New("no such field")}},
 		"no record to judge it by": {change: func(f *vetting.Facts) { f.Record = nil }, refused: true},
@@ -208,6 +212,9 @@ func TestRulesAreAsked(t *testing.T) {
 			}
 			if err != nil || (out.Verdict == vetting.Refused) != tt.refused || l.counted != tt.counted {
 				t.Errorf("%s, %v; counted %d times", out.Text(), err, l.counted)
+			}
+			if l.counted > 0 && l.looks != (vetting.Looks{Pace: name == "limits alone", Now: name == "limits alone", Attempts: tt.book.looks.Attempts}) {
+				t.Errorf("looked at %+v", l.looks)
 			}
 			if l.counted > 0 && l.commits[0].Facts.Counters.OrderLastHour != 7 {
 				t.Error("the counters are not in the facts")

@@ -14,6 +14,15 @@ type Counters struct {
 	Attempts, Refusals int64
 }
 
+// Looks says which counters are looked at.
+type Looks struct {
+	// Pace is what the order issued lately. Now wants it as it is at this
+	// moment over all servers, rather than up to a second old.
+	Pace, Now bool
+	// Attempts is how often the device asked and was refused.
+	Attempts bool
+}
+
 // Units are counted in slots of five minutes, so that "the last hour" is
 // between 55 and 60 minutes and costs twelve small rows.
 const (

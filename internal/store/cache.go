@@ -20,8 +20,47 @@ type cache struct {
 	products map[int64]*vetting.Product
 	orders   map[int64]*cachedOrder
 
+	paces  map[int64]cachedPace
+	issued time.Time // when units were issued last, by this server
+
 	operators map[vetting.Fingerprint]cachedOperator
 	forgotten time.Time // when operators was emptied last
+}
+
+type cachedPace struct {
+	vetting.Pace // not changed any more
+	read         time.Time
+}
+
+// paceLife is how long a pace is known without being read again.
+const paceLife = time.Second
+
+func (c *cache) pace(order int64) vetting.Pace {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if p, ok := c.paces[order]; ok && time.Since(p.read) < paceLife {
+		return p.Pace
+	}
+	return nil
+}
+
+// keepPace keeps what was read at a time, unless units were issued meanwhile.
+func (c *cache) keepPace(order int64, p vetting.Pace, read time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !read.After(c.issued) {
+		return
+	}
+	if c.paces == nil || len(c.paces) >= maxCached {
+		c.paces = map[int64]cachedPace{}
+	}
+	c.paces[order] = cachedPace{p, read}
+}
+
+func (c *cache) forgetPaces() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paces, c.issued = nil, time.Now()
 }
 
 type cachedOperator struct {

@@ -20,16 +20,35 @@ func scanPace(p vetting.Pace) func(row) error {
 }
 
 // Count implements enroll.Ledger.
-func (s *Store) Count(ctx context.Context, f *vetting.Facts) (vetting.Counters, error) {
-	p := vetting.Pace{}
-	if err := s.db.query(ctx, paceQuery, []any{f.Order.ID, vetting.OldestSlot(f.Now)}, scanPace(p)); err != nil {
-		return vetting.Counters{}, err
+func (s *Store) Count(ctx context.Context, f *vetting.Facts, looks vetting.Looks) (c vetting.Counters, err error) {
+	if looks.Pace {
+		p, err := s.paceOf(ctx, f.Order.ID, f.Now, looks.Now)
+		if err != nil {
+			return c, err
+		}
+		c = p.Counters(f, f.Now)
 	}
-	c := p.Counters(f, f.Now)
-	_, err := one(ctx, s.db, `SELECT CAST(COALESCE(SUM(1 + repeats), 0) AS BIGINT),
-		CAST(COALESCE(SUM(CASE WHEN outcome = 'refused' THEN 1 + repeats ELSE 0 END), 0) AS BIGINT)
-		FROM registrations WHERE device_id = $1`, []any{f.Record.ID}, &c.Attempts, &c.Refusals)
+	if looks.Attempts {
+		_, err = one(ctx, s.db, `SELECT CAST(COALESCE(SUM(1 + repeats), 0) AS BIGINT),
+			CAST(COALESCE(SUM(CASE WHEN outcome = 'refused' THEN 1 + repeats ELSE 0 END), 0) AS BIGINT)
+			FROM registrations WHERE device_id = $1`, []any{f.Record.ID}, &c.Attempts, &c.Refusals)
+	}
 	return c, err
+}
+
+// paceOf reads an order's pace, or remembers it: until this server issues the
+// next unit, and for a second at most, because others may issue some, too.
+func (s *Store) paceOf(ctx context.Context, order int64, now time.Time, fresh bool) (vetting.Pace, error) {
+	if p := s.cache.pace(order); p != nil && !fresh {
+		return p, ctx.Err()
+	}
+	began := time.Now()
+	p := vetting.Pace{}
+	err := s.db.query(ctx, paceQuery, []any{order, vetting.OldestSlot(now)}, scanPace(p))
+	if err == nil {
+		s.cache.keepPace(order, p, began)
+	}
+	return p, err
 }
 
 // loadPace reads an order's pace once for the batch.

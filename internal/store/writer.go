@@ -215,7 +215,11 @@ func (s *Store) attempt(jobs []*job) (errs []error, err error) {
 		}
 	}
 	closing = true
-	if err := w.close(); err != nil {
+	err = w.close()
+	if len(w.counts) > 0 {
+		s.cache.forgetPaces()
+	}
+	if err != nil {
 		return nil, err
 	}
 	return errs, nil

@@ -18,19 +18,19 @@ type cached struct {
 }
 
 // Of implements enroll.Rules.
-func (c *Cache) Of(p *vetting.Product) (set vetting.RuleSet, counts bool, err error) {
+func (c *Cache) Of(p *vetting.Product) (set vetting.RuleSet, looks vetting.Looks, err error) {
 	if len(p.Rules) == 0 {
-		return nil, false, nil
+		return nil, looks, nil
 	}
 	c.mu.RLock()
 	have, ok := c.sets[p.ID]
 	c.mu.RUnlock()
 	if ok && have.revision == p.Revision {
-		return have.set, have.set.counts, nil
+		return have.set, have.set.looks, nil
 	}
 	made, err := Compile(p.Rules)
 	if err != nil {
-		return nil, false, err
+		return nil, looks, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,5 +38,5 @@ func (c *Cache) Of(p *vetting.Product) (set vetting.RuleSet, counts bool, err er
 		c.sets = map[int64]cached{}
 	}
 	c.sets[p.ID] = cached{p.Revision, made}
-	return made, made.counts, nil
+	return made, made.looks, nil
 }

@@ -35,12 +35,12 @@ var environment = must(cel.NewEnv(
 
 // Set is a product's rules, ready to run. It is a [vetting.RuleSet].
 type Set struct {
-	rules  []*compiled
-	counts bool
+	rules []*compiled
+	looks vetting.Looks
 }
 
-// Counts reports whether a rule looks at history.
-func (s *Set) Counts() bool { return s.counts }
+// Looks tells which counters the rules look at.
+func (s *Set) Looks() vetting.Looks { return s.looks }
 
 type compiled struct {
 	rule    vetting.Rule
@@ -64,7 +64,16 @@ func Compile(rules []vetting.Rule) (*Set, error) {
 			return nil, fmt.Errorf("rule %q: %w", r.Name, err)
 		}
 		s.rules = append(s.rules, c)
-		s.counts = s.counts || slices.ContainsFunc(c.looksAt, func(o *operand) bool { return strings.HasPrefix(o.name, "history") })
+		for _, o := range c.looksAt {
+			switch {
+			case o.name == "history.attempts" || o.name == "history.refusals":
+				s.looks.Attempts = true
+			case strings.HasPrefix(o.name, "history."):
+				s.looks.Pace = true
+			case o.name == "history":
+				s.looks = vetting.Looks{Pace: true, Attempts: true}
+			}
+		}
 	}
 	return s, nil
 }

@@ -115,6 +115,20 @@ func TestBadRules(t *testing.T) {
 	}
 }
 
+func TestLooks(t *testing.T) {
+	for expression, want := range map[string]vetting.Looks{
+		`record.serial != ""`:                          {},
+		`history.attempts < 3`:                         {Attempts: true},
+		`history.order_last_day < 3`:                   {Pace: true},
+		`history.refusals + history.rig_last_hour < 3`: {Pace: true, Attempts: true},
+	} {
+		set, err := rules.Compile(rule(expression))
+		if err != nil || set.Looks() != want {
+			t.Errorf("%s: %+v, %v", expression, set.Looks(), err)
+		}
+	}
+}
+
 // A rule that no record can be judged by is not met.
 func TestRecordWithoutAnything(t *testing.T) {
 	f := facts()

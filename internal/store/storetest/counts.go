@@ -61,12 +61,14 @@ func countUnits(t *trial) {
 		"one of line 1 at a rig": {mineOf(mine, records[3]), vetting.Counters{OrderLastHour: 3, OrderLastDay: 3, RigLastHour: 1, LineLastHour: 1}},
 	} {
 		f := ok(t.store.Facts(t.ctx, expect.claim))(t)
-		same(t, what, ok(t.store.Count(t.ctx, &f))(t), expect.want)
+		all := vetting.Looks{Pace: true, Attempts: true}
+		same(t, what+", not looked at", ok(t.store.Count(t.ctx, &f, vetting.Looks{}))(t), vetting.Counters{})
+		same(t, what, ok(t.store.Count(t.ctx, &f, all))(t), expect.want)
 		f.Now = f.Now.Add(2 * time.Hour)
-		same(t, what+", two hours later", ok(t.store.Count(t.ctx, &f))(t).OrderLastHour, 0)
-		same(t, what+", two hours later, the day", ok(t.store.Count(t.ctx, &f))(t).OrderLastDay, 3)
+		same(t, what+", two hours later", ok(t.store.Count(t.ctx, &f, all))(t).OrderLastHour, 0)
+		same(t, what+", two hours later, the day", ok(t.store.Count(t.ctx, &f, all))(t).OrderLastDay, 3)
 		f.Now = f.Now.Add(24 * time.Hour)
-		same(t, what+", a day later", ok(t.store.Count(t.ctx, &f))(t).OrderLastDay, 0)
+		same(t, what+", a day later", ok(t.store.Count(t.ctx, &f, all))(t).OrderLastDay, 0)
 	}
 }
 

@@ -166,7 +166,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"Facts":                call(func() (any, error) { return s.Facts(ctx, first(0)) }),
 		"ReworkDevice":         call(func() (any, error) { return s.ReworkDevice(ctx, By, 1, "") }),
 		"UpdateSite":           call(func() (any, error) { return s.UpdateSite(ctx, By, &vetting.Site{Name: "hsinchu", Revision: 1}) }),
-		"Count":                call(func() (any, error) { return s.Count(ctx, counted(0)) }),
+		"Count":                call(func() (any, error) { return s.Count(ctx, counted(0), vetting.Looks{Pace: true, Attempts: true}) }),
 		"PastRegistrations": func() error {
 			return s.PastRegistrations(ctx, "thermo", time.Time{}, 1, func(vetting.Past) error { return nil })
 		},

@@ -237,7 +237,7 @@ func Enrol(ctx context.Context, s enroll.Ledger, c vetting.Claim) (vetting.Verdi
 			return vetting.Verdict{}, nil, err
 		}
 		if f.Record != nil {
-			if f.Counters, err = s.Count(ctx, &f); err != nil {
+			if f.Counters, err = s.Count(ctx, &f, vetting.Looks{Pace: true, Now: true, Attempts: true}); err != nil {
 				return vetting.Verdict{}, nil, err
 			}
 		}
