@@ -28,22 +28,22 @@ func fingerprint(of string, n int) vetting.Fingerprint {
 	return sha256.Sum256(binary.BigEndian.AppendUint64([]byte(of), uint64(n)))
 }
 
-// factoryFile is a manifest of n records that is made while it is read, so
+// factoryFile is a manifest of the records from one to another that is made while it is read, so
 // that no run has to hold it.
 type factoryFile struct {
-	next, n int
-	lines   bytes.Buffer
-	out     *manifest.Writer
+	next, to int
+	lines    bytes.Buffer
+	out      *manifest.Writer
 }
 
-func newFactoryFile(n int) *factoryFile {
-	f := &factoryFile{n: n}
+func newFactoryFile(from, to int) *factoryFile {
+	f := &factoryFile{next: from, to: to}
 	f.out = manifest.NewWriter(&f.lines)
 	return f
 }
 
 func (f *factoryFile) Read(p []byte) (int, error) {
-	for f.lines.Len() < len(p) && f.next < f.n {
+	for f.lines.Len() < len(p) && f.next < f.to {
 		if err := f.out.Write(madeUp(f.next)); err != nil {
 			return 0, err
 		}

@@ -42,7 +42,7 @@ func (b *bench) measureImport(ctx context.Context, db string) (m importing, err 
 	if err != nil {
 		return m, err
 	}
-	file, signature, err := signedFile(dir, b.records, lin)
+	file, signature, err := signedFile(dir, 0, b.records, lin)
 	if err != nil {
 		return m, err
 	}
@@ -62,13 +62,13 @@ func (b *bench) measureImport(ctx context.Context, db string) (m importing, err 
 	return m, nil
 }
 
-// signedFile writes a manifest of n records, and signs it.
-func signedFile(dir string, n int, by *devicesim.Operator) (*os.File, []byte, error) {
+// signedFile writes a manifest of records, and signs it.
+func signedFile(dir string, from, to int, by *devicesim.Operator) (*os.File, []byte, error) {
 	file, err := os.Create(filepath.Join(dir, "manifest.jsonl"))
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := io.Copy(file, newFactoryFile(n)); err != nil {
+	if _, err := io.Copy(file, newFactoryFile(from, to)); err != nil {
 		return nil, nil, err
 	}
 	signature, err := manifest.SignFile(file.Name(), by.Cert, by.Key, time.Now())

@@ -22,14 +22,15 @@ func main() {
 	clients := flag.Int("clients", 64, "clients at the same time")
 	postgres := flag.String("postgres", os.Getenv("TOUCHMARK_TEST_POSTGRES"), "a PostgreSQL to make databases in; empty leaves it out")
 	records := flag.Int("records", 100_000, "records in the manifest that is imported; 0 leaves that out")
-	only := flag.String("only", "", "measure only this: enrol, rules or import")
+	only := flag.String("only", "", "measure only this: enrol, rules, import or growth")
+	fill := flag.Int("fill", 50_000, "devices that the database is filled with to measure growth; 0 leaves that out")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the last run of --profiled to this file")
 	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments), rig or import")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	b := &bench{units: *units, runs: *runs, clients: *clients, postgres: *postgres, profile: *profile, profiled: *profiled,
-		records: *records, only: *only}
+		records: *records, only: *only, fill: *fill}
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -38,7 +39,7 @@ func main() {
 
 type bench struct {
 	units, runs, clients int
-	records              int
+	records, fill        int
 	only                 string
 	postgres             string
 	profile, profiled    string
@@ -98,7 +99,7 @@ func (b *bench) run(ctx context.Context) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context, string, *table) error
-	}{{"enrol", b.enrolments}, {"rules", b.rules}, {"import", b.imports}} {
+	}{{"enrol", b.enrolments}, {"rules", b.rules}, {"import", b.imports}, {"growth", b.growth}} {
 		for _, db := range databases {
 			if b.only == "" || b.only == part.name {
 				if err := part.measure(ctx, db, &t); err != nil {

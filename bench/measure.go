@@ -46,7 +46,7 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 		return m, err
 	}
 	defer drop()
-	devices, err := w.devices(ctx, b.units)
+	devices, err := w.devices(ctx, 0, b.units)
 	if err != nil {
 		return m, err
 	}
@@ -183,18 +183,18 @@ type requests struct{ first, rigged, over []client }
 const overload = 3
 
 // devices builds the units, hands in their records and prepares their
-// requests, so that nothing of that is timed.
-func (w *world) devices(ctx context.Context, n int) (r requests, err error) {
-	f := devicesim.Factory{Prefix: "SN-", Block: 1, Now: time.Now}
+// requests, so that nothing of that is timed. Each round has its own.
+func (w *world) devices(ctx context.Context, round, n int) (r requests, err error) {
+	f := devicesim.Factory{Prefix: fmt.Sprintf("SN%d-", round), Block: byte(1 + round), Now: time.Now}
 	units, err := f.Build(0, (2+overload)*n)
 	if err != nil {
 		return r, err
 	}
-	lin, err := w.admin.Hire(ctx, "lin", "site-operator", "hsinchu")
+	lin, err := w.admin.Hire(ctx, fmt.Sprintf("lin-%d", round), "site-operator", "hsinchu")
 	if err != nil {
 		return r, err
 	}
-	rig, err := w.admin.Hire(ctx, "rig-1", "rig", "hsinchu")
+	rig, err := w.admin.Hire(ctx, fmt.Sprintf("rig-%d", round), "rig", "hsinchu")
 	if err != nil {
 		return r, err
 	}
