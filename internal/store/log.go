@@ -70,6 +70,9 @@ func (s source) Leaves(ctx context.Context, from, to int64, fn func(int64, []byt
 		if err := r.Scan(&index, &body); err != nil {
 			return err
 		}
+		if plain, err := unpackLeaf(body); err == nil {
+			body = plain // else it shows that it was changed
+		}
 		return fn(index, body)
 	})
 }

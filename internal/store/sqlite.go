@@ -71,7 +71,7 @@ func openSQLite(ctx context.Context, path string) (*sqlite, error) {
 	pragmas := url.Values{"_pragma": {
 		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)",
 		"foreign_keys(ON)", "temp_store(MEMORY)", "cache_size(-16384)", "wal_autocheckpoint(4000)",
-		"mmap_size(268435456)", "journal_size_limit(67108864)",
+		"journal_size_limit(67108864)",
 	}}
 	name := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + pragmas.Encode()
 	pool, err := sql.Open("sqlite", name+"&_txlock=immediate")

@@ -313,8 +313,9 @@ func (w *writing) ids(n int64) int64 {
 
 // leaf appends to the audit log and returns the leaf's index.
 func (w *writing) leaf(act, by, note string, objects ...audit.Object) int64 {
-	body := audit.Leaf{Time: w.now, Act: act, By: by, Note: note, Objects: objects}.Encode()
+	l := audit.Leaf{Time: w.now, Act: act, By: by, Note: note, Objects: objects}
+	body := l.Encode()
 	index := w.tree.Append(body)
-	w.insert(`leaves (idx, body)`, index, body)
+	w.insert(`leaves (idx, body)`, index, packLeaf(l, body))
 	return index
 }
