@@ -49,7 +49,7 @@ func (b *bench) measureRules(ctx context.Context, db string) (plain, ruled float
 		return 0, 0, err
 	}
 	defer drop()
-	devices, err := w.devices(ctx, b.units)
+	devices, err := w.devices(ctx, 0, b.units)
 	if err != nil {
 		return 0, 0, err
 	}
