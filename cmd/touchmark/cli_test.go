@@ -191,6 +191,11 @@ func TestRules(t *testing.T) {
 	touchmark(t, "rule", "--help").want(t, 0, "record.serial", "history.order_last_hour", "cel.dev")
 	w.admin(t, "rule", "list", "thermostat").want(t, 0, "has no rules")
 	w.admin(t, "rule", "try", "thermostat").want(t, exitUsage, "give an expression")
+	// What else the product says stays, whatever its rules become.
+	w.admin(t, "product", "update", "thermostat", "--server-keys", "plain", "--await-records", "72h", "--validity", "99d").want(t, 0)
+	w.admin(t, "rule", "set", "thermostat", "any", "true").want(t, 0)
+	w.admin(t, "rule", "remove", "thermostat", "any").want(t, 0)
+	w.admin(t, "product", "show", "thermostat").want(t, 0, "plain", "72h", "99d")
 	w.admin(t, "rule", "set", "thermostat", "tested", "record.tests.passed", "--otherwise", "refused", "--text", "Rework it.").want(t, 0, "tested", "refused", "Rework it.")
 	w.admin(t, "rule", "set", "thermostat", "day", "now.getHours() >= 6").want(t, 0, "tested", "day", "held")
 	w.admin(t, "rule", "set", "thermostat", "day", "now.getHours() >= 7").want(t, 0, ">= 7")

@@ -108,17 +108,22 @@ func (a *app) productUpdate() *cobra.Command {
 	}
 	p.add(c)
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
-		var was vetting.Product
-		if err := cl.api(ctx, http.MethodGet, "/products/"+segment(args[0]), nil, &was); err != nil {
-			return nil, err
-		}
-		in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, Rules: was.Rules, AwaitRecords: was.AwaitRecords, ServerKeys: was.ServerKeys, Revision: was.Revision}
-		if err := p.apply(c, &in, false); err != nil {
-			return nil, err
-		}
-		err = cl.api(ctx, http.MethodPut, "/products/"+segment(args[0]), in, &raw)
-		return raw, err
+		return changeProduct(ctx, cl, args[0], func(in *api.ProductUpdate) error { return p.apply(c, in, false) })
 	}, showProduct)
+}
+
+// changeProduct writes a product back unless somebody else changed it
+// meanwhile. It is read as what is written, so nothing of it gets lost.
+func changeProduct(ctx context.Context, cl *client, name string, change func(*api.ProductUpdate) error) (raw []byte, err error) {
+	var in api.ProductUpdate
+	if err := cl.api(ctx, http.MethodGet, "/products/"+segment(name), nil, &in); err != nil {
+		return nil, err
+	}
+	if err := change(&in); err != nil {
+		return nil, err
+	}
+	err = cl.api(ctx, http.MethodPut, "/products/"+segment(name), in, &raw)
+	return raw, err
 }
 
 func (a *app) productList() *cobra.Command {

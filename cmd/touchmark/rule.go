@@ -47,13 +47,14 @@ func (a *app) ruleSet() *cobra.Command {
 	}
 	r.add(c)
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
-		return changeRules(ctx, cl, args[0], func(list []vetting.Rule) ([]vetting.Rule, error) {
+		return changeProduct(ctx, cl, args[0], func(in *api.ProductUpdate) error {
 			made := r.rule(args[1], args[2])
-			if i := ruleIndex(list, args[1]); i >= 0 {
-				list[i] = made
-				return list, nil
+			if i := ruleIndex(in.Rules, args[1]); i >= 0 {
+				in.Rules[i] = made
+			} else {
+				in.Rules = append(in.Rules, made)
 			}
-			return append(list, made), nil
+			return nil
 		})
 	}, showRules)
 }
@@ -61,33 +62,19 @@ func (a *app) ruleSet() *cobra.Command {
 func (a *app) ruleRemove() *cobra.Command {
 	c := &cobra.Command{Use: "remove PRODUCT NAME", Short: "Remove a rule", Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeFirst("/products")}
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
-		return changeRules(ctx, cl, args[0], func(list []vetting.Rule) ([]vetting.Rule, error) {
-			i := ruleIndex(list, args[1])
+		return changeProduct(ctx, cl, args[0], func(in *api.ProductUpdate) error {
+			i := ruleIndex(in.Rules, args[1])
 			if i < 0 {
-				return nil, fmt.Errorf("product %s has no rule %q", args[0], args[1])
+				return fmt.Errorf("product %s has no rule %q", args[0], args[1])
 			}
-			return slices.Delete(list, i, i+1), nil
+			in.Rules = slices.Delete(in.Rules, i, i+1)
+			return nil
 		})
 	}, showRules)
 }
 
 func ruleIndex(list []vetting.Rule, name string) int {
 	return slices.IndexFunc(list, func(r vetting.Rule) bool { return r.Name == name })
-}
-
-// changeRules writes a product's rules back unless somebody else changed the
-// product meanwhile.
-func changeRules(ctx context.Context, cl *client, product string, change func([]vetting.Rule) ([]vetting.Rule, error)) (raw []byte, err error) {
-	var was vetting.Product
-	if err := cl.api(ctx, http.MethodGet, "/products/"+segment(product), nil, &was); err != nil {
-		return nil, err
-	}
-	in := api.ProductUpdate{Description: was.Description, Profile: was.Profile, Proofs: was.Proofs, AwaitRecords: was.AwaitRecords, Revision: was.Revision}
-	if in.Rules, err = change(was.Rules); err != nil {
-		return nil, err
-	}
-	err = cl.api(ctx, http.MethodPut, "/products/"+segment(product), in, &raw)
-	return raw, err
 }
 
 func (a *app) ruleList() *cobra.Command {

@@ -40,11 +40,10 @@ func (a *app) siteUpdate() *cobra.Command {
 	c.Flags().StringSliceVar(&networks, "network", nil, networkHelp)
 	c.MarkFlagsOneRequired("description", "network")
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
-		var was vetting.Site
-		if err := cl.api(ctx, http.MethodGet, "/sites/"+segment(args[0]), nil, &was); err != nil {
+		var in api.SiteUpdate // read as what is written, so nothing of it gets lost
+		if err := cl.api(ctx, http.MethodGet, "/sites/"+segment(args[0]), nil, &in); err != nil {
 			return nil, err
 		}
-		in := api.SiteUpdate{Description: was.Description, Networks: was.Networks, Revision: was.Revision}
 		if c.Flags().Changed("description") {
 			in.Description = description
 		}

@@ -91,6 +91,19 @@ func TestOtherWritesFail(t *testing.T) {
 			_, err := w.Store.CreateOperator(ctx, storetest.By, &access.Operator{Name: "anna", Role: access.RoleAdmin, Key: storetest.Key("anna", 1)})
 			return err
 		},
+		"site": func(w *storetest.World) error {
+			s, err := w.Store.Site(ctx, "hsinchu")
+			if err != nil {
+				return err
+			}
+			s.Networks = []string{"192.0.2.0/24"}
+			_, err = w.Store.UpdateSite(ctx, storetest.By, s)
+			return err
+		},
+		"limits": func(w *storetest.World) error {
+			_, err := w.Store.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{Limits: &vetting.Limits{PerHour: 3}})
+			return err
+		},
 		"manifest": func(w *storetest.World) error {
 			r := storetest.Unit(9)
 			_, err := w.TryLoad(r)
