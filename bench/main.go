@@ -14,6 +14,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/touchmark/touchmark/bench/soak"
 )
 
 func main() {
@@ -22,16 +24,23 @@ func main() {
 	clients := flag.Int("clients", 64, "clients at the same time")
 	postgres := flag.String("postgres", os.Getenv("TOUCHMARK_TEST_POSTGRES"), "a PostgreSQL to make databases in; empty leaves it out")
 	records := flag.Int("records", 100_000, "records in the manifest that is imported; 0 leaves that out")
-	only := flag.String("only", "", "measure only this: enrol, rules, import or growth")
+	only := flag.String("only", "", "measure only this: enrol, rules, import or growth; or soak, which is not measured otherwise")
 	fill := flag.Int("fill", 50_000, "devices that the database is filled with to measure growth; 0 leaves that out")
+	minutes := flag.Float64("minutes", 30, "how long the soak is")
+	restart := flag.Duration("restart", 3*time.Minute, "how long the server's process lives in the soak")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the last run of --profiled to this file")
 	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments), rig or import")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	b := &bench{units: *units, runs: *runs, clients: *clients, postgres: *postgres, profile: *profile, profiled: *profiled,
-		records: *records, only: *only, fill: *fill}
-	if err := b.run(ctx); err != nil {
+		records: *records, only: *only, fill: *fill,
+		load: time.Duration(*minutes * float64(time.Minute)), restart: *restart}
+	run := b.run
+	if b.only == "soak" {
+		run = b.soak
+	}
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -43,6 +52,7 @@ type bench struct {
 	only                 string
 	postgres             string
 	profile, profiled    string
+	load, restart        time.Duration // of the soak
 }
 
 // watched runs one phase, and profiles it if it is the one asked for.
@@ -60,6 +70,32 @@ func (b *bench) watched(phase string, run func() (*load, error)) (*load, error) 
 	}
 	defer pprof.StopCPUProfile()
 	return run()
+}
+
+// soak lets a server work for long: on PostgreSQL if one was named, else on
+// SQLite.
+func (b *bench) soak(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "touchmark-soak")
+	if err != nil {
+		return err
+	}
+	p := soak.Plan{Dir: dir, Database: "sqlite:touchmark.db", Load: b.load, Restart: b.restart, Share: 0.5,
+		Measure: min(10*time.Second, b.load/10), Batch: 250, PerOrder: 2000, Out: os.Stdout}
+	if b.postgres != "" {
+		made, drop, err := b.database(ctx)
+		if err != nil {
+			return err
+		}
+		defer drop()
+		p.Database = made
+	}
+	if p.Program, err = soak.Build(ctx, dir); err != nil {
+		return err
+	}
+	if err := soak.Run(ctx, p); err != nil {
+		return fmt.Errorf("%w\n(everything is left in %s)", err, dir)
+	}
+	return os.RemoveAll(dir)
 }
 
 // row is a line of the table.

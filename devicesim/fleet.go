@@ -75,6 +75,9 @@ type Fleet struct {
 	LostReplies, PowerCuts float64
 	// Activate makes every admitted unit use its certificate once.
 	Activate bool
+	// Renewals is how often a unit that was activated renews, by turns on a
+	// new key and on the same one, and uses what it got.
+	Renewals int
 	// Retry is the pause before another attempt after a broken line; 0 ends
 	// the unit's day at the first failure.
 	Retry time.Duration
@@ -94,7 +97,14 @@ type Result struct {
 	Certificates []*x509.Certificate
 	Attempts     int
 	Took         time.Duration // of the last attempt
+	steps        int           // of its life that are behind it
 }
+
+// Activated reports whether the unit has used its certificate.
+func (r Result) Activated() bool { return r.steps > 1 }
+
+// Renewed is how many renewals the unit has used.
+func (r Result) Renewed() int { return max(0, r.steps/2-1) }
 
 // Run powers the fleet on and waits until every unit's day has ended or ctx
 // does.
@@ -171,10 +181,29 @@ func (f *Fleet) attempt(ctx context.Context, u *Unit, s Server, r *Result) error
 	if u.Replays != nil {
 		return replay(ctx, d, u.Replays)
 	}
-	if _, err := d.PowerOn(ctx); err != nil || !f.Activate {
-		return err
+	for steps := f.life(); r.steps < len(steps); r.steps++ {
+		if err := steps[r.steps](ctx, d); err != nil {
+			return err
+		}
 	}
-	return d.Use(ctx)
+	return nil
+}
+
+// life is what a unit does between its first power-on and the end of its
+// day. A step that failed is done again at the next boot.
+func (f *Fleet) life() []func(context.Context, *device.Device) error {
+	use := func(ctx context.Context, d *device.Device) error { return d.Use(ctx) }
+	steps := []func(context.Context, *device.Device) error{
+		func(ctx context.Context, d *device.Device) error { _, err := d.PowerOn(ctx); return err },
+	}
+	if !f.Activate {
+		return steps
+	}
+	steps = append(steps, use)
+	for i := range f.Renewals {
+		steps = append(steps, func(ctx context.Context, d *device.Device) error { _, err := d.Renew(ctx, i%2 == 0); return err }, use)
+	}
+	return steps
 }
 
 // replay sends somebody else's request under the unit's own name.

@@ -196,3 +196,26 @@ func TestArrivalIsKept(t *testing.T) {
 		}
 	})
 }
+
+// TestRenewals: a unit renews as often as it is told, through misfortune,
+// and ends with the certificate that it was answered last.
+func TestRenewals(t *testing.T) {
+	s, units := devicetest.New(t), build(t, 20)
+	fleet := devicesim.Fleet{Servers: []devicesim.Server{serverOf(s)}, Units: units, Workers: 8, Retry: time.Millisecond,
+		LostReplies: 0.2, PowerCuts: 0.2, Activate: true, Renewals: 3}
+	for _, r := range fleet.Run(context.Background()) {
+		c, err := r.Unit.Store.Load(device.Official)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Verdict != "admitted" || !r.Activated() || r.Renewed() != 3 || !s.Used(c.Leaf()) {
+			t.Errorf("%s: %s after %d renewals: %s", r.Unit.Serial, r.Verdict, r.Renewed(), r.Text)
+		}
+		if last := r.Certificates[len(r.Certificates)-1]; !last.Equal(c.Leaf()) {
+			t.Errorf("%s holds %x and was answered %x last", r.Unit.Serial, c.Leaf().SerialNumber, last.SerialNumber)
+		}
+	}
+	if s.Keys() < 3*len(units) { // the first, and two re-keyed renewals at least: one is done again if power is cut as it ends
+		t.Errorf("%d keys were certified for %d units", s.Keys(), len(units))
+	}
+}
