@@ -80,12 +80,12 @@ func (b *bench) enrolAmong(ctx context.Context, f *filling, from, to int) (rate 
 	if err := f.fill(ctx, from, to); err != nil {
 		return 0, err
 	}
-	requests, err := f.devices(ctx, f.round, b.units)
+	requests, err := f.alone(ctx, f.round, b.units)
 	if err != nil {
 		return 0, err
 	}
 	f.round++
-	l, err := drive(ctx, f.est+"/.well-known/est/simpleenroll", requests.first, b.clients)
+	l, err := drive(ctx, f.est+"/.well-known/est/simpleenroll", requests, b.clients)
 	if err != nil {
 		return 0, err
 	}

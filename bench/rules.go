@@ -49,19 +49,19 @@ func (b *bench) measureRules(ctx context.Context, db string) (plain, ruled float
 		return 0, 0, err
 	}
 	defer drop()
-	devices, err := w.devices(ctx, 0, b.units)
+	devices, err := w.alone(ctx, 0, b.units)
 	if err != nil {
 		return 0, 0, err
 	}
 	const turns = 6
 	var took [2]float64 // seconds without and with rules
-	share := len(devices.first) / turns
+	share := len(devices) / turns
 	for turn := range turns {
 		with := turn % 2
 		if err := w.setRules(ctx, tenRules[:with*len(tenRules)]); err != nil {
 			return 0, 0, err
 		}
-		l, err := drive(ctx, w.est+"/.well-known/est/simpleenroll", devices.first[turn*share:(turn+1)*share], b.clients)
+		l, err := drive(ctx, w.est+"/.well-known/est/simpleenroll", devices[turn*share:(turn+1)*share], b.clients)
 		if err != nil {
 			return 0, 0, fmt.Errorf("turn %d: %w", turn, err)
 		}
