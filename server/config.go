@@ -99,9 +99,11 @@ type Limits struct {
 	// off for a newcomer; if each is busy, the newcomer is. Keep it below the
 	// process's limit of open files.
 	MaxConnections int `yaml:"max_connections"`
-	// MaxHandshakes bounds the TLS handshakes that there is work for at a
-	// time, those that wait for their client not counted; a connection beyond
-	// is cut off. 0 means 32 for each processor.
+	// MaxHandshakes bounds what may be worked on when one more TLS handshake
+	// begins: handshakes and requests together, those that wait for their
+	// client not counted. A connection beyond is cut off; those that are open
+	// go on. More lets a larger crowd in at a time, and each wait longer. 0
+	// means 40 for each processor.
 	MaxHandshakes int `yaml:"max_handshakes"`
 	// MaxRequests bounds the requests that are worked on at a time, those
 	// whose body is still on its way not counted. One beyond is answered 503

@@ -31,10 +31,10 @@ type keeper struct {
 	once    sync.Once
 	failure error // valid after ended
 
-	// shaking counts the handshakes that have work for a processor. Those
-	// that wait for their client are not in it: a slow network is no load,
-	// and a client that stalls must not take a place from others.
-	shaking atomic.Int64
+	// turns are of the handshakes that have work for a processor. Those that
+	// wait for their client have none: a slow network is no load, and a
+	// client that stalls must not take a place from others.
+	turns *turns
 
 	mu    sync.Mutex
 	open  map[*guest]struct{}
@@ -51,21 +51,24 @@ type doorBooks struct {
 	errors   *log.Logger
 }
 
-func newKeeper(l net.Listener, config *tls.Config, limits Limits, exempt networks, rates *rates[netip.Prefix], books doorBooks) *keeper {
+func newKeeper(l net.Listener, config *tls.Config, limits Limits, exempt networks, rates *rates[netip.Prefix], books doorBooks, requests func() int) *keeper {
+	processors := runtime.GOMAXPROCS(0)
 	if limits.MaxHandshakes == 0 {
-		limits.MaxHandshakes = handshakesEach * runtime.GOMAXPROCS(0)
+		limits.MaxHandshakes = workEach * min(processors, runtime.NumCPU())
 	}
 	return &keeper{
 		Listener: l, tls: config, limits: limits, exempt: exempt, doorBooks: books,
 		rates: rates, ready: make(chan net.Conn), ended: make(chan struct{}),
-		open: map[*guest]struct{}{}, homes: map[netip.Prefix]int{}, resting: list.New(),
+		turns: newTurns(processors, limits.MaxHandshakes, requests),
+		open:  map[*guest]struct{}{}, homes: map[netip.Prefix]int{}, resting: list.New(),
 	}
 }
 
-// handshakesEach is the standard for max_handshakes for each processor. One
-// does about a thousand a second, so the last of them waits a few dozen
-// milliseconds.
-const handshakesEach = 32
+// workEach is the standard for max_handshakes for each processor. One does
+// several hundred enrolments a second with their handshakes, so the last of
+// them waits a tenth of a second. Fewer would cut off clients that come in a
+// small crowd; more would make everybody wait longer, and get no more done.
+const workEach = 40
 
 // Why a connection is cut off.
 const (
@@ -138,7 +141,7 @@ func (k *keeper) receive() {
 
 // admit holds a new connection to the bounds; why says which one it breaks.
 func (k *keeper) admit(c net.Conn) (g *guest, why string) {
-	if k.shaking.Load() >= int64(k.limits.MaxHandshakes) {
+	if k.turns.full() {
 		return nil, shedHandshakes
 	}
 	home := addressOf(c.RemoteAddr())
@@ -224,6 +227,9 @@ func (k *keeper) greet(g *guest) {
 	if k.tls != nil {
 		t := tls.Server(g, k.tls)
 		if err := k.shake(g, t); err != nil {
+			if errors.Is(err, errBusy) {
+				return
+			}
 			k.errors.Printf("TLS handshake with %s: %v", g.RemoteAddr(), err)
 			if plain := new(tls.RecordHeaderError); !errors.As(err, plain) || plain.Conn == nil {
 				_ = g.Close()
@@ -252,7 +258,7 @@ func (k *keeper) shake(g *guest, t *tls.Conn) error {
 	defer func() {
 		g.greets = false
 		if g.begun.Load() {
-			k.shaking.Add(-1)
+			k.turns.pause()
 		}
 	}()
 	if err := t.Handshake(); err != nil {
@@ -304,26 +310,33 @@ type guest struct {
 
 var errBusy = errors.New("too many handshakes at once")
 
-// Read counts a handshake out while it waits for its client. When the
+// Read gives a handshake's turn back while it waits for its client. When the
 // client's first bytes are there and others have enough to do, that is the
 // last moment at which turning it away costs nothing.
 func (g *guest) Read(b []byte) (int, error) {
 	if !g.greets {
 		return g.Conn.Read(b)
 	}
-	k := g.keeper
+	turns := g.keeper.turns
 	if g.begun.Load() {
-		k.shaking.Add(-1)
+		turns.pause()
+		n, err := g.Conn.Read(b)
+		turns.resume()
+		return n, err
 	}
 	n, err := g.Conn.Read(b)
-	working := k.shaking.Add(1)
-	if !g.begun.Load() && err == nil && working > int64(k.limits.MaxHandshakes) {
-		k.shaking.Add(-1)
-		k.refuse(g.Conn, shedHandshakes)
+	if err != nil {
+		return n, err
+	}
+	if !turns.begin() {
+		g.keeper.mu.Lock()
+		g.keeper.forget(g)
+		g.keeper.mu.Unlock()
+		g.keeper.refuse(g.Conn, shedHandshakes)
 		return 0, errBusy
 	}
 	g.begun.Store(true)
-	return n, err
+	return n, nil
 }
 
 func (g *guest) Close() error {

@@ -197,21 +197,20 @@ func TestBusyConnectionsStay(t *testing.T) {
 }
 
 // blocked makes a door's handshakes wait in the middle of their work.
-func blocked(t *testing.T, s *Server) (begun, proceed chan struct{}) {
-	begun, proceed = make(chan struct{}, 100), make(chan struct{})
+func blocked(s *Server) (proceed chan struct{}) {
+	proceed = make(chan struct{})
 	s.doors[0].tls.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		begun <- struct{}{}
 		<-proceed
 		return nil, nil
 	}
-	return begun, proceed
+	return proceed
 }
 
 func TestHandshakesAreBounded(t *testing.T) {
 	c := initialized(t, Plan{})
 	c.EST.MaxHandshakes = 2
 	s := made(t, c)
-	begun, proceed := blocked(t, s)
+	proceed := blocked(s)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +230,9 @@ func TestHandshakesAreBounded(t *testing.T) {
 			}
 			inside <- err
 		}()
-		<-begun
+	}
+	for s.doors[0].keeper.turns.count() != 2 {
+		runtime.Gosched()
 	}
 	if _, err := visit(t, s, c, "est", "127.0.0.1"); err == nil {
 		t.Error("a third handshake was let in")
@@ -251,6 +252,50 @@ func TestHandshakesAreBounded(t *testing.T) {
 	enters(t, s, c, "127.0.0.1")
 }
 
+// count tells how many handshakes have a turn or wait for one.
+func (t *turns) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.taken
+}
+
+// Requests that are worked on keep newcomers out before their handshake. Who
+// has done one already gets in.
+func TestRequestsKeepHandshakesOut(t *testing.T) {
+	g := newGated()
+	s, c := served(t, func(c *Config) { c.EST.MaxHandshakes = 2 }, map[string]func(http.Handler) http.Handler{"est": g.wrap})
+	established := enters(t, s, c, "127.0.0.1")
+	var inside []*visitor
+	for range 2 {
+		v, err := visit(t, s, c, "est", "127.0.0.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(v, "GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		<-g.begun
+		inside = append(inside, v)
+	}
+	if _, err := visit(t, s, c, "est", "127.0.0.1"); err == nil {
+		t.Error("a newcomer was let in")
+	}
+	if n := s.wasShed("est", shedHandshakes); n != 1 {
+		t.Errorf("%v counted", n)
+	}
+	if err := established.asks(); err != nil {
+		t.Errorf("one that is inside: %v", err)
+	}
+	close(g.proceed)
+	for _, v := range inside {
+		if resp, err := http.ReadResponse(v.in, nil); err != nil || resp.StatusCode != 200 {
+			t.Errorf("one that is worked on: %v", err)
+		}
+	}
+	for len(s.doors[0].bounds.places) != 0 {
+		runtime.Gosched()
+	}
+	enters(t, s, c, "127.0.0.1")
+}
+
 // stalled counts those who have begun to speak, once none of them is being
 // worked on.
 func (k *keeper) stalled() (n int) {
@@ -261,7 +306,7 @@ func (k *keeper) stalled() (n int) {
 			n++
 		}
 	}
-	if k.shaking.Load() != 0 {
+	if k.turns.count() != 0 {
 		return -1
 	}
 	return n
@@ -269,7 +314,7 @@ func (k *keeper) stalled() (n int) {
 
 // Clients that stop in the middle of a handshake hold up nobody.
 func TestStalledHandshakesTakeNoPlace(t *testing.T) {
-	s, c := served(t, func(c *Config) { c.EST.MaxHandshakes = 1 }, nil)
+	s, c := served(t, func(c *Config) { c.EST.MaxHandshakes = 2 }, nil)
 	for n := range 40 {
 		conn, err := net.Dial("tcp", s.Addrs()["est"])
 		if err != nil {

@@ -108,7 +108,7 @@ func (d *door) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s.listen: %w", d.name, err)
 	}
-	d.keeper = newKeeper(l, d.tls, d.limits, d.exempt, d.rates, d.books)
+	d.keeper = newKeeper(l, d.tls, d.limits, d.exempt, d.rates, d.books, func() int { return len(d.bounds.places) })
 	d.http.ConnState = d.keeper.state
 	return nil
 }
