@@ -191,6 +191,8 @@ func (j *judgement) again() Verdict {
 		return j.refuse(ReasonOrderCancelled, "Order %s was cancelled.", j.Order.Name)
 	}
 	switch {
+	case j.Current != nil && j.Current.State != CertificateValid:
+		return j.refuse(ReasonCertificateEnded, "The device's certificate %s is %s: it gets another when an administrator readmits it.", j.Current.Serial, j.Current.State)
 	case j.Current == nil || j.Current.Key != j.Claim.Key:
 		return j.replace()
 	case !j.Now.Before(j.Current.NotAfter):
@@ -233,9 +235,9 @@ func (j *judgement) entitled() (Verdict, bool) {
 		j.against(EvidenceOutOfWindow, j.Record.ID, "It asked to be let in after the window of order %s ended at %s.", j.Order.Name, stamp(end))
 		return j.refuse(ReasonTooLate, "The window of order %s ended at %s.", j.Order.Name, stamp(end)), true
 	}
-	if j.Order.Issued >= j.Order.Quantity {
-		j.against(EvidenceOverQuota, j.Record.ID, "It is one more than the %d units of order %s.", j.Order.Quantity, j.Order.Name)
-		return j.refuse(ReasonQuota, "All %d units of order %s are used up: this device is over-production unless the planner raises the order.", j.Order.Quantity, j.Order.Name), true
+	if j.Order.Left() <= 0 {
+		j.against(EvidenceOverQuota, j.Record.ID, "It is one more than the %d units of order %s%s.", j.Order.Quantity, j.Order.Name, j.Order.wasted())
+		return j.refuse(ReasonQuota, "All %d units of order %s are used up%s: this device is over-production unless the planner raises the order.", j.Order.Quantity, j.Order.Name, j.Order.wasted()), true
 	}
 	reasons, refusal := j.rules()
 	if refusal != nil {
@@ -360,7 +362,10 @@ func (j *judgement) renewal() Verdict {
 // its key: the former asks for the key that it was already given, before
 // that key was ever used.
 func (j *judgement) superseded() Verdict {
-	if j.Current != nil && j.Current.Key == j.Claim.Key && j.Current.Used.IsZero() {
+	if j.Current == nil || j.Current.State != CertificateValid {
+		return j.refuse(ReasonSuperseded, "The certificate %s was superseded; only its successor renews.", j.Presented.Serial)
+	}
+	if j.Current.Key == j.Claim.Key && j.Current.Used.IsZero() {
 		v := j.admit(ReasonRepeated, "The device asked again before it used its new certificate and gets the same one.")
 		v.admission.repeat = j.Current
 		return v

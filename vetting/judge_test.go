@@ -265,6 +265,11 @@ var judgements = []struct {
 	{name: "the reply was lost", given: with(superseded), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "22"},
 	{name: "superseded, with yet another key", given: with(superseded, func(f *vetting.Facts) { f.Claim.Key = otherKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11)},
 	{name: "superseded, the successor was used", given: with(superseded, func(f *vetting.Facts) { f.Current.Used = now }), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11)},
+	{name: "asked again, revoked", given: with(issued, revoked), outcome: vetting.Refused, codes: codes(vetting.ReasonCertificateEnded)},
+	{name: "asked again by a rig, revoked", given: with(issued, byRig, revoked), outcome: vetting.Refused, codes: codes(vetting.ReasonCertificateEnded)},
+	{name: "another key, revoked", given: with(issued, revoked, func(f *vetting.Facts) { f.Claim.Key = otherKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonCertificateEnded)},
+	{name: "superseded, the successor is revoked", given: with(superseded, revoked), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded)},
+	{name: "server key at renewal, the successor is revoked", given: with(superseded, serverKey, unused, revoked), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded)},
 	// Keys that the server makes; before the first judgement there is none.
 	{name: "server key", given: with(serverKey), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
 	{name: "server key, encrypted though plain would do", given: with(serverKey, encrypted), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
@@ -295,6 +300,7 @@ func signs(pairs ...any) (out []sign) {
 	return out
 }
 
+func revoked(f *vetting.Facts)   { f.Current.State = vetting.CertificateRevoked }
 func active(f *vetting.Facts)    { f.Device.State = vetting.DeviceActive }
 func draft(f *vetting.Facts)     { f.Order.State = vetting.OrderDraft }
 func contested(f *vetting.Facts) { f.Record.Contested = true }

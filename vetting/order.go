@@ -41,9 +41,11 @@ type Order struct {
 	Product string `json:"product"`
 	Site    string `json:"site"`
 	// Quantity is the number of units that may be issued; Issued is how many
-	// were. Issued never exceeds Quantity.
+	// were, and Wasted how many were used up by waste. Together those never
+	// exceed Quantity.
 	Quantity int64      `json:"quantity"`
 	Issued   int64      `json:"issued"`
+	Wasted   int64      `json:"wasted,omitempty"`
 	State    OrderState `json:"state"`
 	// Identifiers confines the records that a manifest may list.
 	Identifiers Identifiers `json:"identifiers"`
@@ -53,6 +55,9 @@ type Order struct {
 	NotAfter  time.Time `json:"notAfter,omitzero"`
 	// Limits bound how fast units are issued.
 	Limits Limits `json:"limits,omitzero"`
+	// Waste says whether a record that is scrapped before power-on uses up a
+	// unit.
+	Waste WastePolicy `json:"waste,omitempty"`
 	// ManifestSignatures is how many site operators must sign a manifest.
 	ManifestSignatures int       `json:"manifestSignatures"`
 	Revision           int64     `json:"revision"` // grows with every planner's change, not with Issued
@@ -81,8 +86,34 @@ func (o *Order) Check() error {
 	if err := o.Limits.check(); err != nil {
 		return fmt.Errorf("order %q: %w", o.Name, err)
 	}
+	if o.Waste != "" && o.Waste != WasteCounts && o.Waste != WasteReturns {
+		return fmt.Errorf("order %q: waste is %q: want %q or %q", o.Name, o.Waste, WasteCounts, WasteReturns)
+	}
 	return o.Identifiers.Check()
 }
+
+// Left is how many units may still be issued.
+func (o *Order) Left() int64 { return o.Quantity - o.Issued - o.Wasted }
+
+// wasted says how many of the units were, if any.
+func (o *Order) wasted() string {
+	if o.Wasted == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d of them by waste", o.Wasted)
+}
+
+// WastePolicy is what becomes of the unit of a record that is scrapped before
+// power-on.
+type WastePolicy string
+
+const (
+	// WasteCounts uses a unit up, as long as one is left: a factory cannot
+	// declare waste and build others instead. It is the default.
+	WasteCounts WastePolicy = "counts"
+	// WasteReturns leaves the unit to another device.
+	WasteReturns WastePolicy = "returns"
+)
 
 // Limits bound how many units of an order are issued in a time that ends
 // now; 0 leaves a bound out. A device beyond one is held and comes again.

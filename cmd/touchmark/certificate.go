@@ -15,10 +15,11 @@ import (
 
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/server/api"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 func (a *app) certificateCommand() *cobra.Command {
-	return group("certificate", "Official certificates of devices", "", a.certificateShow())
+	return group("certificate", "Official certificates of devices", "", a.certificateShow(), a.certificateRevoke())
 }
 
 func (a *app) certificateShow() *cobra.Command {
@@ -40,16 +41,53 @@ func (a *app) certificateShow() *cobra.Command {
 			fmt.Fprint(w, cert.PEM)
 			return
 		}
-		field(w, "certificate", cert.Serial)
-		field(w, "device", cert.DeviceID)
-		field(w, "state", cert.State)
-		field(w, "issued", cert.Issued)
-		field(w, "until", cert.NotAfter)
-		field(w, "first used", cert.Used)
-		field(w, "revoked", cert.Revoked)
-		field(w, "key", cert.Key)
-		field(w, "log leaf", cert.Leaf)
+		showCertificate(w, cert)
 	})
+}
+
+func showCertificate(w io.Writer, cert *api.IssuedCertificate) {
+	field(w, "certificate", cert.Serial)
+	field(w, "device", cert.DeviceID)
+	field(w, "state", cert.State)
+	field(w, "issued", cert.Issued)
+	field(w, "until", cert.NotAfter)
+	field(w, "first used", cert.Used)
+	if !cert.Revoked.IsZero() {
+		fmt.Fprintf(w, "revoked\t%s (%s)\n", text(cert.Revoked), vetting.ReasonName(cert.Reason))
+	}
+	field(w, "key", cert.Key)
+	field(w, "log leaf", cert.Leaf)
+}
+
+func (a *app) certificateRevoke() *cobra.Command {
+	var in api.RevocationInput
+	c := &cobra.Command{
+		Use: "revoke SERIAL|FILE", Short: "Revoke one certificate", Args: cobra.ExactArgs(1),
+		Long: `revoke ends one certificate for good. If it is its device's current one, the device has no way to another until an
+administrator readmits it. To end all that a device has, use device revoke.`,
+		Example: "  touchmark certificate revoke 5a:41:… --reason keyCompromise --note 'ticket 815'",
+	}
+	revocationFlags(c, &in)
+	a.yesFlag(c)
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		serial, _, err := certificateSerial(args[0])
+		if err != nil {
+			return nil, err
+		}
+		if err := a.confirm("The certificate " + serial + " is revoked (" + string(in.Reason) + "). That cannot be taken back."); err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPost, "/certificates/"+segment(serial)+"/revoke", in, &raw)
+		return raw, err
+	}, showCertificate)
+}
+
+// revocationFlags are those of commands that revoke.
+func revocationFlags(c *cobra.Command, in *api.RevocationInput) {
+	c.Flags().StringVar((*string)(&in.Reason), "reason", string(vetting.RevokedUnspecified), "why, for who checks the certificate: "+join(vetting.RevocationReasons))
+	oneOf(c, "reason", vetting.RevocationReasons...)
+	c.Flags().StringVar(&in.Note, "note", "", "why, for the audit log (required)")
+	_ = c.MarkFlagRequired("note")
 }
 
 // certificateSerial takes a serial number or a certificate file; der is nil

@@ -26,8 +26,8 @@ a serial number that does, too.`,
 		a.deviceMove("quarantine", vetting.DeviceQuarantined, "Lock a device that may be counterfeit", "It gets no certificate meanwhile and its present one is on hold; release takes that back."),
 		a.deviceRelease(),
 		a.deviceMove("retire", vetting.DeviceRetired, "Take a device out of service for good", "Its certificate is revoked. That cannot be taken back."),
-		a.deviceMove("scrap", vetting.DeviceScrapped, "Note that a device was destroyed", "Its certificate is revoked, and its unit of the order stays used. That cannot be taken back."),
-		a.deviceRework())
+		a.deviceScrap(),
+		a.deviceRework(), a.deviceRevoke())
 }
 
 func (a *app) deviceList() *cobra.Command {
@@ -119,6 +119,16 @@ func (a *app) deviceRelease() *cobra.Command {
 	})
 }
 
+// deviceScrap uses the door that is open to a site's operators, too, where it
+// may.
+func (a *app) deviceScrap() *cobra.Command {
+	c := a.deviceMove("scrap", vetting.DeviceScrapped, "Note that a device was destroyed", "Its certificates are revoked, and its unit of the order stays used. That cannot be taken back.")
+	c.Long += `
+A site's operators may scrap what was never powered on. That uses up a unit of the order, as long as one is left, unless
+the order was made with --waste returns.`
+	return c
+}
+
 func (a *app) deviceRework() *cobra.Command {
 	note := ""
 	c := &cobra.Command{Use: "rework DEVICE", Short: "Scrap a device and give its unit back", Args: cobra.ExactArgs(1),
@@ -136,6 +146,27 @@ func (a *app) deviceRework() *cobra.Command {
 			return nil, err
 		}
 		err = cl.api(ctx, http.MethodPost, "/devices/"+id+"/rework", api.ReworkInput{Note: note}, &raw)
+		return raw, err
+	}, showDevice)
+}
+
+func (a *app) deviceRevoke() *cobra.Command {
+	var in api.RevocationInput
+	c := &cobra.Command{Use: "revoke DEVICE", Short: "Revoke a device's certificates", Args: cobra.ExactArgs(1),
+		Long: `revoke ends all certificates that a device has, superseded ones among them. The device stays in its state, but has no way to
+another certificate until an administrator readmits it. That cannot be taken back; suspend and quarantine can.`,
+		Example: "  touchmark device revoke A-0001 --reason keyCompromise --note 'ticket 815'"}
+	revocationFlags(c, &in)
+	a.yesFlag(c)
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		id, err := deviceID(ctx, cl, args[0])
+		if err != nil {
+			return nil, err
+		}
+		if err := a.confirm("All certificates of device " + args[0] + " are revoked (" + string(in.Reason) + "). That cannot be taken back."); err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPost, "/devices/"+id+"/revoke", in, &raw)
 		return raw, err
 	}, showDevice)
 }
@@ -165,6 +196,10 @@ func (a *app) deviceChange(c *cobra.Command, warning string, to func(*vetting.De
 			if err := a.confirm(what); err != nil {
 				return nil, err
 			}
+		}
+		if state == vetting.DeviceScrapped && d.State == vetting.DeviceManufactured {
+			err = cl.api(ctx, http.MethodPost, "/devices/"+id+"/scrap", api.ScrapInput{Note: note}, &raw)
+			return raw, err
 		}
 		err = cl.api(ctx, http.MethodPost, "/devices/"+id+"/state", api.DeviceStateInput{State: state, Note: note}, &raw)
 		return raw, err

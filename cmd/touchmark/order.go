@@ -49,6 +49,8 @@ func (a *app) orderCreate() *cobra.Command {
 	f.StringVar(&from, "not-before", "", "from when devices may first enrol: `time` as 2026-12-01 or RFC 3339")
 	f.StringVar(&to, "not-after", "", "until when devices may first enrol")
 	limitFlags(c, &in.Limits)
+	f.StringVar((*string)(&in.Waste), "waste", string(vetting.WasteCounts), "what becomes of the unit of a record that is scrapped before power-on: counts (it is used up) or returns")
+	oneOf(c, "waste", vetting.WasteCounts, vetting.WasteReturns)
 	f.IntVar(&in.ManifestSignatures, "signatures", 1, "how many site operators must sign each manifest")
 	for _, flag := range []string{"product", "site", "quantity"} {
 		_ = c.MarkFlagRequired(flag)
@@ -138,7 +140,7 @@ func (a *app) orderState(use, about string, to vetting.OrderState, ask bool) *co
 				return nil, err
 			}
 			if err := a.confirm(fmt.Sprintf("Order %s (%s, %s of %s units issued) will be %s for good. The %s units that are left are lost, and issued devices that have not fetched their certificate cannot any more.",
-				o.Name, o.State, count(o.Issued), count(o.Quantity), to, count(o.Quantity-o.Issued))); err != nil {
+				o.Name, o.State, count(o.Issued), count(o.Quantity), to, count(o.Left()))); err != nil {
 				return nil, err
 			}
 		}
@@ -243,7 +245,8 @@ func showOrder(w io.Writer, o *vetting.Order) {
 	field(w, "product", o.Product)
 	field(w, "site", o.Site)
 	field(w, "state", o.State)
-	fmt.Fprintf(w, "issued\t%s of %s (%s left)\n", count(o.Issued), count(o.Quantity), count(o.Quantity-o.Issued))
+	fmt.Fprintf(w, "issued\t%s of %s (%s left)\n", count(o.Issued), count(o.Quantity), count(o.Left()))
+	fmt.Fprintf(w, "wasted\t%s (waste %s)\n", count(o.Wasted), o.Waste)
 	field(w, "serials", join(o.Identifiers.Serials))
 	field(w, "MACs", join(o.Identifiers.MACs))
 	field(w, "UIDs", join(o.Identifiers.UIDs))

@@ -43,14 +43,15 @@ const (
 	Decide          Permission = "decide held registrations"
 	ReadDevices     Permission = "read devices"
 	ManageDevices   Permission = "manage devices"
+	ScrapRecords    Permission = "scrap records" // of devices that were never powered on
 	ReadAudit       Permission = "read the audit log"
 )
 
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
-		Decide, ReadDevices, ManageDevices, ReadAudit},
+		Decide, ReadDevices, ManageDevices, ScrapRecords, ReadAudit},
 	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices},
-	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices},
+	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords},
 	RoleRig:          {ReadProduction, RegisterDevices, ReadDevices},
 	RoleSupport:      {ReadProduction, ReadDevices},
 	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadAudit},

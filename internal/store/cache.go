@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -167,7 +168,7 @@ func (s *Store) orderFrom(ctx context.Context, o *orderRow) (*vetting.Order, err
 		s.cache.mu.Unlock()
 	}
 	out := c.order
-	out.Issued, out.State, out.Quantity = o.Issued, vetting.OrderState(o.State), o.Quantity
+	out.Issued, out.Wasted, out.State, out.Quantity = o.Issued, o.Wasted, vetting.OrderState(o.State), o.Quantity
 	return &out, nil
 }
 
@@ -187,7 +188,7 @@ func (s *Store) parseOrder(ctx context.Context, o *orderRow) (*cachedOrder, erro
 	return &cachedOrder{revision: o.Revision, order: vetting.Order{
 		ID: o.ID, Name: o.Name, Product: product, Site: site, Revision: o.Revision,
 		Identifiers: b.Identifiers, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
-		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Created: b.Created, Updated: b.Updated,
+		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Waste: cmp.Or(b.Waste, vetting.WasteCounts), Created: b.Created, Updated: b.Updated,
 		ProductID: o.ProductID, SiteID: o.SiteID,
 	}}, nil
 }

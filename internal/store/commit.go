@@ -203,7 +203,7 @@ func (e *enrolment) stale(w *writing) bool {
 	switch {
 	case d.Revision != e.facts.Device.Revision || o.Revision != e.facts.Order.Revision:
 		return true
-	case e.admission.TakesUnit() && o.Issued >= o.Quantity:
+	case e.admission.TakesUnit() && o.Issued+o.Wasted >= o.Quantity:
 		return true
 	case e.tooFast(w):
 		return true

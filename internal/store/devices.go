@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/touchmark/touchmark/internal/access"
-	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -93,95 +91,3 @@ func (s *Store) certificates(ctx context.Context, where string, args ...any) (li
 	})
 	return list, err
 }
-
-// SetDeviceState moves a device as an operator asks; a move that its state
-// does not allow is a Conflict. What it means for the current certificate:
-// on hold while suspended or quarantined, revoked when retired or scrapped,
-// valid again on the way back.
-func (s *Store) SetDeviceState(ctx context.Context, a access.Act, id int64, to vetting.DeviceState, note string) (*vetting.Device, error) {
-	return s.moveDevice(ctx, a, id, to, note, false)
-}
-
-// ReworkDevice scraps a device that took a unit of its order and gives the
-// unit back, for the board that replaces it. A device that took none, or is
-// scrapped already, is a Conflict.
-func (s *Store) ReworkDevice(ctx context.Context, a access.Act, id int64, note string) (*vetting.Device, error) {
-	return s.moveDevice(ctx, a, id, vetting.DeviceScrapped, note, true)
-}
-
-func (s *Store) moveDevice(ctx context.Context, a access.Act, id int64, to vetting.DeviceState, note string, rework bool) (*vetting.Device, error) {
-	have, err := s.Device(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	_, err = s.act(ctx, a, func(w *writing) (int64, error) { return id, w.moveDevice(a, have, to, note, rework) })
-	if err != nil {
-		return nil, err
-	}
-	return s.Device(ctx, id)
-}
-
-// moveDevice moves a device and its certificate; with rework its unit goes
-// back to the order.
-func (w *writing) moveDevice(a access.Act, have *vetting.Device, to vetting.DeviceState, note string, rework bool) error {
-	id := have.ID
-	w.loadDevice(id)
-	var cert certificateRow
-	w.fetch(`SELECT `+certificateColumns+` FROM certificates c JOIN devices d ON d.certificate_id = c.id WHERE d.id = $1`, []any{id}, func(r row) error {
-		return r.Scan(cert.dest()...)
-	})
-	var o orderRow
-	w.fetch(`SELECT `+orderColumns+` FROM orders o JOIN records rec ON rec.order_id = o.id WHERE rec.id = $1`, []any{id}, func(r row) error {
-		return r.Scan(o.dest()...)
-	})
-	if err := w.read(); err != nil {
-		return err
-	}
-	d := w.devices[id]
-	from := vetting.Device{State: vetting.DeviceState(d.State), Before: vetting.DeviceState(d.Before)}
-	if !from.MayBecome(to) {
-		return vetting.Errorf(vetting.Conflict, "device %d (%s) is %s and cannot become %q", id, have.Identity, from.State, to)
-	}
-	act := "device." + string(to)
-	var unit []audit.Object
-	if rework {
-		if d.Issued == 0 {
-			return vetting.Errorf(vetting.Conflict, "device %d (%s) took no unit of order %s, so there is none to give back: scrap it", id, have.Identity, have.Order)
-		}
-		act = "device.rework"
-		o.Issued--
-		w.exec(`UPDATE orders SET issued = $2 WHERE id = $1`, o.ID, o.Issued)
-		unit = append(unit, o.object())
-	}
-	w.leaf(act, operatorOf(a), note, append(w.move(d, &cert, to), unit...)...)
-	return nil
-}
-
-func (w *writing) move(d *deviceRow, cert *certificateRow, to vetting.DeviceState) []audit.Object {
-	d.Before = ""
-	if to == vetting.DeviceQuarantined {
-		d.Before = d.State
-	}
-	d.State = string(to)
-	w.save(d)
-	objects := []audit.Object{d.object()}
-	if cert.ID == 0 || cert.State == string(vetting.CertificateRevoked) {
-		return objects
-	}
-	switch {
-	case to == vetting.DeviceSuspended || to == vetting.DeviceQuarantined:
-		return append(objects, w.end(cert, vetting.CertificateOnHold, reasonHold))
-	case to == vetting.DeviceRetired || to == vetting.DeviceScrapped:
-		return append(objects, w.end(cert, vetting.CertificateRevoked, reasonCessation))
-	case cert.State == string(vetting.CertificateOnHold) && to.InService():
-		cert.Revoked = 0
-		return append(objects, w.end(cert, vetting.CertificateValid, 0))
-	}
-	return objects
-}
-
-// CRLReasons of RFC 5280 §5.3.1.
-const (
-	reasonCessation = 5 // cessationOfOperation
-	reasonHold      = 6 // certificateHold
-)

@@ -66,7 +66,7 @@ func (l *loading) apply(w *writing, id, after int64) error {
 	for _, c := range l.rows {
 		l.settle(w, c)
 	}
-	w.execOneOf(`UPDATE records SET contested = 1 WHERE id IN`, l.contested)
+	w.execOneOf(`UPDATE records SET contested = 1 WHERE id IN`, nil, l.contested)
 	l.insert(w)
 	m.Loaded += int64(len(l.rows))
 	act := "manifest.load"

@@ -99,7 +99,7 @@ func (m *model) first(u *modelUnit, proof vetting.Proof, key vetting.Fingerprint
 
 func (m *model) again(u *modelUnit, key vetting.Fingerprint, ask *modelAsk) answer {
 	switch {
-	case m.order == vetting.OrderCancelled:
+	case m.order == vetting.OrderCancelled, u.current().state != vetting.CertificateValid:
 		return refused()
 	case u.current().key == key:
 		return answer{outcome: vetting.Admitted, repeat: u.current()}
@@ -115,6 +115,8 @@ func (m *model) renewal(u *modelUnit, c *modelCert, key vetting.Fingerprint) ans
 	now := u.current()
 	switch {
 	case !u.state.InService(), c.state == vetting.CertificateRevoked, c.state == vetting.CertificateOnHold:
+		return refused()
+	case now.state != vetting.CertificateValid:
 		return refused()
 	case c.state == vetting.CertificateSuperseded && now.key == key && !now.used:
 		return answer{outcome: vetting.Admitted, repeat: now}
@@ -204,19 +206,32 @@ func (m *model) move(u *modelUnit, to vetting.DeviceState) bool {
 		u.before = u.state
 	}
 	u.state = to
-	c := u.current()
-	if c == nil || c.state == vetting.CertificateRevoked {
-		return true
-	}
-	switch to {
-	case vetting.DeviceSuspended, vetting.DeviceQuarantined:
-		c.state = vetting.CertificateOnHold
-	case vetting.DeviceRetired, vetting.DeviceScrapped:
-		c.state = vetting.CertificateRevoked
-	default:
-		c.state = vetting.CertificateValid
+	for _, c := range u.certs {
+		switch {
+		case c.state == vetting.CertificateRevoked:
+		case to == vetting.DeviceSuspended || to == vetting.DeviceQuarantined:
+			c.state = vetting.CertificateOnHold
+		case to == vetting.DeviceRetired || to == vetting.DeviceScrapped:
+			c.state = vetting.CertificateRevoked
+		case c == u.current():
+			c.state = vetting.CertificateValid
+		default:
+			c.state = vetting.CertificateSuperseded
+		}
 	}
 	return true
+}
+
+// revoke reports whether the device has a certificate left to revoke.
+func (m *model) revoke(u *modelUnit) (left bool) {
+	for _, c := range u.certs {
+		left = left || c.state != vetting.CertificateRevoked
+		c.state = vetting.CertificateRevoked
+	}
+	if left {
+		m.seen["revoked"]++
+	}
+	return left
 }
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }

@@ -45,7 +45,7 @@ func TestStoreFollowsTheModel(t *testing.T) {
 			})
 		}
 	}
-	for _, want := range []string{"admitted", "held", "refused", "renewed", "replaced", "repeated", "let in", "turned away", "disputed", "reopened"} {
+	for _, want := range []string{"admitted", "held", "refused", "renewed", "replaced", "repeated", "let in", "turned away", "disputed", "reopened", "revoked"} {
 		if seen[want] == 0 {
 			t.Errorf("no run met %q: the test does not try what it should", want)
 		}
@@ -89,7 +89,7 @@ func (r *run) step() string {
 	}{
 		{30, "first enrolment", r.first}, {20, "renewal", r.renew}, {10, "first use", r.activate},
 		{3, "load", r.load}, {3, "duplicate", func() { r.duplicate(pick(r.rand, r.model.units)) }}, {8, "change of order", r.change},
-		{6, "decision", r.decide}, {3, "move", r.move}, {1, "reopen", r.reopen}, {2, "compare", r.compare},
+		{6, "decision", r.decide}, {3, "move", r.move}, {1, "revocation", r.revoke}, {1, "reopen", r.reopen}, {2, "compare", r.compare},
 	}
 	total := 0
 	for _, s := range steps {
@@ -307,6 +307,14 @@ func (r *run) move() {
 	ok := r.model.move(u, to)
 	if _, err := r.world.Store.SetDeviceState(r.ctx, storetest.By, u.id, to, "by chance"); (err == nil) != ok {
 		r.Errorf("%s from %s to %s: %v", u.record.Serial, from, to, err)
+	}
+}
+
+func (r *run) revoke() {
+	u := pick(r.rand, r.model.units)
+	ok := r.model.revoke(u)
+	if _, err := r.world.Store.RevokeDevice(r.ctx, storetest.By, u.id, vetting.RevokedKeyCompromise, "by chance"); (err == nil) != ok {
+		r.Errorf("%s, %s, revoked: %v", u.record.Serial, u.state, err)
 	}
 }
 

@@ -22,8 +22,9 @@ type orderRow struct {
 	Quantity, Issued      int64
 	Revision              int64
 	Body                  string
+	Wasted                int64 `json:",omitempty"` // later than the others, so absent from their digests
 
-	dirty bool // Issued changed in this transaction
+	dirty bool // Issued or Wasted changed in this transaction
 }
 
 // orderBody is what only vetting looks at, as JSON.
@@ -32,14 +33,15 @@ type orderBody struct {
 	NotBefore          time.Time
 	NotAfter           time.Time
 	ManifestSignatures int
-	Limits             vetting.Limits `json:",omitzero"`
+	Limits             vetting.Limits      `json:",omitzero"`
+	Waste              vetting.WastePolicy `json:",omitempty"`
 	Created, Updated   time.Time
 }
 
-const orderColumns = `o.id, o.product_id, o.site_id, o.name, o.state, o.quantity, o.issued, o.revision, o.body`
+const orderColumns = `o.id, o.product_id, o.site_id, o.name, o.state, o.quantity, o.issued, o.revision, o.body, o.wasted`
 
 func (o *orderRow) dest() []any {
-	return []any{&o.ID, &o.ProductID, &o.SiteID, &o.Name, &o.State, &o.Quantity, &o.Issued, &o.Revision, &o.Body}
+	return []any{&o.ID, &o.ProductID, &o.SiteID, &o.Name, &o.State, &o.Quantity, &o.Issued, &o.Revision, &o.Body, &o.Wasted}
 }
 
 func (o *orderRow) object() audit.Object {

@@ -119,9 +119,10 @@ func (w *writing) fetchOneOf(query string, first, list []any, each func(row) err
 	})
 }
 
-// execOneOf queues a change of the rows that a list names.
-func (w *writing) execOneOf(query string, list []any) {
+// execOneOf queues a change of the rows that a list names. The statement's
+// first arguments come before the list.
+func (w *writing) execOneOf(query string, first, list []any) {
 	portions(len(list), func(from, to int) {
-		w.exec(oneOf(query, 0, to-from), list[from:to]...)
+		w.exec(oneOf(query, len(first), to-from), slices.Concat(first, list[from:to])...)
 	})
 }

@@ -294,7 +294,7 @@ func (w *writing) close() error {
 	w.writeCounts()
 	for _, o := range w.orders {
 		if o.dirty {
-			w.exec(`UPDATE orders SET issued = $2 WHERE id = $1`, o.ID, o.Issued)
+			w.exec(`UPDATE orders SET issued = $2, wasted = $3 WHERE id = $1`, o.ID, o.Issued, o.Wasted)
 		}
 	}
 	if w.tree.Size() != w.start || w.nextID != w.idFrom {

@@ -1,15 +1,10 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
-	"encoding/pem"
 	"net/http"
-	"strings"
 
 	"github.com/touchmark/touchmark/internal/access"
-	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -18,16 +13,15 @@ type ReworkInput struct {
 	Note string `json:"note" minLength:"1" maxLength:"1000" doc:"Why, for the audit log"`
 }
 
+// ScrapInput scraps what was never powered on.
+type ScrapInput struct {
+	Note string `json:"note" minLength:"1" maxLength:"1000" doc:"Why, for the audit log"`
+}
+
 // DeviceStateInput moves a device to another state.
 type DeviceStateInput struct {
 	State vetting.DeviceState `json:"state" enum:"manufactured,registered,issued,active,suspended,retired,quarantined,scrapped" doc:"The new state. A quarantined device may go back to the state it came from; registered, issued and active are otherwise reached by enrolment only"`
 	Note  string              `json:"note" minLength:"1" maxLength:"1000" doc:"Why, for the audit log"`
-}
-
-// IssuedCertificate is a device's certificate.
-type IssuedCertificate struct {
-	vetting.Certificate
-	PEM string `json:"pem" doc:"The certificate"`
 }
 
 type idInput struct {
@@ -91,12 +85,26 @@ func (a *API) devices() {
 	}, func(ctx context.Context, c *call, in *idBody[DeviceStateInput]) (*bodyOutput[vetting.Device], error) {
 		return answer(c.SetDeviceState(ctx, c.act, in.ID, in.Body.State, in.Body.Note))
 	})
+	register(a, access.ScrapRecords, operation{
+		id: "scrapRecord", method: http.MethodPost, path: "/devices/{id}/scrap", tag: tagDevices,
+		summary:     "Scrap what was never powered on",
+		description: "For waste at the factory: only a device in state manufactured. It uses up a unit of its order, as long as one is left, unless the order says that waste returns. That cannot be taken back.",
+	}, func(ctx context.Context, c *call, in *idBody[ScrapInput]) (*bodyOutput[vetting.Device], error) {
+		return answer(c.ScrapRecord(ctx, c.act, in.ID, in.Body.Note))
+	})
 	register(a, access.ManageDevices, operation{
 		id: "reworkDevice", method: http.MethodPost, path: "/devices/{id}/rework", tag: tagDevices,
 		summary:     "Scrap a device and give its unit back",
 		description: "For a board that was replaced: the device is scrapped, its certificate revoked, and the unit of the order that it took is free for the board that replaces it. That cannot be taken back.",
 	}, func(ctx context.Context, c *call, in *idBody[ReworkInput]) (*bodyOutput[vetting.Device], error) {
 		return answer(c.ReworkDevice(ctx, c.act, in.ID, in.Body.Note))
+	})
+	register(a, access.ManageDevices, operation{
+		id: "revokeDevice", method: http.MethodPost, path: "/devices/{id}/revoke", tag: tagDevices,
+		summary:     "Revoke a device's certificates",
+		description: "All its certificates that have not run out are revoked, superseded ones among them. The device stays in its state, but has no way to another certificate until an administrator readmits it. That cannot be taken back.",
+	}, func(ctx context.Context, c *call, in *idBody[RevocationInput]) (*bodyOutput[vetting.Device], error) {
+		return answer(c.RevokeDevice(ctx, c.act, in.ID, in.Body.Reason, in.Body.Note))
 	})
 	a.evidence()
 }
@@ -116,53 +124,4 @@ func (a *API) evidence() {
 		return listing(in.PageInput, "evidence", func(e *vetting.Evidence) int64 { return e.ID },
 			func(p vetting.Page) ([]*vetting.Evidence, error) { return c.Evidence(ctx, f, p) })
 	})
-}
-
-type serialInput struct {
-	Serial string `path:"serial" maxLength:"64" doc:"The serial number in hexadecimal; colons and upper case are accepted"`
-}
-
-func (a *API) certificates() {
-	register(a, access.ReadDevices, operation{
-		id: "getCertificate", method: http.MethodGet, path: "/certificates/{serial}", tag: tagDevices,
-		summary: "Show a device's certificate",
-	}, func(ctx context.Context, c *call, in *serialInput) (*bodyOutput[IssuedCertificate], error) {
-		cert, err := certificate(ctx, c, in.Serial)
-		if err != nil {
-			return nil, err
-		}
-		out := &IssuedCertificate{Certificate: *cert, PEM: toPEM(cert.DER)}
-		out.DER = nil // the PEM says the same
-		return &bodyOutput[IssuedCertificate]{out}, nil
-	})
-	register(a, access.ReadDevices, operation{
-		id: "getCertificateProof", method: http.MethodGet, path: "/certificates/{serial}/proof", tag: tagDevices,
-		summary: "Prove that the audit log shows a certificate's issuance", errors: []int{409},
-		description: "The proof can be checked offline with nothing but the certificate and the log's verifier. Until the first checkpoint that covers the issuance, the answer is 409.",
-	}, func(ctx context.Context, c *call, in *serialInput) (*bodyOutput[audit.Proof], error) {
-		cert, err := certificate(ctx, c, in.Serial)
-		if err != nil {
-			return nil, err
-		}
-		return answer(a.config.Prover.Prove(ctx, cert.Leaf))
-	})
-}
-
-// certificate finds a certificate by its serial number as people write it.
-func certificate(ctx context.Context, c *call, serial string) (*vetting.Certificate, error) {
-	s := strings.ToLower(strings.ReplaceAll(serial, ":", ""))
-	if _, err := hex.DecodeString(s); err != nil {
-		return nil, vetting.Errorf(vetting.NotFound, "there is no certificate %q: serial numbers are hexadecimal", serial)
-	}
-	return c.Certificate(ctx, s)
-}
-
-// toPEM gives certificates as PEM (RFC 7468 §5), one after the other.
-func toPEM(ders ...[]byte) string {
-	var b bytes.Buffer
-	for _, der := range ders {
-		// A bytes.Buffer never fails.
-		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der})
-	}
-	return b.String()
 }

@@ -303,6 +303,24 @@ func (m *memory) ReworkDevice(ctx context.Context, a access.Act, id int64, note 
 	return m.SetDeviceState(ctx, a, id, vetting.DeviceScrapped, note)
 }
 
+func (m *memory) ScrapRecord(ctx context.Context, a access.Act, id int64, note string) (*vetting.Device, error) {
+	return m.SetDeviceState(ctx, a, id, vetting.DeviceScrapped, note)
+}
+
+func (m *memory) RevokeDevice(ctx context.Context, a access.Act, id int64, reason vetting.RevocationReason, note string) (*vetting.Device, error) {
+	if _, err := reason.Code(); err != nil {
+		return nil, err
+	}
+	return act(m, a, func() (*vetting.Device, error) { return m.devices[0], nil })
+}
+
+func (m *memory) RevokeCertificate(ctx context.Context, a access.Act, serial string, reason vetting.RevocationReason, note string) (*vetting.Certificate, error) {
+	if _, err := reason.Code(); err != nil {
+		return nil, err
+	}
+	return act(m, a, func() (*vetting.Certificate, error) { return m.certificates[0], nil })
+}
+
 func (m *memory) SetDeviceState(_ context.Context, a access.Act, id int64, s vetting.DeviceState, _ string) (*vetting.Device, error) {
 	return act(m, a, func() (*vetting.Device, error) {
 		for _, d := range m.devices {

@@ -69,6 +69,7 @@ type OrderInput struct {
 	NotBefore          time.Time           `json:"notBefore,omitzero" doc:"From when devices may first enrol; absent means from the beginning"`
 	NotAfter           time.Time           `json:"notAfter,omitzero" doc:"Until when devices may first enrol; absent means without end"`
 	Limits             vetting.Limits      `json:"limits,omitzero" doc:"How fast units may be issued"`
+	Waste              vetting.WastePolicy `json:"waste,omitempty" enum:"counts,returns" default:"counts" doc:"Whether a record that is scrapped before power-on uses up a unit, or leaves it to another device"`
 	ManifestSignatures int                 `json:"manifestSignatures,omitempty" default:"1" minimum:"1" maximum:"8" doc:"How many site operators must sign each manifest"`
 }
 
@@ -315,7 +316,7 @@ func (a *API) orders() {
 func (in *OrderInput) order() *vetting.Order {
 	o := &vetting.Order{
 		Name: in.Name, Product: in.Product, Site: in.Site, Quantity: in.Quantity,
-		State: in.State, Identifiers: in.Identifiers, Limits: in.Limits, ManifestSignatures: in.ManifestSignatures,
+		State: in.State, Identifiers: in.Identifiers, Limits: in.Limits, Waste: in.Waste, ManifestSignatures: in.ManifestSignatures,
 		NotBefore: in.NotBefore.UTC(), NotAfter: in.NotAfter.UTC(),
 	}
 	return o

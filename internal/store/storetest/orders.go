@@ -22,7 +22,7 @@ var orderCases = []conformance{
 func orderIsKept(t *trial) {
 	product, site := t.product("thermo"), t.site("hsinchu")
 	cet := time.FixedZone("CET", 3600)
-	given := &vetting.Order{Name: "po-1", Product: "thermo", Site: "hsinchu", Quantity: 7, ManifestSignatures: 2,
+	given := &vetting.Order{Name: "po-1", Product: "thermo", Site: "hsinchu", Quantity: 7, ManifestSignatures: 2, Waste: vetting.WasteReturns,
 		Identifiers: vetting.Identifiers{Serials: []string{"SN-1..SN-9"}, MACs: []string{"02:00:00:00:00:01"}, UIDs: []string{"ab"}},
 		NotBefore:   time.Date(2027, 1, 1, 0, 0, 0, 0, cet), NotAfter: time.Date(2028, 1, 1, 0, 0, 0, 0, cet)}
 	made := ok(t.store.CreateOrder(t.ctx, By, given))(t)

@@ -48,6 +48,8 @@ var subjects = []struct {
 	{"commit", commitCases},
 	{"activate", activateCases},
 	{"devices", deviceCases},
+	{"revoke", revokeCases},
+	{"waste", wasteCases},
 	{"registrations", registrationCases},
 	{"log", logCases},
 	{"process", processCases},

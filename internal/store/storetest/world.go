@@ -118,7 +118,13 @@ func random(n int) []byte {
 // Open opens a store and closes it when the test ends.
 func Open(t testing.TB, dsn string) *store.Store {
 	t.Helper()
-	s, err := store.Open(context.Background(), store.Options{DSN: dsn})
+	return OpenAt(t, dsn, nil)
+}
+
+// OpenAt is Open with a clock.
+func OpenAt(t testing.TB, dsn string, now func() time.Time) *store.Store {
+	t.Helper()
+	s, err := store.Open(context.Background(), store.Options{DSN: dsn, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -177,12 +177,36 @@ func (v View) SetDeviceState(ctx context.Context, act access.Act, id int64, s ve
 	return v.store.SetDeviceState(ctx, act, id, s, note)
 }
 
+// ScrapRecord scraps what was never powered on.
+func (v View) ScrapRecord(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error) {
+	if _, err := v.Device(ctx, id); err != nil {
+		return nil, err
+	}
+	return v.store.ScrapRecord(ctx, act, id, note)
+}
+
 // ReworkDevice scraps a device and gives its unit back to the order.
 func (v View) ReworkDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error) {
 	if _, err := v.Device(ctx, id); err != nil {
 		return nil, err
 	}
 	return v.store.ReworkDevice(ctx, act, id, note)
+}
+
+// RevokeDevice revokes a device's certificates.
+func (v View) RevokeDevice(ctx context.Context, act access.Act, id int64, reason vetting.RevocationReason, note string) (*vetting.Device, error) {
+	if _, err := v.Device(ctx, id); err != nil {
+		return nil, err
+	}
+	return v.store.RevokeDevice(ctx, act, id, reason, note)
+}
+
+// RevokeCertificate revokes one certificate.
+func (v View) RevokeCertificate(ctx context.Context, act access.Act, serial string, reason vetting.RevocationReason, note string) (*vetting.Certificate, error) {
+	if _, err := v.Certificate(ctx, serial); err != nil {
+		return nil, err
+	}
+	return v.store.RevokeCertificate(ctx, act, serial, reason, note)
 }
 
 // Certificate finds a device's certificate by its serial number.

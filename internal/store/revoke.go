@@ -1,0 +1,84 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// RevokeDevice revokes all certificates of a device that have not run out,
+// and the current one whatever its age. The device does not move, but has no
+// way to another certificate until somebody readmits it. One without a
+// certificate, or whose certificates are revoked, is a Conflict; a reason that
+// is not for devices is Invalid.
+func (s *Store) RevokeDevice(ctx context.Context, a access.Act, id int64, reason vetting.RevocationReason, note string) (*vetting.Device, error) {
+	code, err := reason.Code()
+	if err != nil {
+		return nil, err
+	}
+	have, err := s.Device(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.act(ctx, a, func(w *writing) (int64, error) {
+		h, err := w.holding(id)
+		if err != nil {
+			return 0, err
+		}
+		switch {
+		case h.current == nil:
+			return 0, vetting.Errorf(vetting.Conflict, "device %d (%s) is %s and has no certificate to revoke: quarantine it to keep it from getting one", id, have.Identity, h.device.State)
+		case len(h.certificates) == 0:
+			return 0, vetting.Errorf(vetting.Conflict, "device %d (%s) cannot be revoked again%s", id, have.Identity, h.ended())
+		}
+		x := newChanges(w)
+		x.revoke(h, int64(code))
+		w.leaf("device.revoke", operatorOf(a), because(reason, note), x.write()...)
+		return id, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Device(ctx, id)
+}
+
+// RevokeCertificate revokes one certificate, named by its serial number in
+// hex. If it is its device's current one, the device has no way to another
+// until somebody readmits it. One that is revoked is a Conflict.
+func (s *Store) RevokeCertificate(ctx context.Context, a access.Act, serial string, reason vetting.RevocationReason, note string) (*vetting.Certificate, error) {
+	code, err := reason.Code()
+	if err != nil {
+		return nil, err
+	}
+	have, err := s.Certificate(ctx, serial)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.act(ctx, a, func(w *writing) (int64, error) {
+		w.loadDevice(have.DeviceID)
+		w.loadCertificate(have.ID)
+		if err := w.read(); err != nil {
+			return 0, err
+		}
+		c := w.certificates[have.ID]
+		if c.State == string(vetting.CertificateRevoked) {
+			return 0, vetting.Errorf(vetting.Conflict, "device %d cannot be revoked again: %s", have.DeviceID, c.revocation())
+		}
+		x := newChanges(w)
+		x.save(w.devices[have.DeviceID])
+		x.end(c, vetting.CertificateRevoked, int64(code))
+		w.leaf("certificate.revoke", operatorOf(a), because(reason, note), x.write()...)
+		return have.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Certificate(ctx, serial)
+}
+
+// because is a revocation's note in the log.
+func because(reason vetting.RevocationReason, note string) string {
+	return fmt.Sprintf("%s: %s", reason, note)
+}
