@@ -98,6 +98,8 @@ type Ledger interface {
 	// Activate notes the first authenticated use of an official certificate,
 	// by serial number in hex. Using it again changes nothing.
 	Activate(ctx context.Context, serial string) error
+	// OnSite tells whether a claim came from the networks of its record's site.
+	OnSite(ctx context.Context, f *vetting.Facts) (bool, error)
 	// Count tells what happened before, as far as it is looked at.
 	Count(ctx context.Context, f *vetting.Facts, looks vetting.Looks) (vetting.Counters, error)
 }
@@ -105,7 +107,7 @@ type Ledger interface {
 // Rules compiles the rules of products.
 type Rules interface {
 	// Of returns the product's rules, nil if it has none, and which counters
-	// they look at.
+	// and other costly facts they look at.
 	Of(p *vetting.Product) (set vetting.RuleSet, looks vetting.Looks, err error)
 }
 
@@ -217,7 +219,12 @@ func (e *Enroller) addRules(ctx context.Context, f *vetting.Facts) error {
 	if f.Order.Limits.Any() { // the commit is as strict
 		looks.Pace, looks.Now = true, true
 	}
-	if looks == (vetting.Looks{}) {
+	if looks.Site && !f.OnSite {
+		if f.OnSite, err = e.Ledger.OnSite(ctx, f); err != nil {
+			return fmt.Errorf("look at the site's networks: %w", err)
+		}
+	}
+	if looks.Site = false; looks == (vetting.Looks{}) {
 		return nil
 	}
 	if f.Counters, err = e.Ledger.Count(ctx, f, looks); err != nil {

@@ -22,6 +22,7 @@ type ledger struct {
 	answers []error
 	commits []enroll.Commit
 	counted int
+	sited   int // how often the site's networks were looked at
 	looks   vetting.Looks
 }
 
@@ -44,6 +45,11 @@ func (l *ledger) Count(_ context.Context, _ *vetting.Facts, looks vetting.Looks)
 	l.counted++
 	l.looks = looks
 	return vetting.Counters{OrderLastHour: 7}, nil
+}
+
+func (l *ledger) OnSite(context.Context, *vetting.Facts) (bool, error) {
+	l.sited++
+	return true, nil
 }
 
 func (l *ledger) Activate(context.Context, string) error { return nil }
@@ -131,7 +137,7 @@ func TestNothingIsSignedForOthersThanAdmitted(t *testing.T) {
 func TestAskingTwiceWritesNothing(t *testing.T) {
 	e, l, i, r := setup(t, errors.New("nothing may be written"))
 	l.facts.Device.State = vetting.DeviceIssued
-	l.facts.Current = &vetting.Certificate{Key: r.Claim.Key, DER: []byte("the same"), NotAfter: time.Now().Add(time.Hour)}
+	l.facts.Current = &vetting.Certificate{Key: r.Claim.Key, State: vetting.CertificateValid, DER: []byte("the same"), NotAfter: time.Now().Add(time.Hour)}
 	out, err := e.Enroll(context.Background(), r)
 	if err != nil || string(out.Certificate) != "the same" || i.signed != 0 || len(l.commits) != 0 {
 		t.Fatalf("%+v, %v, %d signed, %d commits", out, err, i.signed, len(l.commits))
@@ -192,6 +198,7 @@ func TestRulesAreAsked(t *testing.T) {
 		"no rules":                 {change: func(f *vetting.Facts) { f.Product.Rules = nil }},
 		"a rule":                   {refused: true},
 		"a rule that counts":       {book: ruleBook{looks: vetting.Looks{Attempts: true}}, refused: true, counted: 1},
+		"a rule that looks around": {book: ruleBook{looks: vetting.Looks{Site: true}}, refused: true},
 		"limits alone":             {change: func(f *vetting.Facts) { f.Product.Rules, f.Order.Limits.PerHour = nil, 10 }, counted: 1},
 		"a rule without a meaning": {book: ruleBook{err: errors.New("no such field")}},
 		"no record to judge it by": {change: func(f *vetting.Facts) { f.Record = nil }, refused: true},
@@ -212,6 +219,9 @@ func TestRulesAreAsked(t *testing.T) {
 			}
 			if err != nil || (out.Verdict == vetting.Refused) != tt.refused || l.counted != tt.counted {
 				t.Errorf("%s, %v; counted %d times", out.Text(), err, l.counted)
+			}
+			if looked := tt.book.looks.Site; (l.sited == 1) != looked || looked && !tt.book.seen.OnSite {
+				t.Errorf("the site's networks were looked at %d times; the rule saw %+v", l.sited, tt.book.seen)
 			}
 			if l.counted > 0 && l.looks != (vetting.Looks{Pace: name == "limits alone", Now: name == "limits alone", Attempts: tt.book.looks.Attempts}) {
 				t.Errorf("looked at %+v", l.looks)

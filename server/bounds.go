@@ -25,6 +25,7 @@ const (
 	shedRequestRate = "request-rate"
 	shedDeviceRate  = "device-rate"
 	shedSiteRate    = "site-rate"
+	shedCodeRate    = "code-rate"
 	shedQueue       = "queue"
 )
 
@@ -150,32 +151,60 @@ func (p *place) leave() {
 	}
 }
 
-// fairEnroller holds keys and sites to their rates. They are known here:
-// the key was proved by the handshake, the site by the operator's entry.
+// fairEnroller holds keys, sites and guesses to their rates. They are known
+// here: the key was proved by the handshake, the site by the operator's entry,
+// whether a code counts by the verdict.
 type fairEnroller struct {
 	enroller
 	devices *rates[vetting.Fingerprint]
 	sites   *rates[string]
+	guesses *guesses
 	shed    *prometheus.CounterVec
 }
 
-func newFairEnroller(c Enrol, m *metrics, e enroller) *fairEnroller {
-	return &fairEnroller{enroller: e, shed: m.shed, devices: newRates[vetting.Fingerprint](c.DeviceRate), sites: newRates[string](c.SiteRate)}
+func newFairEnroller(c Enrol, exempt networks, m *metrics, e enroller) *fairEnroller {
+	return &fairEnroller{enroller: e, shed: m.shed, devices: newRates[vetting.Fingerprint](c.DeviceRate),
+		sites: newRates[string](c.SiteRate), guesses: newGuesses(c.CodeRate, exempt)}
 }
 
 func (f *fairEnroller) Enroll(ctx context.Context, r enroll.Request) (enroll.Outcome, error) {
-	auth := r.Claim.Auth
-	take, bound, whose := func() (time.Duration, bool) { return f.devices.take(auth.Key) }, shedDeviceRate, "by this key"
-	if auth.Proof == vetting.ProofRig {
-		take, bound, whose = func() (time.Duration, bool) { return f.sites.take(auth.Site) }, shedSiteRate, "by the rigs of site "+auth.Site
-	}
-	if wait, ok := take(); !ok {
-		f.shed.WithLabelValues(r.Claim.Transport, bound).Inc()
-		return enroll.Outcome{}, &enroll.BusyError{Reason: "too many requests " + whose + ": send fewer", RetryAfter: wait, Share: true}
+	if err := f.admit(&r.Claim); err != nil {
+		return enroll.Outcome{}, err
 	}
 	out, err := f.enroller.Enroll(ctx, r)
+	if vetting.CodeRefused(out.Reasons) {
+		f.guesses.failed(&r.Claim)
+	}
 	if busy := new(enroll.BusyError); errors.As(err, &busy) {
 		f.shed.WithLabelValues(r.Claim.Transport, shedQueue).Inc()
 	}
 	return out, err
+}
+
+// admit refuses what is too much.
+func (f *fairEnroller) admit(c *vetting.Claim) error {
+	refuse := func(bound, whose string, wait time.Duration) error {
+		f.shed.WithLabelValues(c.Transport, bound).Inc()
+		return &enroll.BusyError{Reason: "too many requests " + whose + ": send fewer", RetryAfter: wait, Share: true}
+	}
+	coded := !c.Auth.CodeHash.IsZero()
+	if coded {
+		if wait, late := f.guesses.wait(c); late {
+			return refuse(shedCodeRate, "with enrolment codes that do not count, from this address or for this serial number", wait)
+		}
+	}
+	key := c.Auth.Key
+	switch {
+	case c.Auth.Proof == vetting.ProofRig:
+		if wait, ok := f.sites.take(c.Auth.Site); !ok {
+			return refuse(shedSiteRate, "by the rigs of site "+c.Auth.Site, wait)
+		}
+		return nil
+	case key.IsZero() && coded: // a code alone stands for the device
+		key = vetting.Fingerprint(c.Auth.CodeHash)
+	}
+	if wait, ok := f.devices.take(key); !ok {
+		return refuse(shedDeviceRate, "by this key", wait)
+	}
+	return nil
 }

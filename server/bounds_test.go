@@ -220,7 +220,7 @@ func TestRequestRate(t *testing.T) {
 // Keys have their rate, and the rigs of a site have theirs together.
 func TestFairEnroller(t *testing.T) {
 	m := testMetrics()
-	f := newFairEnroller(Enrol{}, m, fixed{out: enroll.Outcome{Verdict: vetting.Admitted}})
+	f := newFairEnroller(Enrol{}, nil, m, fixed{out: enroll.Outcome{Verdict: vetting.Admitted}})
 	f.devices, _ = frozen[vetting.Fingerprint](1)
 	f.sites, _ = frozen[string](15)
 	ask := func(auth vetting.Auth) error {

@@ -141,6 +141,10 @@ type Enrol struct {
 	// SiteRate bounds the requests by all rigs of one site together, in each
 	// second; after a rest twice as many come through. 0 means no bound.
 	SiteRate int `yaml:"site_rate"`
+	// CodeRate bounds the requests with an enrolment code that does not count,
+	// of one address, and for one serial number, in each second; after a rest
+	// 20 come through. 0 means no bound.
+	CodeRate int `yaml:"code_rate"`
 	// MaxQueue bounds the registrations that wait to be written into the
 	// database.
 	MaxQueue int `yaml:"max_queue"`
@@ -196,7 +200,7 @@ func Default() *Config {
 		Keys:     map[string]string{},
 		EST:      EST{Listen: ":8443", RetryAfter: Duration(time.Minute), Limits: limits},
 		API:      API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
-		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, MaxQueue: 512},
+		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
 		Exempt:   []string{"127.0.0.0/8", "::1/128"},
 		Ops:      Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
 		Audit:    Audit{Interval: Duration(time.Second)},
@@ -246,6 +250,7 @@ func (c *Config) Check() error {
 	c.API.check("api", bad)
 	inRange("enrol.device_rate", c.Enrol.DeviceRate, 0, maxRate, bad)
 	inRange("enrol.site_rate", c.Enrol.SiteRate, 0, maxRate, bad)
+	inRange("enrol.code_rate", c.Enrol.CodeRate, 0, maxRate, bad)
 	inRange("enrol.max_queue", c.Enrol.MaxQueue, 1, 1<<20, bad)
 	atLeast("est.retry_after", c.EST.RetryAfter, time.Second, bad)
 	atLeast("api.upload_stall", c.API.UploadStall, time.Second, bad)

@@ -45,7 +45,14 @@ func newRates[K comparable](perSecond int) *rates[K] {
 const leastBurst = 20
 
 // take reports whether key may do it once more now, and if not, when.
-func (r *rates[K]) take(key K) (wait time.Duration, ok bool) {
+func (r *rates[K]) take(key K) (wait time.Duration, ok bool) { return r.ask(key, r.put) }
+
+// room reports what take would, and takes nothing.
+func (r *rates[K]) room(key K) (wait time.Duration, ok bool) {
+	return r.ask(key, func(K, time.Time) {})
+}
+
+func (r *rates[K]) ask(key K, put func(K, time.Time)) (wait time.Duration, ok bool) {
 	if r.every == 0 {
 		return 0, true
 	}
@@ -60,7 +67,7 @@ func (r *rates[K]) take(key K) (wait time.Duration, ok bool) {
 	if ahead := until.Sub(now); ahead > r.burst {
 		return ahead - r.burst, false
 	}
-	r.put(key, until)
+	put(key, until)
 	return 0, true
 }
 

@@ -142,7 +142,7 @@ func (s *Server) wire() {
 	factory.AddCert(s.authorities.Factory.Certificate)
 	s.importer = &manifest.Importer{Store: s.store, FactoryCA: factory, Log: log, Now: now, MaxBody: int64(s.config.API.MaxManifest)}
 	issuer := ca.NewDeviceIssuer(s.authorities, now)
-	pipeline := newFairEnroller(s.config.Enrol, s.metrics, countedEnroller{metrics: s.metrics, enroller: &enroll.Enroller{
+	pipeline := newFairEnroller(s.config.Enrol, s.config.exempt(), s.metrics, countedEnroller{metrics: s.metrics, enroller: &enroll.Enroller{
 		Ledger: s.store, Issuer: issuer, Rules: new(rules.Cache),
 		Log: log, Now: now, RetryAfter: time.Duration(s.config.EST.RetryAfter),
 	}})

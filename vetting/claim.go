@@ -29,8 +29,13 @@ type Claim struct {
 // Auth is how a request was authenticated.
 type Auth struct {
 	Proof Proof `json:"proof"`
-	// Key is the fingerprint of the key that authenticated the request.
+	// Key is the fingerprint of the key that authenticated the request; zero
+	// if a code alone did.
 	Key Fingerprint `json:"key,omitzero"`
+	// CodeHash is what is kept of the enrolment code that was presented, and
+	// Code the ID of the code that it is; zero if none, or none that there is.
+	CodeHash CodeHash `json:"-"`
+	Code     int64    `json:"code,omitempty"`
 	// Certificate is the serial number, in hex, of the official certificate.
 	Certificate string `json:"certificate,omitempty"`
 	// Operator and Site name the rig.
@@ -55,9 +60,12 @@ type Facts struct {
 	Order   *Order
 	Device  *Device
 
-	// OnSite tells whether a claim by identifiers came from the networks of the
-	// record's site.
+	// OnSite tells whether the claim came from the networks of the record's
+	// site, where that matters: for a claim by identifiers, or to a rule.
 	OnSite bool
+
+	// Code is the enrolment code that was presented.
+	Code *EnrolmentCode
 
 	// Current is the device's current certificate.
 	Current *Certificate

@@ -11,12 +11,12 @@ import (
 func Judge(f Facts) Verdict {
 	j := &judgement{Facts: f}
 	switch f.Claim.Auth.Proof {
-	case ProofBootstrapKey, ProofIdentifiers, ProofRig:
+	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig:
 		return j.first()
 	case ProofOfficial:
 		return j.renewal()
 	default:
-		return j.refuse(ReasonNoProof, "The request was not authenticated: present the bootstrap certificate, the official certificate or a rig's certificate in the TLS handshake.")
+		return j.refuse(ReasonNoProof, "The request was not authenticated: present the bootstrap certificate, the official certificate or a rig's certificate in the TLS handshake, or an enrolment code.")
 	}
 }
 
@@ -30,10 +30,13 @@ type judgement struct {
 // again before activation.
 func (j *judgement) first() Verdict {
 	if j.Record == nil {
+		if v, done := j.code(); done {
+			return v
+		}
 		return j.unknown()
 	}
 	for _, step := range []func() (Verdict, bool){
-		j.place, j.identity, j.binding, j.service, j.serverKey, j.key,
+		j.place, j.identity, j.code, j.binding, j.service, j.serverKey, j.key,
 	} {
 		if v, done := step(); done {
 			return v
@@ -71,11 +74,20 @@ func (j *judgement) unknown() Verdict {
 			return j.turnedAway(*p.Decision)
 		}
 		return Verdict{Outcome: Held, Evidence: j.evidence, Reasons: []Reason{j.reason(ReasonNoRecord,
-			"No manufacturing record fits this device yet (%s, key %s). It is let in when the manifest that lists it is handed in.", asserted, auth.Key)}}
+			"No manufacturing record fits this device yet (%s). It is let in when the manifest that lists it is handed in.", j.requester())}}
 	default:
-		j.against(EvidenceUnknownDevice, 0, "%s with key %s is in no record.", asserted, auth.Key)
-		return j.refuse(ReasonUnknownDevice, "No manufacturing record fits this device (%s, key %s). Hand in the manifest that lists it, then try again.", asserted, auth.Key)
+		j.against(EvidenceUnknownDevice, 0, "%s is in no record.", j.requester())
+		return j.refuse(ReasonUnknownDevice, "No manufacturing record fits this device (%s). Hand in the manifest that lists it, then try again.", j.requester())
 	}
+}
+
+// requester is what a claim without a record is known by.
+func (j *judgement) requester() string {
+	auth := j.Claim.Auth
+	if auth.Key.IsZero() {
+		return fmt.Sprintf("%s, code %d", j.Claim.Asserted, auth.Code)
+	}
+	return fmt.Sprintf("%s, key %s", j.Claim.Asserted, auth.Key)
 }
 
 // awaited reports whether a device without a record may wait for one: for as
@@ -129,12 +141,19 @@ func (j *judgement) identity() (Verdict, bool) {
 	return Verdict{}, false
 }
 
-// binding checks a claim by identifiers alone: the first one must come from
-// the site, later ones by the same key.
+// binding checks a claim that does not rest on the bootstrap key alone. One by
+// identifiers must first come from the site, later ones by the same key. One
+// by a code may come with no bootstrap key, but not with a wrong one; only a
+// new code made for this very device lets it have another than before.
 func (j *judgement) binding() (Verdict, bool) {
 	auth := j.Claim.Auth
-	switch bound := j.Device.BoundKey; {
-	case auth.Proof != ProofIdentifiers || bound == auth.Key:
+	switch listed, bound := j.Record.BootstrapKey, j.Device.BoundKey; {
+	case auth.Proof != ProofIdentifiers && auth.Proof != ProofCode, bound == auth.Key:
+		return Verdict{}, false
+	case auth.Proof == ProofCode && !listed.IsZero() && !auth.Key.IsZero() && auth.Key != listed:
+		j.against(EvidenceWrongKey, j.Record.ID, "A device that calls itself %s came with the key %s instead of %s.", j.Record.Identity, auth.Key, listed)
+		return j.refuse(ReasonWrongKey, "There is a record of %s, but with another bootstrap key. Either the record is wrong or this is not the device it describes.", j.Record.Identity), true
+	case auth.Proof == ProofCode && (bound.IsZero() || auth.Key.IsZero() || j.fresh() != nil && j.fresh().DeviceID != 0):
 		return Verdict{}, false
 	case !bound.IsZero():
 		j.against(EvidenceWrongKey, j.Record.ID, "A second device that calls itself %s came with the key %s; the first had %s.", j.Record.Identity, auth.Key, bound)
@@ -153,6 +172,9 @@ func (j *judgement) service() (Verdict, bool) {
 		return j.refuse(ReasonNotInService, "The device is %s and gets no certificate.", state), true
 	case state != DeviceActive:
 		return Verdict{}, false
+	case j.Claim.Auth.Proof == ProofCode:
+		j.against(EvidenceMisusedCode, j.Record.ID, "Code %d was presented for it when it was in service, from %s.", j.Code.ID, j.Claim.Remote)
+		return j.refuse(ReasonAlreadyActive, "The device %s is already in service, and a code is for the first enrolment only; it renews with its own certificate. If the device lost its official key, ask the OEM.", j.Record.Serial), true
 	case j.Claim.Auth.Proof == ProofRig:
 		return j.refuse(ReasonAlreadyActive, "The device %s is already in service; it renews with its own certificate.", j.Record.Serial), true
 	default:
@@ -207,6 +229,11 @@ func (j *judgement) again() Verdict {
 // key. If another record claims the same identity by now, whose new key that
 // is takes a person to tell.
 func (j *judgement) replace() Verdict {
+	if j.fresh() != nil { // another proof than the first time, so it is held to the rules, too
+		if _, refusal := j.rules(); refusal != nil {
+			return *refusal
+		}
+	}
 	v := j.admit(ReasonReplaced, "The device came back with a new key before activation; its earlier certificate is superseded.")
 	if !j.Record.Contested {
 		return v
@@ -386,7 +413,7 @@ func (j *judgement) admit(kind Code, format string, args ...any) Verdict {
 		Evidence: j.evidence,
 		admission: Admission{
 			granted: true, kind: kind, key: j.Claim.Key,
-			product: j.Product, order: j.Order, record: j.Record, device: j.Device,
+			product: j.Product, order: j.Order, record: j.Record, device: j.Device, code: j.fresh(),
 		},
 	}
 }

@@ -128,14 +128,17 @@ type sign struct {
 
 type change func(*vetting.Facts)
 
-var judgements = []struct {
+// judged is facts and what becomes of them.
+type judged struct {
 	name     string
 	given    []change
 	outcome  vetting.Outcome
 	codes    []vetting.Code
 	evidence []sign
 	repeat   string // serial number of the certificate that is answered again
-}{
+}
+
+var judgements = append(codeJudgements, []judged{
 	// Let in.
 	{name: "first power-on", outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
 	{name: "no label", given: with(func(f *vetting.Facts) { f.Claim.Label = "" }), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
@@ -286,7 +289,7 @@ var judgements = []struct {
 	{name: "server key at renewal, superseded and used", given: with(superseded, serverKey), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11)},
 	{name: "superseded, unused, with a key of its own", given: with(superseded, unused, func(f *vetting.Facts) { f.Claim.Key = otherKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11)},
 	{name: "superseded and run out", given: with(superseded, func(f *vetting.Facts) { f.Presented.NotAfter = now }), outcome: vetting.Refused, codes: codes(vetting.ReasonCertificateEnded)},
-}
+}...)
 
 func with(c ...change) []change { return c }
 
@@ -382,6 +385,7 @@ func TestNoWayOutOfService(t *testing.T) {
 			"bootstrap key": nil, "rig": with(byRig), "repetition": with(issued), "repetition by a rig": with(issued, byRig),
 			"a person's word": with(contested, func(f *vetting.Facts) { f.Pending = decision(true) }),
 			"renewal":         with(renewal), "lost reply": with(superseded),
+			"code": with(coded), "code of the device": with(coded, ofDevice), "used code": with(issued, coded, usedCode), "rig with a code": with(coded, byRigWithCode),
 		} {
 			v := vetting.Judge(build(append(ways, func(f *vetting.Facts) { f.Device.State = state })))
 			if _, ok := v.Admission(); ok && !state.InService() {

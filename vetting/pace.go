@@ -14,13 +14,16 @@ type Counters struct {
 	Attempts, Refusals int64
 }
 
-// Looks says which counters are looked at.
+// Looks says which counters, and other facts that cost something, are looked
+// at.
 type Looks struct {
 	// Pace is what the order issued lately. Now wants it as it is at this
 	// moment over all servers, rather than up to a second old.
 	Pace, Now bool
 	// Attempts is how often the device asked and was refused.
 	Attempts bool
+	// Site is whether the claim came from the networks of its site.
+	Site bool
 }
 
 // Units are counted in slots of five minutes, so that "the last hour" is

@@ -20,6 +20,9 @@ const (
 	// UID of a record that lists no key, named by a device at its site. The
 	// first to be let in binds its bootstrap key to the record.
 	ProofIdentifiers Proof = "identifiers"
+	// ProofCode: a one-time enrolment code, made for the device or its order.
+	// A bootstrap key that comes along is bound to the record.
+	ProofCode Proof = "code"
 	// ProofRig: a QA rig, authenticated as a registration authority
 	// (RFC 7030 §3.7), vouches for the device in front of it.
 	ProofRig Proof = "rig"
@@ -28,7 +31,7 @@ const (
 )
 
 // FirstProofs are those on which a first enrolment may rest.
-var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofRig}
+var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig}
 
 func joinProofs() string {
 	names := make([]string, len(FirstProofs))
@@ -54,9 +57,12 @@ type Product struct {
 	Rules []Rule `json:"rules,omitempty"`
 	// ServerKeys says whether the server makes private keys for devices.
 	ServerKeys ServerKeys `json:"serverKeys,omitempty"`
-	Revision   int64      `json:"revision"`
-	Created    time.Time  `json:"created"`
-	Updated    time.Time  `json:"updated"`
+	// SiteCodes lets the operators of a site make enrolment codes for its
+	// orders.
+	SiteCodes bool      `json:"siteCodes,omitempty"`
+	Revision  int64     `json:"revision"`
+	Created   time.Time `json:"created"`
+	Updated   time.Time `json:"updated"`
 }
 
 // ServerKeys says whether devices may have their key made by the server (RFC

@@ -61,12 +61,13 @@ type History struct {
 	Disputes      []*Dispute      `json:"disputes"`
 }
 
-// Past is a registration of long ago with what it was about, as records and
-// orders are now.
+// Past is a registration of long ago with what it was about, as records,
+// orders and the networks of sites are now.
 type Past struct {
 	Registration *Registration
 	Record       *Record
 	Order        *Order
+	OnSite       bool
 }
 
 // Tally counts what a server holds, for dashboards.

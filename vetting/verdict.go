@@ -57,6 +57,12 @@ const (
 	ReasonQuota            Code = "quota-exhausted"
 	ReasonCertificateEnded Code = "certificate-ended"
 	ReasonSuperseded       Code = "certificate-superseded"
+	ReasonWrongCode        Code = "wrong-code"   // there is no such enrolment code
+	ReasonCodeSpent        Code = "code-spent"   // used already, with other keys
+	ReasonCodeRevoked      Code = "code-revoked" // by an operator
+	ReasonCodeExpired      Code = "code-expired"
+	ReasonCodeForeign      Code = "code-foreign" // it is for another device or order
+	ReasonUnnamed          Code = "unnamed"      // a code of an order, and no serial number
 )
 
 // Reason is one reason of a verdict: a code for programs, a sentence for the
@@ -102,6 +108,7 @@ type Admission struct {
 	order   *Order
 	record  *Record
 	device  *Device
+	code    *EnrolmentCode
 	repeat  *Certificate
 }
 
@@ -122,6 +129,9 @@ func (a Admission) Record() *Record { return a.record }
 
 // Device is the device as it was when it was judged.
 func (a Admission) Device() *Device { return a.device }
+
+// Code is the enrolment code that the certificate uses up; nil if none.
+func (a Admission) Code() *EnrolmentCode { return a.code }
 
 // TakesUnit reports whether the certificate takes one unit of the quota:
 // true for a device's first certificate only.
@@ -149,6 +159,8 @@ const (
 	EvidenceWrongSite       EvidenceKind = "wrong-site"
 	EvidenceSpentKey        EvidenceKind = "spent-bootstrap-key"
 	EvidenceSuperseded      EvidenceKind = "superseded-certificate"
+	EvidenceWrongCode       EvidenceKind = "wrong-code"   // somebody guesses
+	EvidenceMisusedCode     EvidenceKind = "misused-code" // a code that there is, used twice or for another device
 )
 
 // Evidence is one observed sign, kept with the device it speaks against.

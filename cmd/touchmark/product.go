@@ -27,17 +27,19 @@ type productFlags struct {
 	description, template, validity string
 	await, serverKeys               string
 	keys, proofs                    []string
+	siteCodes                       bool
 }
 
 func (p *productFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&p.description, "description", "", "a few words for people")
-	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, identifiers, rig; may be repeated")
+	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, identifiers, code, rig; may be repeated")
 	f.StringVar(&p.validity, "validity", "3650d", "lifetime of certificates, such as 825d or 12h, or forever")
 	f.StringVar(&p.await, "await-records", "", "how long a device that is in no record is held, as 72h, because its manifest may come late")
 	f.StringVar(&p.template, "template", "", "certificate template, a JSON `file` (docs/guides/planner.md explains it)")
 	f.StringSliceVar(&p.keys, "key-type", nil, "accepted kind of device key: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096; may be repeated (default P-256, P-384, Ed25519)")
 	f.StringVar(&p.serverKeys, "server-keys", string(vetting.ServerKeysOff), "may devices have their private key made by the server: off, encrypted (to a key of the device), plain (within TLS alone)")
+	f.BoolVar(&p.siteCodes, "site-codes", false, "let the operators of a site make enrolment codes for its orders")
 	oneOf(c, "server-keys", vetting.ServerKeysOff, vetting.ServerKeysEncrypted, vetting.ServerKeysPlain)
 	oneOf(c, "proof", vetting.FirstProofs...)
 	oneOf(c, "key-type", "P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
@@ -61,6 +63,9 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	}
 	if set("server-keys") {
 		in.ServerKeys = vetting.ServerKeys(p.serverKeys)
+	}
+	if set("site-codes") {
+		in.SiteCodes = p.siteCodes
 	}
 	if set("proof") {
 		in.Proofs = nil
@@ -93,7 +98,7 @@ func (a *app) productCreate() *cobra.Command {
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -147,6 +152,9 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	field(w, "validity", p.Profile.Validity)
 	field(w, "keys", join(p.Profile.Keys))
 	field(w, "server keys", cmp.Or(p.ServerKeys, vetting.ServerKeysOff))
+	if p.SiteCodes {
+		field(w, "codes", "sites may make their own")
+	}
 	field(w, "await records", p.AwaitRecords)
 	for _, r := range p.Rules {
 		fmt.Fprintf(w, "rule\t%s, otherwise %s: %s\n", r.Name, r.Otherwise, r.Expression)

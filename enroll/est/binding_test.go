@@ -141,7 +141,7 @@ func TestBindingIsAdmitted(t *testing.T) {
 			if again := l.post("simpleenroll", csrWith(t, key, noName, attributes(l)...)).certificate(t); !again.Equal(cert) {
 				t.Errorf("%s, %s: the second request on the connection got another certificate", version, name)
 			}
-			l = d.dial(party{key, cert}, v)
+			l = d.dial(party{key: key, cert: cert}, v)
 			san := encoded(t, struct {
 				Type   asn1.ObjectIdentifier
 				Values [][]pkix.Extension `asn1:"set"`

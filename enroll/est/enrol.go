@@ -13,9 +13,12 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// simpleenroll is a device's first enrolment, by its bootstrap certificate
-// or through a rig (RFC 7030 §4.2.1, §3.7).
+// simpleenroll is a device's first enrolment, by its bootstrap certificate,
+// an enrolment code, or through a rig (RFC 7030 §4.2.1, §3.2.3, §3.7).
 func (h *Handler) simpleenroll(x *exchange) error {
+	if err := h.authenticate(x); err != nil {
+		return err
+	}
 	csr, err := h.request(x, enroll.ParseCSR)
 	if err != nil {
 		return err
@@ -33,6 +36,9 @@ func (h *Handler) simpleenroll(x *exchange) error {
 // simplereenroll renews or re-keys by the official certificate (RFC 7030
 // §4.2.2).
 func (h *Handler) simplereenroll(x *exchange) error {
+	if err := h.identify(x); err != nil {
+		return err
+	}
 	csr, err := h.request(x, enroll.ParseCSR)
 	if err != nil {
 		return err
@@ -47,11 +53,8 @@ func (h *Handler) simplereenroll(x *exchange) error {
 	return h.enrol(x, enroll.Request{Claim: claim, CSR: csr, Presented: x.client.Certificate}, x.answerCertificate)
 }
 
-// request authenticates the client and reads its PKCS#10.
+// request reads the PKCS#10 of a client that is known.
 func (h *Handler) request(x *exchange, parse func([]byte) (*x509.CertificateRequest, error)) (*x509.CertificateRequest, error) {
-	if err := h.identify(x); err != nil {
-		return nil, err
-	}
 	if x.client == nil {
 		return nil, problem(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake: use the bootstrap certificate, the official one, or a rig's")
 	}
@@ -95,6 +98,9 @@ func (h *Handler) claim(x *exchange, csr *x509.CertificateRequest) (vetting.Clai
 	if err != nil {
 		return c, enroll.BadRequest("the request's subject: %v", err)
 	}
+	if err := x.name(&id); err != nil {
+		return c, err
+	}
 	if id.IsZero() {
 		return c, enroll.BadRequest("the request of a rig must name the device: put its serial number into the subject's serialNumber or common name")
 	}
@@ -116,6 +122,9 @@ func (h *Handler) enrol(x *exchange, r enroll.Request, admitted func(enroll.Outc
 		x.w.Header().Set("Retry-After", retryAfter(out.RetryAfter))
 		plain(x.w, http.StatusAccepted, out.Text())
 	default:
+		if out.Reasons[0].Code == vetting.ReasonWrongCode {
+			return x.challenged(problem(http.StatusUnauthorized, "%s", out.Text()))
+		}
 		return problem(http.StatusForbidden, "%s", out.Text())
 	}
 	return nil

@@ -96,7 +96,9 @@ type exchange struct {
 	r       *http.Request
 	label   string
 	product *vetting.Product // the label's; nil without one
-	client  *enroll.Client   // nil without a client certificate
+	client  *enroll.Client   // nil without a client certificate and code
+
+	credentials *credentials // nil without HTTP Basic
 }
 
 // ServeHTTP routes by the exact path: an optional label and an operation.

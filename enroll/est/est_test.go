@@ -82,10 +82,12 @@ func open(t testing.TB, quantity int64) *door {
 	return &door{t: t, url: srv.URL + est.Prefix, world: storetest.NewWorld(t, s, quantity), cas: cas, data: data, log: log}
 }
 
-// party is a client: a key and the certificate it shows.
+// party is a client: a key and the certificate it shows, and its Authorization
+// header.
 type party struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
+	key   *ecdsa.PrivateKey
+	cert  *x509.Certificate
+	basic string
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -118,7 +120,7 @@ func (d *door) bootstrapFor(serial string, key *ecdsa.PrivateKey, change func(*x
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return party{key, cert}
+	return party{key: key, cert: cert}
 }
 
 // build makes a device whose record is handed in.
@@ -154,7 +156,7 @@ func (d *door) operator(name string, role access.Role, site string) party {
 	if _, err := d.world.Store.CreateOperator(context.Background(), storetest.By, &access.Operator{Name: name, Role: role, Site: site, Key: vetting.KeyFingerprint(cert.RawSubjectPublicKeyInfo)}); err != nil {
 		d.t.Fatal(err)
 	}
-	return party{key, cert}
+	return party{key: key, cert: cert}
 }
 
 func (d *door) csr(key any, template *x509.CertificateRequest) []byte {
@@ -189,6 +191,9 @@ func (d *door) send(by party, method, path, contentType, body string) answer {
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
+	}
+	if by.basic != "" {
+		req.Header.Set("Authorization", by.basic)
 	}
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
@@ -257,13 +262,13 @@ func TestFirstEnrolmentAndRenewal(t *testing.T) {
 	if again := d.post(device, "simpleenroll", csr).certificate(t); !again.Equal(cert) {
 		t.Error("asking twice gave another certificate")
 	}
-	official := party{key, cert}
+	official := party{key: key, cert: cert}
 	renewed := d.post(official, "simplereenroll", d.csr(key, &x509.CertificateRequest{RawSubject: cert.RawSubject})).certificate(t)
 	if renewed.Equal(cert) || !bytes.Equal(renewed.RawSubject, cert.RawSubject) {
 		t.Error("the renewal is not a new certificate of the same name")
 	}
 	next := newKey(t)
-	rekeyed := d.post(party{key, renewed}, "simplereenroll", d.csr(next, &x509.CertificateRequest{RawSubject: cert.RawSubject})).certificate(t)
+	rekeyed := d.post(party{key: key, cert: renewed}, "simplereenroll", d.csr(next, &x509.CertificateRequest{RawSubject: cert.RawSubject})).certificate(t)
 	if !next.PublicKey.Equal(rekeyed.PublicKey) {
 		t.Error("the re-key did not certify the new key")
 	}
@@ -383,7 +388,7 @@ func TestUseActivates(t *testing.T) {
 	d := open(t, 10)
 	device, key := d.build("SN-1"), newKey(t)
 	cert := d.post(device, "simpleenroll", d.csr(key, &x509.CertificateRequest{})).certificate(t)
-	d.send(party{key, cert}, "GET", "cacerts", "", "")
+	d.send(party{key: key, cert: cert}, "GET", "cacerts", "", "")
 	list, err := d.world.Store.Devices(context.Background(), vetting.DeviceFilter{}, vetting.Page{})
 	if err != nil || len(list) != 1 || list[0].State != vetting.DeviceActive {
 		t.Fatalf("%+v %v", list, err)
@@ -455,7 +460,7 @@ func TestForeignCertificates(t *testing.T) {
 	good := d.csr(newKey(t), &x509.CertificateRequest{})
 	device, key := other.build("SN-1"), newKey(t)
 	cert := other.post(device, "simpleenroll", other.csr(key, &x509.CertificateRequest{})).certificate(t)
-	if a := d.post(party{key, cert}, "simplereenroll", good); a.StatusCode != 403 {
+	if a := d.post(party{key: key, cert: cert}, "simplereenroll", good); a.StatusCode != 403 {
 		t.Errorf("another server's device of the same CA name: %d %s", a.StatusCode, a.body)
 	}
 	// signed by a stranger's CA
@@ -469,7 +474,7 @@ func TestForeignCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := d.post(party{leafKey, leaf}, "simpleenroll", good); a.StatusCode != 403 || !strings.Contains(a.body, "no CA of this server") {
+	if a := d.post(party{key: leafKey, cert: leaf}, "simpleenroll", good); a.StatusCode != 403 || !strings.Contains(a.body, "no CA of this server") {
 		t.Errorf("a stranger's certificate: %d %s", a.StatusCode, a.body)
 	}
 }

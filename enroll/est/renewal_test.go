@@ -29,7 +29,7 @@ func (d *door) named(serial string) party {
 		d.t.Fatal(err)
 	}
 	device, key := d.build(serial), newKey(d.t)
-	return party{key, d.post(device, "sensor/simpleenroll", d.csr(key, &x509.CertificateRequest{})).certificate(d.t)}
+	return party{key: key, cert: d.post(device, "sensor/simpleenroll", d.csr(key, &x509.CertificateRequest{})).certificate(d.t)}
 }
 
 // rdn is a subject name with one common name, in the string type given.

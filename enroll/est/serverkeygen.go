@@ -28,6 +28,9 @@ var (
 // §4.4). The request is as any other but for its key, which only says what
 // kind is wanted, or what to encrypt to.
 func (h *Handler) serverkeygen(x *exchange) error {
+	if err := h.authenticate(x); err != nil {
+		return err
+	}
 	csr, err := h.request(x, enroll.ParseServerKeyCSR)
 	if err != nil {
 		return err
@@ -85,6 +88,8 @@ func named(id []byte, csr *x509.CertificateRequest, client *x509.Certificate) (k
 		if err := csr.CheckSignature(); err != nil {
 			return nil, enroll.BadRequest("the private key is to be encrypted to the request's own key, but the request's signature does not verify with it: %v", err)
 		}
+	case client == nil:
+		return nil, enroll.BadRequest("the AsymmetricDecryptKeyIdentifier %x does not name the request's own key, and no client certificate was presented: give the SHA-1 or SHA-256 of the request's subjectPublicKey (RFC 5280 §4.2.1.2, RFC 7093 §2)", id)
 	case bytes.Equal(id, client.SubjectKeyId), names(id, client.RawSubjectPublicKeyInfo):
 		key = client.PublicKey
 		if !mayDecrypt(client) {

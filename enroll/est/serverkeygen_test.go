@@ -150,7 +150,7 @@ func TestServerKeyPlain(t *testing.T) {
 		t.Errorf("%d units were taken", o.Issued)
 	}
 	// the key works, and using it ends the bootstrap key's time
-	d.send(party{key, again.cert}, "GET", "cacerts", "", "")
+	d.send(party{key: key, cert: again.cert}, "GET", "cacerts", "", "")
 	if a := d.post(device, "serverkeygen", csr); a.StatusCode != 403 || !strings.Contains(a.body, "no longer counts") {
 		t.Errorf("after activation: %d %s", a.StatusCode, a.body)
 	}
@@ -288,7 +288,7 @@ func TestServerKeyRenewal(t *testing.T) {
 	}
 	d.change(subject(`{"commonName": "{{ .Serial }}", "organization": "Acme"}`))
 	first := d.post(d.build("SN-1"), "serverkeygen", d.csr(newKey(t), &x509.CertificateRequest{})).made(t)
-	old := party{first.plain(t).(*ecdsa.PrivateKey), first.cert}
+	old := party{key: first.plain(t).(*ecdsa.PrivateKey), cert: first.cert}
 	csr := d.csr(newKey(t), &x509.CertificateRequest{RawSubject: first.cert.RawSubject})
 	lost := d.post(old, "serverkeygen", csr).made(t)
 	d.change(subject(`{"commonName": "other"}`))
@@ -302,7 +302,7 @@ func TestServerKeyRenewal(t *testing.T) {
 	if a := d.post(old, "serverkeygen", d.csr(newKey(t), &x509.CertificateRequest{Subject: pkix.Name{CommonName: "SN-2"}})); a.StatusCode != 400 || !strings.Contains(a.body, "repeat the subject") {
 		t.Errorf("another name: %d %s", a.StatusCode, a.body)
 	}
-	d.send(party{next.plain(t).(*ecdsa.PrivateKey), next.cert}, "GET", "cacerts", "", "")
+	d.send(party{key: next.plain(t).(*ecdsa.PrivateKey), cert: next.cert}, "GET", "cacerts", "", "")
 	if a := d.post(old, "serverkeygen", csr); a.StatusCode != 403 || !strings.Contains(a.body, "was superseded") {
 		t.Errorf("after the successor's first use: %d %s", a.StatusCode, a.body)
 	}

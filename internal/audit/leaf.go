@@ -30,6 +30,7 @@ const (
 	KindEvidence     Kind = "evidence"
 	KindDispute      Kind = "dispute"
 	KindOperator     Kind = "operator"
+	KindCode         Kind = "code"      // an enrolment code, of which only the hash is kept
 	KindAuthority    Kind = "authority" // a CA or the log itself
 )
 

@@ -48,7 +48,7 @@ type enrolment struct {
 // prepare does what needs no transaction.
 func (e *enrolment) prepare(ctx context.Context, s *Store) error {
 	c := e.facts.Claim
-	e.ask = askOf(&c)
+	e.ask = askOf(&e.facts)
 	e.body = registrationBody{Claim: c, Reasons: e.verdict.Reasons, Product: c.Label, Site: c.Auth.Site}
 	if r := e.facts.Record; r != nil {
 		e.siteID = r.SiteID
@@ -86,6 +86,9 @@ func (e *enrolment) load(w *writing) {
 	if id := e.facts.Device.CertificateID; id != 0 {
 		w.loadCertificate(id)
 	}
+	if c := e.admission.Code(); c != nil {
+		w.loadCode(c.ID)
+	}
 }
 
 func (e *enrolment) loadEarlier(w *writing) {
@@ -95,7 +98,7 @@ func (e *enrolment) loadEarlier(w *writing) {
 	})
 }
 
-// loadDevice, loadOrder and loadCertificate read a row once for the whole
+// loadDevice, loadOrder, loadCertificate and loadCode read a row once for the whole
 // batch.
 func (w *writing) loadDevice(id int64) {
 	if w.devices[id] == nil {
@@ -115,6 +118,13 @@ func (w *writing) loadCertificate(id int64) {
 	if w.certificates[id] == nil {
 		w.certificates[id] = new(certificateRow)
 		w.wantCertificates = append(w.wantCertificates, id)
+	}
+}
+
+func (w *writing) loadCode(id int64) {
+	if w.codes[id] == nil {
+		w.codes[id] = new(codeRow)
+		w.wantCodes = append(w.wantCodes, id)
 	}
 }
 
@@ -141,6 +151,12 @@ func (w *writing) read() error {
 		w.certificates[c.ID] = c
 		return err
 	})
+	w.fetchOneOf(`SELECT `+codeColumns+` FROM codes c WHERE c.id IN`, nil, w.wantCodes, func(r row) error {
+		c := new(codeRow)
+		err := r.Scan(c.dest()...)
+		w.codes[c.ID] = c
+		return err
+	})
 	w.fetchOneOf(`SELECT rec.key, rec.id FROM records rec WHERE rec.key IN`, nil, w.wantKeys, w.readHolder)
 	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, nil, w.wantKeys, w.readHolder)
 	w.fetchOneOf(`SELECT rec.id FROM records rec WHERE rec.contested <> 0 AND rec.id IN`, nil, w.wantContested, func(r row) error {
@@ -149,7 +165,7 @@ func (w *writing) read() error {
 		w.contested[id] = true
 		return err
 	})
-	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantKeys, w.wantContested = nil, nil, nil, nil, nil
+	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantCodes, w.wantKeys, w.wantContested = nil, nil, nil, nil, nil, nil
 	return w.flush()
 }
 
@@ -205,7 +221,7 @@ func (e *enrolment) stale(w *writing) bool {
 		return true
 	case e.admission.TakesUnit() && o.Issued+o.Wasted >= o.Quantity:
 		return true
-	case e.tooFast(w):
+	case e.tooFast(w) || e.gone(w):
 		return true
 	case w.contested[d.ID] && !e.facts.Record.Contested && e.admission.Kind() != vetting.ReasonRenewed:
 		return true
@@ -260,9 +276,6 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 		o.Issued++
 		o.dirty = true
 		e.countUnit(w)
-		if auth := e.facts.Claim.Auth; auth.Proof == vetting.ProofIdentifiers {
-			d.Bound = auth.Key[:]
-		}
 		objects = append(objects, o.object())
 	case vetting.ReasonReplaced:
 		if current != nil {
@@ -277,6 +290,10 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 			objects = append(objects, w.end(current, vetting.CertificateSuperseded, 0))
 			w.use(current)
 		}
+	}
+	e.bind(d)
+	if c := e.useCode(w); c != nil {
+		objects = append(objects, c.object())
 	}
 	cert := &certificateRow{
 		ID: w.ids(1), DeviceID: d.ID, Serial: e.issued.Serial, Key: key[:], DER: e.issued.DER,
@@ -348,6 +365,9 @@ func (e *enrolment) siteOf(deviceID int64) int64 {
 			return r.SiteID
 		}
 	}
+	if c := e.facts.Code; c != nil && c.UsedBy == deviceID {
+		return c.SiteID
+	}
 	return 0
 }
 
@@ -392,6 +412,11 @@ func by(c vetting.Claim) string {
 		return "operator:" + c.Auth.Operator
 	case vetting.ProofOfficial:
 		return "certificate:" + c.Auth.Certificate
+	case vetting.ProofCode:
+		if c.Auth.Code == 0 {
+			return "code:unknown"
+		}
+		return fmt.Sprintf("code:%d", c.Auth.Code)
 	default:
 		return "key:" + c.Auth.Key.String()
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -106,12 +105,16 @@ func (s *Store) Facts(ctx context.Context, c vetting.Claim) (vetting.Facts, erro
 	switch c.Auth.Proof {
 	case vetting.ProofBootstrapKey:
 		err = s.byBootstrapKey(ctx, &f)
+	case vetting.ProofCode:
+		err = s.byCode(ctx, &f)
 	case vetting.ProofRig:
-		err = s.byIdentity(ctx, &f)
+		if err = s.presentedCode(ctx, &f); err == nil {
+			err = s.byIdentity(ctx, &f)
+		}
 	case vetting.ProofOfficial:
 		err = s.byCertificate(ctx, &f)
 	}
-	if err == nil && f.Record == nil {
+	if err == nil && f.Record == nil && f.Product == nil {
 		err = s.addressed(ctx, &f)
 	}
 	if err != nil || f.Product == nil {
@@ -167,32 +170,14 @@ func (s *Store) byIdentifiers(ctx context.Context, f *vetting.Facts) error {
 		}
 		if p.Accepts(vetting.ProofIdentifiers) {
 			f.Claim.Auth.Proof = vetting.ProofIdentifiers
-			return s.atSite(ctx, f, units[0])
-		}
-	}
-	for _, u := range units {
-		r, err := u.record.record()
-		if err != nil {
+			if err := s.fill(ctx, f, units[0]); err != nil {
+				return err
+			}
+			f.OnSite, err = s.OnSite(ctx, f)
 			return err
 		}
-		f.Named = append(f.Named, r)
 	}
-	return nil
-}
-
-// atSite fills the facts and compares the peer's address with the networks of
-// the record's site.
-func (s *Store) atSite(ctx context.Context, f *vetting.Facts, u *unit) error {
-	list, err := s.sites(ctx, `id = $1`, u.record.SiteID)
-	if err != nil || len(list) == 0 {
-		return orNotFound(err, "site", u.record.SiteID)
-	}
-	peer, err := netip.ParseAddr(f.Claim.Remote)
-	for _, network := range list[0].Networks {
-		p, bad := netip.ParsePrefix(network)
-		f.OnSite = f.OnSite || err == nil && bad == nil && p.Contains(peer.Unmap().WithZone(""))
-	}
-	return s.fill(ctx, f, u)
+	return bear(f, units)
 }
 
 // byAsserted looks the asserted identity up. A serial number is unique
@@ -308,7 +293,7 @@ func (s *Store) pending(ctx context.Context, f *vetting.Facts) (*vetting.Registr
 	}
 	var row registrationRow
 	found, err := one(ctx, s.db, `SELECT `+registrationColumns+` FROM registrations r WHERE r.ask = $1 AND (r.outcome = 'held' OR r.decision <> '')`,
-		[]any{askOf(&f.Claim)}, row.dest()...)
+		[]any{askOf(f)}, row.dest()...)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -331,12 +316,20 @@ func mayWait(f *vetting.Facts) bool {
 // be certified, same subject, same address (RFC 7030 §4.2.3 forbids to
 // compare whole requests, which may be signed anew each time). A key that the
 // server makes is another each time, and says nothing.
-func askOf(c *vetting.Claim) []byte {
+func askOf(f *vetting.Facts) []byte {
+	c := &f.Claim
 	proof := c.Auth.Proof
 	if proof == vetting.ProofIdentifiers { // the request is the same whatever the records are by now
 		proof = vetting.ProofBootstrapKey
 	}
 	h := sha256.New()
+	if hash := c.Auth.CodeHash; !hash.IsZero() {
+		if f.Code == nil {
+			fmt.Fprintf(h, "wrong code %v", guessedAt(f))
+			return h.Sum(nil)[:16]
+		}
+		h.Write(hash[:])
+	}
 	key := c.Key[:]
 	if c.ServerKey != "" {
 		key = []byte(c.ServerKey)

@@ -22,6 +22,11 @@ var faults = map[string]int32{"lost": store.Lost, "persisted anyway": store.Pers
 // eachFault runs a test on a store of each kind for each fault, and then
 // again on the same database without faults, as after a restart.
 func eachFault(t *testing.T, act, check func(t *testing.T, w *storetest.World, fault string)) {
+	eachFaultAfter(t, func(*testing.T, *storetest.World) {}, act, check)
+}
+
+// eachFaultAfter makes the world ready before faults begin.
+func eachFaultAfter(t *testing.T, ready func(*testing.T, *storetest.World), act, check func(t *testing.T, w *storetest.World, fault string)) {
 	for db := range storetest.Databases(t) {
 		for name, mode := range faults {
 			t.Run(db+"/"+name, func(t *testing.T) {
@@ -33,6 +38,7 @@ func eachFault(t *testing.T, act, check func(t *testing.T, w *storetest.World, f
 				}
 				w := storetest.NewWorld(t, s, 2)
 				w.Load(t, storetest.Unit(0), storetest.Unit(1), storetest.Unit(2))
+				ready(t, w)
 				fault.Next(mode)
 				act(t, w, name)
 				if err := s.Close(); err != nil {
@@ -71,6 +77,83 @@ func TestEnrolmentCommitFails(t *testing.T) {
 		after, err := w.Store.Order(ctx, "po-1")
 		if err != nil || after.Issued != 1 {
 			t.Errorf("%d units issued after asking again: %v", after.Issued, err)
+		}
+	})
+}
+
+// withCode lets the world's product accept codes, and makes code k.
+func withCode(t *testing.T, w *storetest.World, k int) *vetting.EnrolmentCode {
+	t.Helper()
+	ctx := context.Background()
+	p := *w.Product
+	p.Proofs = append(p.Proofs, vetting.ProofCode)
+	if _, err := w.Store.UpdateProduct(ctx, storetest.By, &p); err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.Store.CreateCodes(ctx, storetest.By, vetting.NewCodes{Order: "po-1", Hashes: []vetting.CodeHash{storetest.Hash(k)}, Expires: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list[0]
+}
+
+// Making and revoking codes that failed can be carried out again: what may
+// have been made by the first attempt is unknown to everybody.
+func TestMakingCodesFails(t *testing.T) {
+	ctx := context.Background()
+	n := 0
+	var code *vetting.EnrolmentCode
+	acts := map[string]func(w *storetest.World) error{
+		"made": func(w *storetest.World) error {
+			n++
+			_, err := w.Store.CreateCodes(ctx, storetest.By, vetting.NewCodes{Order: "po-1", Hashes: []vetting.CodeHash{storetest.Hash(100 + n)}, Expires: time.Now().Add(time.Hour)})
+			return err
+		},
+		"revoked": func(w *storetest.World) error { _, err := w.Store.RevokeCode(ctx, storetest.By, code.ID); return err },
+		"revoked batch": func(w *storetest.World) error {
+			_, err := w.Store.RevokeBatch(ctx, storetest.By, code.Batch)
+			return err
+		},
+	}
+	for name, act := range acts {
+		t.Run(name, func(t *testing.T) {
+			eachFaultAfter(t, func(t *testing.T, w *storetest.World) { code = withCode(t, w, 1) }, func(t *testing.T, w *storetest.World, fault string) {
+				if act(w) == nil {
+					t.Error("no error although the write failed")
+				}
+			}, func(t *testing.T, w *storetest.World, fault string) {
+				if err := act(w); err != nil {
+					t.Errorf("afterwards: %v", err)
+				}
+				c, err := w.Store.Code(ctx, code.ID)
+				if err != nil || (c.State == vetting.CodeRevoked) != (name != "made") {
+					t.Errorf("the code is %+v, %v", c, err)
+				}
+			})
+		})
+	}
+}
+
+// A code whose use could not be committed lets one device in when it asks
+// again, and no second one.
+func TestUseOfCodeFails(t *testing.T) {
+	ctx := context.Background()
+	claim := storetest.ByCode(0, 1)
+	eachFaultAfter(t, func(t *testing.T, w *storetest.World) { withCode(t, w, 1) }, func(t *testing.T, w *storetest.World, fault string) {
+		if _, cert, err := storetest.Enrol(ctx, w.Store, claim); err == nil || cert != nil {
+			t.Fatalf("a certificate was answered although the commit failed: %v", err)
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		v, cert, err := storetest.Enrol(ctx, w.Store, claim)
+		if err != nil || v.Outcome != vetting.Admitted || cert == nil {
+			t.Fatalf("asked again: %s, %v", v.Text(), err)
+		}
+		if v, _, err := storetest.Enrol(ctx, w.Store, storetest.ByCode(1, 1)); err != nil || v.Reasons[0].Code != vetting.ReasonCodeSpent {
+			t.Errorf("another device: %s, %v", v.Text(), err)
+		}
+		o, err := w.Store.Order(ctx, "po-1")
+		if err != nil || o.Issued != 1 {
+			t.Errorf("%d units issued: %v", o.Issued, err)
 		}
 	})
 }
@@ -183,6 +266,9 @@ func TestTamperingIsFound(t *testing.T) {
 			"the last leaf goes":      `DELETE FROM leaves WHERE idx = (SELECT MAX(idx) FROM leaves)`,
 			"a site gets renamed":     `UPDATE sites SET name = 'elsewhere'`,
 			"an operator gets rights": `UPDATE operators SET role = 'admin'`,
+			"a code is unused again":  `UPDATE codes SET used = 0, used_by = 0`,
+			"a code gets another":     `UPDATE codes SET hash = 'x'`,
+			"a code goes":             `DELETE FROM codes`,
 		} {
 			t.Run(db+"/"+name, func(t *testing.T) {
 				ctx := context.Background()
@@ -190,6 +276,10 @@ func TestTamperingIsFound(t *testing.T) {
 				w := storetest.NewWorld(t, s, 1)
 				w.Load(t, storetest.Unit(0), storetest.Unit(1))
 				if _, err := s.CreateOperator(ctx, storetest.By, &access.Operator{Name: "max", Role: access.RoleSupport, Key: storetest.Key("max", 1)}); err != nil {
+					t.Fatal(err)
+				}
+				withCode(t, w, 1)
+				if _, _, err := storetest.Enrol(ctx, s, storetest.ByCode(0, 1)); err != nil {
 					t.Fatal(err)
 				}
 				for n := range 2 {

@@ -144,6 +144,11 @@ var tables = []struct {
 		err := r.Scan(reg.dest()...)
 		return reg.object(), err
 	}},
+	{`SELECT ` + codeColumns + ` FROM codes c`, func(r row) (audit.Object, error) {
+		var c codeRow
+		err := r.Scan(c.dest()...)
+		return c.object(), err
+	}},
 	{`SELECT ` + evidenceColumns + ` FROM evidence e`, func(r row) (audit.Object, error) {
 		var e evidenceRow
 		err := r.Scan(e.dest()...)

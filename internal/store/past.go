@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/touchmark/touchmark/vetting"
@@ -18,7 +19,7 @@ func (s *Store) PastRegistrations(ctx context.Context, product string, since tim
 	if err != nil {
 		return err
 	}
-	orders := map[int64]*vetting.Order{}
+	orders, networks := map[int64]*vetting.Order{}, map[int64][]netip.Prefix{}
 	for after := int64(0); limit > 0; {
 		page, err := s.pastPage(ctx, p.ID, after, since, min(limit, pastPage))
 		if err != nil || len(page) == 0 {
@@ -28,6 +29,13 @@ func (s *Store) PastRegistrations(ctx context.Context, product string, since tim
 			if past.Order, err = s.orderByID(ctx, orders, past.Record.OrderID); err != nil {
 				return err
 			}
+			site := past.Record.SiteID
+			if _, known := networks[site]; !known {
+				if networks[site], err = s.networksOf(ctx, site); err != nil {
+					return err
+				}
+			}
+			past.OnSite = from(past.Registration.Claim.Remote, networks[site])
 			if err := fn(past); err != nil {
 				return err
 			}

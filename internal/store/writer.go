@@ -202,7 +202,7 @@ func (s *Store) attempt(jobs []*job) (errs []error, err error) {
 		tx = s.fault(tx)
 	}
 	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{},
-		certificates: map[int64]*certificateRow{}, keys: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, contested: map[int64]bool{},
+		certificates: map[int64]*certificateRow{}, codes: map[int64]*codeRow{}, keys: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, contested: map[int64]bool{},
 		paces: map[int64]vetting.Pace{}, counts: map[countKey]int64{}}
 	if err := w.open(jobs); err != nil {
 		return nil, err
@@ -239,6 +239,7 @@ type writing struct {
 	orders       map[int64]*orderRow
 	devices      map[int64]*deviceRow
 	certificates map[int64]*certificateRow
+	codes        map[int64]*codeRow
 	keys         map[vetting.Fingerprint]int64 // which device, or record, holds a key
 	contested    map[int64]bool                // records
 	rewritten    map[int64]bool                // registrations that are not as the jobs' loads found them
@@ -246,9 +247,11 @@ type writing struct {
 	paces  map[int64]vetting.Pace // of orders with limits
 	counts map[countKey]int64     // units issued in this transaction
 
-	// What loadDevice, loadOrder, loadCertificate and loadKey have yet to read.
-	wantDevices, wantOrders, wantCertificates, wantKeys, wantContested []any
-	inserts                                                            []*rowset
+	// What loadDevice, loadOrder, loadCertificate, loadCode and loadKey have yet
+	// to read.
+	wantDevices, wantOrders, wantCertificates, wantCodes, wantKeys, wantContested []any
+
+	inserts []*rowset
 }
 
 // open locks the head and runs the jobs' loads in the same round trip.

@@ -26,6 +26,7 @@ var docs = map[string]string{
 
 	"Auth.proof":       "What proves that the requester speaks for the device",
 	"Auth.key":         "The fingerprint of the key that authenticated the request",
+	"Auth.code":        "The number of the enrolment code that was presented",
 	"Auth.certificate": "The serial number of the official certificate, in hexadecimal",
 	"Auth.operator":    "The rig's name",
 	"Auth.site":        "The rig's site",
@@ -120,6 +121,7 @@ var docs = map[string]string{
 	"Product.profile":          "What the product's certificates look like",
 	"Product.proofs":           "The proofs on which a device may first enrol",
 	"Product.awaitRecords":     "How long a device that is in no record is held; absent refuses it at once",
+	"Product.siteCodes":        "Whether a site's operators may make enrolment codes for the site's orders",
 	"Product.rules":            "What a first enrolment must meet beyond record and order",
 	"Trial.looked":             "How many devices were let in, of the registrations that were looked at",
 	"Trial.held":               "How many of them the rules would have held",
@@ -179,7 +181,7 @@ var docs = map[string]string{
 
 // values list what fields of answers may hold.
 var values = map[string][]any{
-	"Auth.proof":           anys(vetting.ProofNone, vetting.ProofBootstrapKey, vetting.ProofIdentifiers, vetting.ProofRig, vetting.ProofOfficial),
+	"Auth.proof":           anys(vetting.ProofNone, vetting.ProofBootstrapKey, vetting.ProofIdentifiers, vetting.ProofCode, vetting.ProofRig, vetting.ProofOfficial),
 	"Product.proofs":       anys(vetting.FirstProofs...),
 	"Product.serverKeys":   anys(vetting.ServerKeysOff, vetting.ServerKeysEncrypted, vetting.ServerKeysPlain),
 	"Claim.serverKey":      anys(vetting.ServerKeysEncrypted, vetting.ServerKeysPlain),

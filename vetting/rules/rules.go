@@ -39,7 +39,7 @@ type Set struct {
 	looks vetting.Looks
 }
 
-// Looks tells which counters the rules look at.
+// Looks tells which counters and other costly facts the rules look at.
 func (s *Set) Looks() vetting.Looks { return s.looks }
 
 type compiled struct {
@@ -71,7 +71,9 @@ func Compile(rules []vetting.Rule) (*Set, error) {
 			case strings.HasPrefix(o.name, "history."):
 				s.looks.Pace = true
 			case o.name == "history":
-				s.looks = vetting.Looks{Pace: true, Attempts: true}
+				s.looks.Pace, s.looks.Attempts = true, true
+			case o.name == "claim" || o.name == "claim.on_site":
+				s.looks.Site = true
 			}
 		}
 	}

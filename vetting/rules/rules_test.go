@@ -2,6 +2,7 @@ package rules_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,15 +43,17 @@ func TestRules(t *testing.T) {
 		`order.issued < order.quantity / 2`:                                           "",
 		`record.tests.passed`:                                                         "",
 		`!has(record.tests.fail)`:                                                     "",
+		`!claim.code && !claim.bootstrap_key && !claim.on_site`:                       "",
 		// what does not, and why
-		`history.order_last_hour < 20`:                     "history.order_last_hour=20",
-		`record.tests.rssi`:                                "record.tests.rssi=-60.5",
-		`record.line == "L1"`:                              "record.line=L2",
-		`record.line == "L1" || record.tests.rssi > -50.0`: "record.line=L2 record.tests.rssi=-60.5",
-		`history.refusals == 0 && history.attempts < 5`:    "history.attempts=2 history.refusals=1",
-		`now < timestamp("2026-01-01T00:00:00Z")`:          "now=2026-11-21 12:00:00 +0000 UTC",
-		`record.tests.missing == 1`:                        "record.tests.missing=unknown: no such key: missing",
-		`record.tests.leds.all(l, l == "red")`:             "record.tests.leds=[red green]",
+		`claim.code || claim.bootstrap_key || claim.on_site`: "claim.bootstrap_key=false claim.code=false claim.on_site=false",
+		`history.order_last_hour < 20`:                       "history.order_last_hour=20",
+		`record.tests.rssi`:                                  "record.tests.rssi=-60.5",
+		`record.line == "L1"`:                                "record.line=L2",
+		`record.line == "L1" || record.tests.rssi > -50.0`:   "record.line=L2 record.tests.rssi=-60.5",
+		`history.refusals == 0 && history.attempts < 5`:      "history.attempts=2 history.refusals=1",
+		`now < timestamp("2026-01-01T00:00:00Z")`:            "now=2026-11-21 12:00:00 +0000 UTC",
+		`record.tests.missing == 1`:                          "record.tests.missing=unknown: no such key: missing",
+		`record.tests.leds.all(l, l == "red")`:               "record.tests.leds=[red green]",
 	} {
 		t.Run(expression, func(t *testing.T) {
 			set, err := rules.Compile(rule(expression))
@@ -121,10 +124,52 @@ func TestLooks(t *testing.T) {
 		`history.attempts < 3`:                         {Attempts: true},
 		`history.order_last_day < 3`:                   {Pace: true},
 		`history.refusals + history.rig_last_hour < 3`: {Pace: true, Attempts: true},
+		`claim.proof != "code" || claim.on_site`:       {Site: true},
+		`claim.code && history.attempts < 3`:           {Attempts: true},
 	} {
 		set, err := rules.Compile(rule(expression))
 		if err != nil || set.Looks() != want {
 			t.Errorf("%s: %+v, %v", expression, set.Looks(), err)
+		}
+	}
+}
+
+// Rules can want a code and another proof together.
+func TestCombinedProofs(t *testing.T) {
+	key := vetting.Fingerprint{1}
+	for expression, want := range map[string][]string{ // what passes, of the cases below
+		`claim.proof != "code" || claim.on_site`:   {"key", "code at the site"},
+		`claim.code && claim.bootstrap_key`:        {"code and key"},
+		`claim.code && claim.rig != ""`:            {},
+		`claim.code || claim.bootstrap_key`:        {"code", "code and key", "key", "code at the site"},
+		`claim.proof == "code" && claim.code`:      {"code", "code and key", "code at the site"},
+		`claim.proof == "bootstrap-key"`:           {"key"},
+		`!claim.bootstrap_key && claim.code`:       {"code", "code at the site"},
+		`claim.on_site == (claim.proof == "code")`: {"key", "code at the site"},
+	} {
+		set, err := rules.Compile(rule(expression))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var passed []string
+		for _, c := range []struct {
+			name   string
+			auth   vetting.Auth
+			onSite bool
+		}{
+			{"code", vetting.Auth{Proof: vetting.ProofCode, Code: 7, Key: vetting.Fingerprint{2}}, false},
+			{"code and key", vetting.Auth{Proof: vetting.ProofCode, Code: 7, Key: key}, false},
+			{"key", vetting.Auth{Proof: vetting.ProofBootstrapKey, Key: key}, false},
+			{"code at the site", vetting.Auth{Proof: vetting.ProofCode, Code: 7}, true},
+		} {
+			f := facts()
+			f.Claim.Auth, f.Record.BootstrapKey, f.OnSite = c.auth, key, c.onSite
+			if len(set.Broken(f)) == 0 {
+				passed = append(passed, c.name)
+			}
+		}
+		if !slices.Equal(passed, want) {
+			t.Errorf("%s: %q pass, want %q", expression, passed, want)
 		}
 	}
 }

@@ -16,6 +16,10 @@ type Claim struct {
 	Label     string `cel:"label"`     // the product that the request was addressed to
 	Rig       string `cel:"rig"`       // which rig vouches, "" if none
 	Site      string `cel:"site"`      // that rig's site
+
+	Code         bool `cel:"code"`          // an enrolment code was presented that counts
+	BootstrapKey bool `cel:"bootstrap_key"` // the bootstrap key that the record lists was proved
+	OnSite       bool `cel:"on_site"`       // it came from the networks of the order's site
 }
 
 // Record is the device's manufacturing record: the variable record.
@@ -51,6 +55,8 @@ type History struct {
 
 const vocabulary = `
 claim.proof, claim.transport, claim.remote, claim.label, claim.rig, claim.site   what the wire proved
+claim.code, claim.bootstrap_key   whether a code, and the record's bootstrap key, were presented, whichever was the proof
+claim.on_site   whether the request came from the networks of the order's site
 record.serial, record.mac, record.uid, record.hardware_revision, record.line, record.rig, record.made (a time), record.tests (as in the manifest)
 order.name, order.product, order.site, order.quantity, order.issued
 history.order_last_hour, history.order_last_day   units that the order issued
@@ -65,8 +71,9 @@ func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 func variables(f *vetting.Facts) map[string]any {
 	c, r, o, h := &f.Claim, f.Record, f.Order, &f.Counters
 	return map[string]any{
-		"now":   f.Now,
-		"claim": &Claim{string(c.Auth.Proof), c.Transport, c.Remote, c.Label, c.Auth.Operator, c.Auth.Site},
+		"now": f.Now,
+		"claim": &Claim{string(c.Auth.Proof), c.Transport, c.Remote, c.Label, c.Auth.Operator, c.Auth.Site,
+			c.Auth.Code != 0, !r.BootstrapKey.IsZero() && c.Auth.Key == r.BootstrapKey, f.OnSite},
 		"record": &Record{r.Serial, r.MAC, r.UID, r.Made.HardwareRevision, r.Made.Line, r.Made.Rig, r.Made.Time,
 			tests(r.Made.Tests)},
 		"order":   &Order{o.Name, o.Product, o.Site, o.Quantity, o.Issued},

@@ -171,6 +171,14 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"ReworkDevice":         call(func() (any, error) { return s.ReworkDevice(ctx, By, 1, "") }),
 		"UpdateSite":           call(func() (any, error) { return s.UpdateSite(ctx, By, &vetting.Site{Name: "hsinchu", Revision: 1}) }),
 		"Count":                call(func() (any, error) { return s.Count(ctx, counted(0), vetting.Looks{Pace: true, Attempts: true}) }),
+		"OnSite":               call(func() (any, error) { return s.OnSite(ctx, counted(0)) }),
+		"Codes":                call(func() (any, error) { return s.Codes(ctx, vetting.CodeFilter{}, page) }),
+		"Code":                 call(func() (any, error) { return s.Code(ctx, 1) }),
+		"CreateCodes": call(func() (any, error) {
+			return s.CreateCodes(ctx, By, vetting.NewCodes{Order: "po-1", Hashes: []vetting.CodeHash{Hash(1)}})
+		}),
+		"RevokeCode":  call(func() (any, error) { return s.RevokeCode(ctx, By, 1) }),
+		"RevokeBatch": call(func() (any, error) { return s.RevokeBatch(ctx, By, 1) }),
 		"PastRegistrations": func() error {
 			return s.PastRegistrations(ctx, "thermo", time.Time{}, 1, func(vetting.Past) error { return nil })
 		},

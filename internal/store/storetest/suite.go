@@ -45,6 +45,7 @@ var subjects = []struct {
 	{"stale", staleCases},
 	{"counts", countCases},
 	{"identifiers", identifierCases},
+	{"codes", codeCases},
 	{"commit", commitCases},
 	{"activate", activateCases},
 	{"devices", deviceCases},
