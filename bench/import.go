@@ -22,6 +22,12 @@ import (
 type importing struct {
 	rate, bare float64 // records per second
 	memory     int64   // the most that the process held meanwhile, in bytes; 0 if unknown
+
+	// What the process took for it, which tells more than the rates where
+	// others work on the machine too: processor time, and bytes sent to the
+	// disk.
+	cpu, bareCPU         time.Duration
+	written, bareWritten int64
 }
 
 // measureImport hands a signed manifest in over the wire, waits until its
@@ -48,17 +54,20 @@ func (b *bench) measureImport(ctx context.Context, db string) (m importing, err 
 	}
 	defer file.Close()
 	forgetPeak()
-	began := time.Now()
+	began, cpu, out := time.Now(), processor(), written()
 	_, err = b.watched("import", func() (*load, error) { return nil, w.handIn(ctx, lin, file, signature) })
 	if err != nil {
 		return m, fmt.Errorf("import: %w", err)
 	}
 	m.rate, m.memory = float64(b.records)/time.Since(began).Seconds(), peak()
+	m.cpu, m.written = processor()-cpu, written()-out
+	cpu, out = processor(), written()
 	took, err := bareInsert(ctx, w.dsn)
 	if err != nil {
 		return m, fmt.Errorf("bare insert: %w", err)
 	}
 	m.bare = float64(b.records) / took.Seconds()
+	m.bareCPU, m.bareWritten = processor()-cpu, written()-out
 	return m, nil
 }
 

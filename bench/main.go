@@ -210,6 +210,10 @@ func (b *bench) imports(ctx context.Context, db string, t *table) error {
 		}
 		r.add(m.rate, m.bare)
 		t.note("memory while %d records are imported, %s: at most %d MB", b.records, db, m.memory>>20)
+		each := func(cpu time.Duration, written int64) string {
+			return fmt.Sprintf("%.1f µs of this process's processor time and %.0f bytes sent to the disk", cpu.Seconds()/float64(b.records)*1e6, float64(written)/float64(b.records))
+		}
+		t.note("each record, %s: %s; inserted without Touchmark %s", db, each(m.cpu, m.written), each(m.bareCPU, m.bareWritten))
 	}
 	t.rows = append(t.rows, r)
 	return nil

@@ -29,7 +29,7 @@ type Importer struct {
 	// MaxBody is the largest file that is taken in, in bytes; 0 means
 	// DefaultMaxBody.
 	MaxBody int64
-	// Chunk is how many records are loaded in one transaction; 0 means 2,000.
+	// Chunk is how many records are loaded in one transaction; 0 means 5,000.
 	Chunk int
 	// Retry is how long the loader waits after its first failure; it doubles
 	// with each further one up to a hundredfold. 0 means 3 seconds.

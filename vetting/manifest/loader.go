@@ -19,7 +19,11 @@ import (
 var ErrStopped = errors.New("the importer was stopped; loading goes on at the next start")
 
 const (
-	defaultChunk = 2000
+	// defaultChunk is how many records share a transaction. Keys hit their
+	// index at random, so each transaction of a large database writes one page
+	// a record for them; the more records, the more of them share a page.
+	// Devices that enrol meanwhile wait for a whole chunk, some 100 ms.
+	defaultChunk = 5000
 	defaultRetry = 3 * time.Second
 	atOnce       = 2 // manifests that are loaded at the same time
 )
