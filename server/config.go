@@ -27,6 +27,11 @@ type Config struct {
 	// password to a file that PGPASSFILE names, or protect this file.
 	Database string `yaml:"database"`
 
+	// DatabaseTimeout is how long a transaction or a query waits for
+	// PostgreSQL, other servers' transactions included, before it is given
+	// up. Keep it below est.request_timeout.
+	DatabaseTimeout Duration `yaml:"database_timeout"`
+
 	// Names are the DNS names and IP addresses that devices and operators
 	// reach the server by. Its TLS certificate holds them; a change takes
 	// effect at the next start.
@@ -208,6 +213,7 @@ func Default() *Config {
 		Stop:     Duration(30 * time.Second),
 	}
 	c.API.MaxConnections, c.API.MaxRequests = 1024, 128
+	c.DatabaseTimeout = Duration(20 * time.Second)
 	return c
 }
 
@@ -252,6 +258,7 @@ func (c *Config) Check() error {
 	inRange("enrol.site_rate", c.Enrol.SiteRate, 0, maxRate, bad)
 	inRange("enrol.code_rate", c.Enrol.CodeRate, 0, maxRate, bad)
 	inRange("enrol.max_queue", c.Enrol.MaxQueue, 1, 1<<20, bad)
+	atLeast("database_timeout", c.DatabaseTimeout, time.Second, bad)
 	atLeast("est.retry_after", c.EST.RetryAfter, time.Second, bad)
 	atLeast("api.upload_stall", c.API.UploadStall, time.Second, bad)
 	atLeast("audit.interval", c.Audit.Interval, 10*time.Millisecond, bad)

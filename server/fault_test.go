@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -8,15 +9,18 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/store/storetest"
+	"github.com/touchmark/touchmark/vetting"
 )
 
-// wire is a TCP path to a database that can be cut and mended.
+// wire is a TCP path to a database that can be cut, stopped and mended.
 type wire struct {
 	t       *testing.T
 	to      func() (net.Conn, error)
@@ -25,6 +29,8 @@ type wire struct {
 	mu       sync.Mutex
 	listener net.Listener
 	conns    map[net.Conn]bool
+	stopped  chan struct{} // closed when bytes flow
+	until    []byte        // let through to the database, and then it stops
 }
 
 // wired makes a database of PostgreSQL that is reached through a wire, or
@@ -38,7 +44,8 @@ func wired(t *testing.T) (*wire, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{t: t, address: "127.0.0.1:0", conns: map[net.Conn]bool{}}
+	w := &wire{t: t, address: "127.0.0.1:0", conns: map[net.Conn]bool{}, stopped: make(chan struct{})}
+	close(w.stopped)
 	w.to = func() (net.Conn, error) { return net.Dial("tcp", u.Host) }
 	if dir := u.Query().Get("host"); dir != "" {
 		w.to = func() (net.Conn, error) { return net.Dial("unix", dir+"/.s.PGSQL.5432") }
@@ -71,10 +78,49 @@ func (w *wire) mend() {
 			w.mu.Lock()
 			w.conns[from], w.conns[to] = true, true
 			w.mu.Unlock()
-			go func() { io.Copy(to, from); to.Close() }()
-			go func() { io.Copy(from, to); from.Close() }()
+			go w.carry(to, from, true)
+			go w.carry(from, to, false)
 		}
 	}()
+}
+
+// carry copies bytes as long as they flow.
+func (w *wire) carry(to, from net.Conn, there bool) {
+	defer to.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		w.mu.Lock()
+		stopped := w.stopped
+		if there && w.until != nil && bytes.Contains(buffer[:n], w.until) {
+			w.until, w.stopped = nil, make(chan struct{})
+		}
+		w.mu.Unlock()
+		<-stopped
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// stop makes the wire swallow what is sent, and say nothing, until it flows
+// again; with a text, from the first time on that the text was sent.
+func (w *wire) stop(after string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.until = []byte(after); after == "" {
+		w.until, w.stopped = nil, make(chan struct{})
+	}
+}
+
+// flow lets through what was held up, and all that follows.
+func (w *wire) flow() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.stopped)
 }
 
 // cut ends every connection and refuses new ones.
@@ -103,6 +149,12 @@ func (w *works) unavailable(unit pair) {
 	if code != 503 || retry == "" || strings.Contains(body, "SQL") {
 		w.t.Errorf("enrolment: %d, Retry-After %q, %s", code, retry, body)
 	}
+	w.changeFails()
+}
+
+// changeFails wants a 503 with Retry-After to an operator who makes a site.
+func (w *works) changeFails() {
+	w.t.Helper()
 	resp, err := as(w.t, w.config, "admin").Post("https://"+w.server.Addrs()["api"]+"/api/v1/sites", "application/json", strings.NewReader(`{"name":"lyon"}`))
 	if err != nil {
 		w.t.Fatal(err)
@@ -155,15 +207,115 @@ func TestDatabaseGone(t *testing.T) {
 			t.Errorf("healthz: %d", code)
 		}
 		path.mend()
-		for code, body := w.ready(); code != 200; code, body = w.ready() {
-			if t.Context().Err() != nil {
-				t.Fatalf("not ready again: %d %s", code, body)
-			}
-		}
+		w.again()
 		w.enrol(tls.VersionTLS13, units[2*n+1], "simpleenroll", nil)
 		w.enrol(tls.VersionTLS13, units[2*n+2], "simpleenroll", nil)
 	}
 	w.enrolled(5)
+}
+
+// impatient makes a server that soon gives a database up.
+func impatient(dsn string) func(*Config) {
+	return func(c *Config) {
+		c.Database, c.DatabaseTimeout = dsn, Duration(3*time.Second)
+		c.EST.RequestTimeout = Duration(5 * time.Second)
+	}
+}
+
+// unreadable wants a 503 with Retry-After to an operator's question.
+func (w *works) unreadable() {
+	w.t.Helper()
+	resp, err := as(w.t, w.config, "admin").Get("https://" + w.server.Addrs()["api"] + "/api/v1/orders")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		w.t.Errorf("an operator's question: %d %v", resp.StatusCode, resp.Header)
+	}
+}
+
+// enter makes an operator known whom init told another database of.
+func (w *works) enter(name string) {
+	w.t.Helper()
+	pair, err := tls.LoadX509KeyPair(filepath.Join(w.config.Dir, name+".crt"), filepath.Join(w.config.Dir, name+".key"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	o := &access.Operator{Name: name, Role: access.RoleAdmin, Key: vetting.KeyFingerprint(pair.Leaf.RawSubjectPublicKeyInfo)}
+	if _, err := w.server.store.CreateOperator(w.t.Context(), storetest.By, o); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// again waits until the server is ready.
+func (w *works) again() {
+	w.t.Helper()
+	for code, body := w.ready(); code != 200; code, body = w.ready() {
+		if w.t.Context().Err() != nil {
+			w.t.Fatalf("not ready again: %d %s", code, body)
+		}
+	}
+}
+
+// The database, or the network before it, hangs: no connection ends, and
+// nothing is answered. That is refused as clearly as if it were gone, and
+// ends when it goes on, whether the old connections come back or not.
+func TestDatabaseHangs(t *testing.T) {
+	path, dsn := wired(t)
+	w := opened(t, impatient(dsn))
+	var units []pair
+	for n := range 5 {
+		units = append(units, w.build(fmt.Sprintf("S-%d", n), w.now().Add(time.Hour)))
+	}
+	w.enrol(tls.VersionTLS13, units[0], "simpleenroll", nil)
+	for n, goesOn := range []func(){path.flow, func() { path.cut(); path.flow(); path.mend() }} {
+		path.stop("")
+		w.unavailable(units[2*n+1])
+		if n == 0 {
+			w.unreadable()
+		}
+		if code, body := w.ready(); code != 503 || !strings.Contains(body, `"database":"`) {
+			t.Errorf("readyz with a database that hangs: %d %s", code, body)
+		}
+		goesOn()
+		w.again()
+		w.enrol(tls.VersionTLS13, units[2*n+1], "simpleenroll", nil)
+		w.enrol(tls.VersionTLS13, units[2*n+2], "simpleenroll", nil)
+	}
+	w.enrolled(5)
+}
+
+// The commit was sent and its answer never came: who asked is told to come
+// again, and finds what is in the database.
+func TestCommitIsNotConfirmed(t *testing.T) {
+	path, dsn := wired(t)
+	w := opened(t, impatient(dsn), func(c *Config) { c.Audit.Interval = Duration(time.Hour) }) // nobody else commits
+	unit := w.build("S-0", w.now().Add(time.Hour))
+	_, csr := w.request(nil)
+	path.stop("COMMIT")
+	if code, retry, body := w.post(unit, csr); code != 503 || retry == "" {
+		t.Errorf("%d, Retry-After %q, %s", code, retry, body)
+	}
+	path.cut()
+	path.flow()
+	path.mend()
+	w.again()
+	w.enrolled(1)
+	code, _, body := w.post(unit, csr)
+	if code != 200 {
+		t.Fatalf("asked again: %d %s", code, body)
+	}
+	w.enrolled(1)
+
+	w.enter("admin")
+	path.stop("COMMIT")
+	w.changeFails()
+	path.flow()
+	w.again()
+	admin, sites := as(t, w.config, "admin"), "https://"+w.server.Addrs()["api"]+"/api/v1/sites"
+	send(t, admin, "POST", sites, map[string]string{"name": "lyon"}, http.StatusConflict)
+	send(t, admin, "POST", sites, map[string]string{"name": "porto"}, http.StatusCreated)
 }
 
 // enrolled wants so many units to be out, and a clean log.

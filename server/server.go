@@ -99,7 +99,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.metrics = newMetrics(s.expiries, s.env.Now)
 	s.store, err = store.Open(ctx, store.Options{DSN: s.config.DSN(), Log: s.env.Log, Now: s.env.Now,
-		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue,
+		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue, Patience: time.Duration(s.config.DatabaseTimeout),
 		Panicked: func(p any) { s.metrics.panicked(s.env.Log, p, "where", "database writer") }})
 	if err != nil {
 		return err

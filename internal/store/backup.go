@@ -168,7 +168,7 @@ const restoring = "restoring"
 // Restored is called, which is for whoever has verified it. A database with a
 // restore that was not finished counts as empty.
 func Restore(ctx context.Context, dsn string, head CopyHead, next func() (*Parcel, error)) (err error) {
-	db, err := open(ctx, dsn)
+	db, err := open(ctx, dsn, standardPatience)
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func refuseUnfinished(ctx context.Context, r reader) error {
 
 // Restored says that a restored database was verified.
 func Restored(ctx context.Context, dsn string) (err error) {
-	db, err := open(ctx, dsn)
+	db, err := open(ctx, dsn, standardPatience)
 	if err != nil {
 		return err
 	}

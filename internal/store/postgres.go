@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,11 +14,12 @@ import (
 // postgres is the scaled store: any PostgreSQL from 15 on. A transaction's
 // statements travel in pipelines.
 type postgres struct {
-	pool *pgxpool.Pool
-	dsn  string
+	pool     *pgxpool.Pool
+	dsn      string
+	patience time.Duration // of a query whose context has no end
 }
 
-func openPostgres(ctx context.Context, dsn string) (*postgres, error) {
+func openPostgres(ctx context.Context, dsn string, patience time.Duration) (*postgres, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		// pgx redacts the password in this message.
@@ -25,16 +28,57 @@ func openPostgres(ctx context.Context, dsn string) (*postgres, error) {
 	cfg.MaxConns = max(cfg.MaxConns, 8)
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	cfg.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
+	// A network that drops packets and a database that hangs say nothing.
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = connectTime
+	}
+	if cfg.PingTimeout == 0 {
+		cfg.PingTimeout = pingTime
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	return &postgres{pool: pool, dsn: dsn}, nil
+	return &postgres{pool: pool, dsn: dsn, patience: patience}, nil
 }
 
+// What a connection gets that the configuration of the database does not say
+// otherwise for: to be made, to answer when it was unused for a while, and to
+// end a transaction.
+const (
+	connectTime  = 5 * time.Second
+	pingTime     = 2 * time.Second
+	rollbackTime = 2 * time.Second
+)
+
 func (p *postgres) query(ctx context.Context, query string, args []any, each func(row) error) error {
-	rows, err := p.pool.Query(ctx, query, args...)
-	return failed(eachPgRow(rows, err, each))
+	return patient(ctx, p.patience, each, func(ctx context.Context, each func(row) error) error {
+		rows, err := p.pool.Query(ctx, query, args...)
+		return failed(eachPgRow(rows, err, each))
+	})
+}
+
+var errSilent = errors.New("the database does not answer")
+
+// patient runs a query, and ends it when the database was silent for too
+// long. A caller that has set an end itself knows better.
+func patient(ctx context.Context, silence time.Duration, each func(row) error, query func(context.Context, func(row) error) error) error {
+	if _, ends := ctx.Deadline(); ends {
+		return query(ctx, each)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(silence, func() { cancel(errSilent) })
+	defer timer.Stop()
+	err := query(ctx, func(r row) error {
+		timer.Stop() // each takes its own time
+		defer timer.Reset(silence)
+		return each(r)
+	})
+	if err != nil && context.Cause(ctx) == errSilent {
+		return failed(fmt.Errorf("%w for %s", errSilent, silence))
+	}
+	return err
 }
 
 func eachPgRow(rows pgx.Rows, err error, each func(row) error) error {
@@ -58,19 +102,30 @@ func (p *postgres) columns() string {
 }
 
 func (p *postgres) snapshot(ctx context.Context, fn func(reader) error) error {
-	tx, err := p.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	begin, cancel := context.WithTimeout(ctx, p.patience)
+	defer cancel()
+	tx, err := p.pool.BeginTx(begin, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return failed(err)
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx))
-	return fn(pgSnapshot{tx})
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	}()
+	return fn(pgSnapshot{tx, p.patience})
 }
 
-type pgSnapshot struct{ tx pgx.Tx }
+type pgSnapshot struct {
+	tx       pgx.Tx
+	patience time.Duration
+}
 
 func (s pgSnapshot) query(ctx context.Context, query string, args []any, each func(row) error) error {
-	rows, err := s.tx.Query(ctx, query, args...)
-	return failed(eachPgRow(rows, err, each))
+	return patient(ctx, s.patience, each, func(ctx context.Context, each func(row) error) error {
+		rows, err := s.tx.Query(ctx, query, args...)
+		return failed(eachPgRow(rows, err, each))
+	})
 }
 
 // begin relies on READ COMMITTED: statements after the one that waited for
@@ -150,8 +205,10 @@ func (t *pgTx) rollback() {
 		return
 	}
 	t.done = true
-	if _, err := t.conn.Exec(context.WithoutCancel(t.ctx), "ROLLBACK"); err != nil {
-		_ = t.conn.Conn().Close(context.WithoutCancel(t.ctx))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), rollbackTime)
+	defer cancel()
+	if _, err := t.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		_ = t.conn.Conn().Close(ctx)
 	}
 	t.conn.Release()
 }

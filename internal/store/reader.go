@@ -27,7 +27,7 @@ func OpenReader(ctx context.Context, dsn string) (*Reader, error) {
 			return nil, fmt.Errorf("database: %w", err)
 		}
 	}
-	db, err := open(ctx, dsn)
+	db, err := open(ctx, dsn, standardPatience)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,10 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Patience is how long a transaction may take, others' that it waits for
+	// included, and how long PostgreSQL may be silent in a query whose
+	// context has no end; 0 means 20 seconds.
+	Patience time.Duration
 	// MaxQueue bounds the registrations that wait to be written; 0 means
 	// 512. What comes beyond is refused with an *enroll.BusyError.
 	MaxQueue int
@@ -54,6 +58,7 @@ type Store struct {
 	fault   func(transaction) transaction
 
 	panicked func(any)
+	patience time.Duration
 	failing  atomic.Bool // the last transaction did
 
 	jobs    chan *job
@@ -67,7 +72,10 @@ type Store struct {
 // Open opens the database, migrates its schema and starts the writer. It
 // fails with a *NewerSchemaError on a schema that it does not know.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	db, err := open(ctx, o.DSN)
+	if o.Patience == 0 {
+		o.Patience = standardPatience
+	}
+	db, err := open(ctx, o.DSN, o.Patience)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.MaxQueue = 4 * maxBatch
 	}
 	s := &Store{
-		db: db, log: o.Log, now: o.Now, observe: o.Observe, fault: o.fault, panicked: o.Panicked,
+		db: db, log: o.Log, now: o.Now, observe: o.Observe, fault: o.fault, panicked: o.Panicked, patience: o.Patience,
 		jobs: make(chan *job, o.MaxQueue), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if s.now == nil {
@@ -102,12 +110,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-func open(ctx context.Context, dsn string) (backend, error) {
+// standardPatience is less than a device's request may take, so that the
+// device is told.
+const standardPatience = 20 * time.Second
+
+func open(ctx context.Context, dsn string, patience time.Duration) (backend, error) {
 	switch {
 	case strings.HasPrefix(dsn, "sqlite:"):
 		return openSQLite(ctx, strings.TrimPrefix(dsn, "sqlite:"))
 	case strings.HasPrefix(dsn, "postgres:"), strings.HasPrefix(dsn, "postgresql:"):
-		return openPostgres(ctx, dsn)
+		return openPostgres(ctx, dsn, patience)
 	default:
 		kind, _, _ := strings.Cut(dsn, ":") // the rest may hold a password
 		return nil, fmt.Errorf("database address of kind %q: want sqlite:PATH or postgres://USER@HOST/NAME", kind)

@@ -2,13 +2,20 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/touchmark/touchmark/vetting"
 )
 
+// tallyTime is for billions of index entries, in which the database has
+// nothing to say.
+const tallyTime = 15 * time.Minute
+
 // Tally counts devices, registrations and evidence. It reads whole indexes,
 // so it is for a dashboard's pace, not for requests.
 func (s *Store) Tally(ctx context.Context) (vetting.Tally, error) {
+	ctx, cancel := context.WithTimeout(ctx, tallyTime)
+	defer cancel()
 	t := vetting.Tally{
 		Devices:       map[vetting.DeviceState]int64{},
 		Registrations: map[vetting.Outcome]int64{},

@@ -16,10 +16,6 @@ import (
 // gain little and make the first of them wait.
 const maxBatch = 128
 
-// writeTimeout bounds one write transaction, waiting for other servers
-// included.
-const writeTimeout = 30 * time.Second
-
 // errClosed is the answer to writes after Close.
 var errClosed = errors.New("the store is closing")
 
@@ -142,7 +138,8 @@ func (s *Store) gather(batch []*job) (_ []*job, next *job) {
 }
 
 // run commits a batch. If a statement fails, nothing was written, and each
-// job is tried alone, so that one cannot spoil the others.
+// job is tried alone, so that one cannot spoil the others; but not where the
+// database gave no answer in time, which would take that time for each.
 func (s *Store) run(batch []*job) {
 	live := batch[:0]
 	for _, j := range batch {
@@ -164,7 +161,7 @@ func (s *Store) run(batch []*job) {
 		for i, j := range live {
 			j.done <- errs[i]
 		}
-	case len(live) > 1 && !errors.Is(err, errOutcomeUnknown):
+	case len(live) > 1 && !errors.Is(err, errOutcomeUnknown) && !errors.Is(err, context.DeadlineExceeded):
 		for _, j := range live {
 			s.run([]*job{j})
 		}
@@ -182,7 +179,7 @@ func (s *Store) run(batch []*job) {
 // transaction and ends with it, so the next one starts clean. Tried alone,
 // only the job that hits the defect fails.
 func (s *Store) attempt(jobs []*job) (errs []error, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()
 	var closing bool
 	defer func() {

@@ -138,7 +138,7 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 	case ctx.Err() != nil:
 		// The client is gone, or the server's time limit struck.
 		return problem(http.StatusServiceUnavailable, "the request was broken off before it was done: send it again").with("Retry-After", "1")
-	case errors.As(err, &wait) && wait.Timeout():
+	case errors.As(err, &wait) && wait.Timeout() && !isOutage(err):
 		return problem(http.StatusRequestTimeout, "the request's body did not arrive in time: send it again")
 	}
 	return a.unknown(ctx, err)
@@ -158,12 +158,17 @@ func (a *API) unknown(ctx context.Context, err error) *Problem {
 	a.config.Log.LogAttrs(ctx, slog.LevelError, "API request failed",
 		slog.String("reference", ref), slog.Any("error", err))
 	p := problem(http.StatusInternalServerError, "the server failed to do this; its log tells why under the reference %s", ref)
-	var down interface{ Unavailable() bool }
-	if errors.As(err, &down) && down.Unavailable() {
+	if isOutage(err) {
 		p = problem(http.StatusServiceUnavailable, "the database does not work at the moment: send the request again; the server's log tells more under the reference %s", ref).with("Retry-After", "5")
 	}
 	p.Reference = ref
 	return p
+}
+
+// isOutage tells a failure of the database from one of the request.
+func isOutage(err error) bool {
+	var down interface{ Unavailable() bool }
+	return errors.As(err, &down) && down.Unavailable()
 }
 
 func linesProblem(e *manifest.LineErrors) *Problem {
