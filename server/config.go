@@ -91,7 +91,8 @@ type API struct {
 	// MaxManifest bounds the upload of one manifest with its signatures.
 	// 100,000 records take about 30 MiB.
 	MaxManifest Size `yaml:"max_manifest"`
-	// UploadStall is how long an upload may pause. It replaces
+	// UploadStall is how long an upload may take for each 64 KiB, pauses
+	// included; one that is slower is ended. It replaces
 	// request_timeout while a manifest is being received.
 	UploadStall Duration `yaml:"upload_stall"`
 	Limits      `yaml:",inline"`

@@ -33,7 +33,7 @@ type upload struct {
 
 func (a *API) openUpload(c *call) (*upload, error) {
 	body := http.MaxBytesReader(c.w, c.r.Body, a.config.MaxManifest)
-	c.r.Body = &patient{ReadCloser: body, conn: http.NewResponseController(c.w), stall: a.config.Stall}
+	c.r.Body = newPatient(body, http.NewResponseController(c.w), a.config.Stall)
 	parts, err := c.r.MultipartReader()
 	if err != nil {
 		return nil, problem(http.StatusUnsupportedMediaType, "the body must be multipart/form-data with a part \"manifest\" and parts \"signature\" (curl: -F manifest=@FILE -F signature=@FILE.p7s): %v", err)
@@ -41,24 +41,42 @@ func (a *API) openUpload(c *call) (*upload, error) {
 	return &upload{parts: parts, body: c.r.Body}, nil
 }
 
+// leastUpload is how many bytes of an upload have to arrive in the time that
+// it may stall. With the standard of a minute that is 1 KiB a second.
+const leastUpload = 64 << 10
+
 // patient reads a body for as long as it keeps coming, whatever time limit
-// the server sets on ordinary requests.
+// the server sets on ordinary requests. Only waiting for the client counts,
+// not what the server does with what came.
 type patient struct {
 	io.ReadCloser
 	conn  *http.ResponseController
 	stall time.Duration
+	now   func() time.Time
+
+	left    time.Duration // to wait for what is missing of leastUpload
+	missing int
+}
+
+func newPatient(body io.ReadCloser, conn *http.ResponseController, stall time.Duration) *patient {
+	// Deadlines of connections are in real time, so the server's clock has
+	// no say here. Where the connection has none, there is none to extend.
+	return &patient{ReadCloser: body, conn: conn, stall: stall, now: time.Now, left: stall, missing: leastUpload}
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	// Deadlines of connections are in real time, so the injected clock has
-	// no say here. Where the connection has none, there is none to extend.
-	until := time.Now().Add(p.stall)
+	began := p.now()
+	until := began.Add(p.left)
 	p.limit(until, until.Add(p.stall)) // the answer comes after
 	n, err := p.ReadCloser.Read(b)
 	if err == io.EOF {
 		// All is here. What is left to do with it takes as long as it takes,
 		// and a limit on reading that strikes meanwhile would break it off.
 		p.limit(time.Time{}, time.Time{})
+	}
+	p.left -= p.now().Sub(began)
+	if p.missing -= n; p.missing <= 0 {
+		p.left, p.missing = p.stall, leastUpload
 	}
 	return n, err
 }
