@@ -15,7 +15,7 @@ import (
 // Authorities tells whose certificate it is. internal/ca implements it.
 type Authorities interface {
 	// VerifyDevice checks that a device CA issued the certificate and that
-	// its time has come and not run out; VerifyFactory the same for the
+	// its time had come and not run out then; VerifyFactory the same for the
 	// factory CA.
 	VerifyDevice(cert *x509.Certificate, at time.Time) error
 	VerifyFactory(cert *x509.Certificate, at time.Time) error
@@ -53,6 +53,9 @@ type Client struct {
 	Auth        vetting.Auth
 	// Asserted is the identity that a bootstrap certificate states.
 	Asserted vetting.Identity
+	// Expired says that an official certificate ran out. It counts for
+	// nothing but a renewal, which vetting judges.
+	Expired bool
 }
 
 // Identify tells a bootstrap certificate, an official certificate and a
@@ -61,7 +64,11 @@ func (a *Authenticator) Identify(ctx context.Context, cert *x509.Certificate) (C
 	c := Client{Certificate: cert, Auth: vetting.Auth{Key: vetting.KeyFingerprint(cert.RawSubjectPublicKeyInfo)}}
 	switch {
 	case a.Authorities.OfDevice(cert):
-		if err := a.Authorities.VerifyDevice(cert, a.Now()); err != nil {
+		at := a.Now()
+		if c.Expired = at.After(cert.NotAfter); c.Expired {
+			at = cert.NotAfter
+		}
+		if err := a.Authorities.VerifyDevice(cert, at); err != nil {
 			return c, authError("the official certificate does not count: %v", err)
 		}
 		c.Auth.Proof, c.Auth.Certificate = vetting.ProofOfficial, SerialHex(cert)

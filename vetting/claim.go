@@ -73,6 +73,8 @@ type Facts struct {
 	Presented *Certificate
 	// Unused says that no certificate issued after Presented was ever used.
 	Unused bool
+	// Hint is when Presented should be renewed, if an operator said so.
+	Hint *Window
 
 	// Named are records found by the asserted identity alone, when Record is
 	// nil: they bear the name, but not the key.

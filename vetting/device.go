@@ -47,6 +47,16 @@ func (d *Device) MayBecome(s DeviceState) bool {
 	return slices.Contains(deviceMoves[d.State], s)
 }
 
+// Readmitted reports whether a device that took a unit of its order starts
+// anew, by an operator's word: it may enrol once more, and takes no other.
+func (d *Device) Readmitted() bool {
+	return (d.State == DeviceManufactured || d.State == DeviceRegistered) && !d.Issued.IsZero()
+}
+
+// MayBeReadmitted reports whether a device may be let start anew: in service,
+// but without a certificate that it can use.
+func (d *Device) MayBeReadmitted() bool { return d.State == DeviceIssued || d.State == DeviceActive }
+
 // InService reports whether a device in this state may be given a
 // certificate. The others have no way to one through any protocol.
 func (s DeviceState) InService() bool {

@@ -42,8 +42,11 @@ func (j *judgement) first() Verdict {
 			return v
 		}
 	}
-	if j.Device.State == DeviceIssued {
+	switch {
+	case j.Device.State == DeviceIssued:
 		return j.again()
+	case j.Device.Readmitted():
+		return j.readmitted()
 	}
 	if v, done := j.entitled(); done {
 		return v
@@ -234,19 +237,13 @@ func (j *judgement) replace() Verdict {
 			return *refusal
 		}
 	}
-	v := j.admit(ReasonReplaced, "The device came back with a new key before activation; its earlier certificate is superseded.")
+	admit := func() Verdict {
+		return j.admit(ReasonReplaced, "The device came back with a new key before activation; its earlier certificate is superseded.")
+	}
 	if !j.Record.Contested {
-		return v
+		return admit()
 	}
-	if j.Pending == nil || j.Pending.Decision == nil {
-		return Verdict{Outcome: Held, Reasons: []Reason{j.contested()}, Evidence: j.evidence}
-	}
-	d := *j.Pending.Decision
-	if !d.Admit {
-		return j.turnedAway(d)
-	}
-	v.Reasons = append(v.Reasons, j.letIn(d))
-	return v
+	return j.asked(j.contested(), admit)
 }
 
 // entitled checks what a new unit needs: an open order, its window, its
@@ -354,56 +351,6 @@ func (j *judgement) turnedAway(d Decision) Verdict {
 
 func (j *judgement) letIn(d Decision) Reason {
 	return j.reason(ReasonDecidedAdmt, "%s let it in: %s", d.By, d.Note)
-}
-
-// renewal judges a request made with an official certificate.
-func (j *judgement) renewal() Verdict {
-	if j.Record == nil || j.Device == nil || j.Presented == nil {
-		return j.refuse(ReasonCertificateEnded, "The certificate %s is not one that this server issued to a device.", j.Claim.Auth.Certificate)
-	}
-	if label := j.Claim.Label; label != "" && label != j.Product.Name {
-		return j.refuse(ReasonWrongProduct, "The request was addressed to product %s, but the device is another product.", label)
-	}
-	if state := j.Device.State; !state.InService() {
-		return j.refuse(ReasonNotInService, "The device is %s and gets no certificate.", state)
-	}
-	switch p := j.Presented; {
-	case p.State == CertificateRevoked || p.State == CertificateOnHold:
-		return j.refuse(ReasonCertificateEnded, "The certificate %s is %s.", p.Serial, p.State)
-	case !j.Now.Before(p.NotAfter):
-		return j.refuse(ReasonCertificateEnded, "The certificate %s ran out at %s.", p.Serial, stamp(p.NotAfter))
-	}
-	if v, done := j.serverKey(); done {
-		return v
-	}
-	if j.Presented.State == CertificateSuperseded {
-		return j.superseded()
-	}
-	if v, done := j.key(); done {
-		return v
-	}
-	return j.admit(ReasonRenewed, "The device renewed with its official certificate.")
-}
-
-// superseded tells the device whose reply was lost from a second holder of
-// its key: the former asks for the key that it was already given, before
-// that key was ever used.
-func (j *judgement) superseded() Verdict {
-	if j.Current == nil || j.Current.State != CertificateValid {
-		return j.refuse(ReasonSuperseded, "The certificate %s was superseded; only its successor renews.", j.Presented.Serial)
-	}
-	if j.Current.Key == j.Claim.Key && j.Current.Used.IsZero() {
-		v := j.admit(ReasonRepeated, "The device asked again before it used its new certificate and gets the same one.")
-		v.admission.repeat = j.Current
-		return v
-	}
-	// A key that the server made and that was lost with its answer cannot be
-	// sent again; another takes its place.
-	if j.Claim.ServerKey != "" && j.Unused {
-		return j.admit(ReasonReplaced, "The device asked again before it used its new certificate; it gets another on another key, and the new one is superseded.")
-	}
-	j.against(EvidenceSuperseded, j.Record.ID, "The superseded certificate %s was used to renew, from %s.", j.Presented.Serial, j.Claim.Remote)
-	return j.refuse(ReasonSuperseded, "The certificate %s was superseded; only its successor renews.", j.Presented.Serial)
 }
 
 func (j *judgement) admit(kind Code, format string, args ...any) Verdict {

@@ -59,10 +59,12 @@ type Product struct {
 	ServerKeys ServerKeys `json:"serverKeys,omitempty"`
 	// SiteCodes lets the operators of a site make enrolment codes for its
 	// orders.
-	SiteCodes bool      `json:"siteCodes,omitempty"`
-	Revision  int64     `json:"revision"`
-	Created   time.Time `json:"created"`
-	Updated   time.Time `json:"updated"`
+	SiteCodes bool `json:"siteCodes,omitempty"`
+	// Life is what comes after the first certificate.
+	Life     Life      `json:"life,omitzero"`
+	Revision int64     `json:"revision"`
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
 }
 
 // ServerKeys says whether devices may have their key made by the server (RFC
@@ -119,6 +121,9 @@ func (p *Product) Check() error {
 		return fmt.Errorf("product %q: awaitRecords %q is no time between 1m and %s, such as 72h", p.Name, p.AwaitRecords, maxAwait)
 	}
 	if err := checkRules(p.Rules); err != nil {
+		return fmt.Errorf("product %q: %w", p.Name, err)
+	}
+	if err := p.Life.check(); err != nil {
 		return fmt.Errorf("product %q: %w", p.Name, err)
 	}
 	return nil

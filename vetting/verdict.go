@@ -23,6 +23,7 @@ const (
 	ReasonRepeated    Code = "repeated"     // the same request again; the same certificate
 	ReasonReplaced    Code = "replaced"     // a new key before activation; same unit
 	ReasonRenewed     Code = "renewed"      // by the official certificate
+	ReasonReadmitted  Code = "readmitted"   // once more from the start; same unit
 	ReasonDecidedAdmt Code = "let-in"       // a person decided to admit
 	ReasonDecidedRef  Code = "turned-away"  // a person decided to refuse
 	ReasonContested   Code = "contested"    // another record claims the same identity
@@ -32,6 +33,8 @@ const (
 	ReasonOrderPaused Code = "order-paused" // the planner paused it
 	ReasonPace        Code = "pace"         // the order's limit for an hour or a day is reached
 	ReasonRule        Code = "rule"         // a rule of the product is not met; it may also refuse
+	ReasonAsleep      Code = "overslept"    // its certificate ran out long ago
+	ReasonTwoRenewals Code = "two-renewals" // of one certificate, on two keys
 )
 
 // Reasons to refuse.
@@ -63,6 +66,8 @@ const (
 	ReasonCodeExpired      Code = "code-expired"
 	ReasonCodeForeign      Code = "code-foreign" // it is for another device or order
 	ReasonUnnamed          Code = "unnamed"      // a code of an order, and no serial number
+	ReasonTooSoon          Code = "renewal-too-early"
+	ReasonSameKey          Code = "same-key-only" // an expired certificate renews on its own key
 )
 
 // Reason is one reason of a verdict: a code for programs, a sentence for the
@@ -78,6 +83,9 @@ type Verdict struct {
 	Outcome  Outcome
 	Reasons  []Reason
 	Evidence []Evidence
+	// Quarantine takes the device out of service, because its key is seen to
+	// have two holders.
+	Quarantine bool
 
 	admission Admission
 }
@@ -137,7 +145,8 @@ func (a Admission) Code() *EnrolmentCode { return a.code }
 // true for a device's first certificate only.
 func (a Admission) TakesUnit() bool { return a.kind == ReasonVetted }
 
-// Kind is ReasonVetted, ReasonRepeated, ReasonReplaced or ReasonRenewed.
+// Kind is ReasonVetted, ReasonRepeated, ReasonReplaced, ReasonRenewed or
+// ReasonReadmitted.
 func (a Admission) Kind() Code { return a.kind }
 
 // Repeat is the certificate to answer again; nil if a new one is due.

@@ -27,7 +27,7 @@ a serial number that does, too.`,
 		a.deviceRelease(),
 		a.deviceMove("retire", vetting.DeviceRetired, "Take a device out of service for good", "Its certificate is revoked. That cannot be taken back."),
 		a.deviceScrap(),
-		a.deviceRework(), a.deviceRevoke())
+		a.deviceRework(), a.deviceReadmit(), a.deviceRevoke())
 }
 
 func (a *app) deviceList() *cobra.Command {
@@ -129,11 +129,24 @@ the order was made with --waste returns.`
 	return c
 }
 
+func (a *app) deviceReadmit() *cobra.Command {
+	return a.deviceEnd(&cobra.Command{Use: "readmit DEVICE", Short: "Let a device start anew, with its first proof",
+		Long:    "readmit is for a device in service that lost its key, or whose certificate was revoked: every certificate it has is revoked, and it may enrol once more, with its bootstrap key or at a rig, on the unit of the order that it took.",
+		Example: "  touchmark device readmit A-0001 --note 'flash replaced in repair'"},
+		"readmit", "Every certificate of device %s is revoked, and it may enrol anew.")
+}
+
 func (a *app) deviceRework() *cobra.Command {
-	note := ""
-	c := &cobra.Command{Use: "rework DEVICE", Short: "Scrap a device and give its unit back", Args: cobra.ExactArgs(1),
+	return a.deviceEnd(&cobra.Command{Use: "rework DEVICE", Short: "Scrap a device and give its unit back",
 		Long:    "rework is for a board that was replaced: the device is scrapped, its certificate revoked, and the unit of the order that it took is free for the board that replaces it. That cannot be taken back.",
-		Example: "  touchmark device rework A-0001 --note 'radio dead, board replaced by A-0815'"}
+		Example: "  touchmark device rework A-0001 --note 'radio dead, board replaced by A-0815'"},
+		"rework", "Device %s is scrapped for good, its certificate revoked, and its unit given back to its order.")
+}
+
+// deviceEnd completes a command that ends what a device has; warning names it.
+func (a *app) deviceEnd(c *cobra.Command, act, warning string) *cobra.Command {
+	note := ""
+	c.Args = cobra.ExactArgs(1)
 	c.Flags().StringVar(&note, "note", "", "why, for the audit log (required)")
 	_ = c.MarkFlagRequired("note")
 	a.yesFlag(c)
@@ -142,10 +155,10 @@ func (a *app) deviceRework() *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		if err := a.confirm("Device " + args[0] + " is scrapped for good, its certificate revoked, and its unit given back to its order."); err != nil {
+		if err := a.confirm(fmt.Sprintf(warning, args[0])); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/devices/"+id+"/rework", api.ReworkInput{Note: note}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/devices/"+id+"/"+act, api.ReasonInput{Note: note}, &raw)
 		return raw, err
 	}, showDevice)
 }

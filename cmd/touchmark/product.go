@@ -28,6 +28,8 @@ type productFlags struct {
 	await, serverKeys               string
 	keys, proofs                    []string
 	siteCodes                       bool
+	life                            vetting.Life
+	onClone                         string
 }
 
 func (p *productFlags) add(c *cobra.Command) {
@@ -40,6 +42,12 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.StringSliceVar(&p.keys, "key-type", nil, "accepted kind of device key: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096; may be repeated (default P-256, P-384, Ed25519)")
 	f.StringVar(&p.serverKeys, "server-keys", string(vetting.ServerKeysOff), "may devices have their private key made by the server: off, encrypted (to a key of the device), plain (within TLS alone)")
 	f.BoolVar(&p.siteCodes, "site-codes", false, "let the operators of a site make enrolment codes for its orders")
+	f.StringVar(&p.life.RenewWindow, "renew-window", "", "the part of a certificate's life, at its end, in which it renews, such as 33% or 60d (default all of it)")
+	f.StringVar(&p.life.Grace, "grace", "", "how long after its end a certificate still renews, such as 90d")
+	f.StringVar(&p.life.Rescue, "rescue", "", "how long after its end, beyond the grace, a device that asks is held for a person, such as 3650d")
+	f.StringVar(&p.onClone, "on-clone", string(vetting.CloneQuarantine), "what becomes of a device whose key is seen to have two holders: quarantine, note")
+	f.BoolVar(&p.life.HoldUntilActive, "hold-until-active", false, "status responders say certificateHold of a certificate until it was first used")
+	oneOf(c, "on-clone", vetting.CloneQuarantine, vetting.CloneNote)
 	oneOf(c, "server-keys", vetting.ServerKeysOff, vetting.ServerKeysEncrypted, vetting.ServerKeysPlain)
 	oneOf(c, "proof", vetting.FirstProofs...)
 	oneOf(c, "key-type", "P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
@@ -67,6 +75,7 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	if set("site-codes") {
 		in.SiteCodes = p.siteCodes
 	}
+	p.applyLife(set, &in.Life)
 	if set("proof") {
 		in.Proofs = nil
 		for _, proof := range p.proofs {
@@ -86,6 +95,24 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	return nil
 }
 
+func (p *productFlags) applyLife(set func(flag string) bool, in *vetting.Life) {
+	if set("renew-window") {
+		in.RenewWindow = p.life.RenewWindow
+	}
+	if set("grace") {
+		in.Grace = p.life.Grace
+	}
+	if set("rescue") {
+		in.Rescue = p.life.Rescue
+	}
+	if set("on-clone") {
+		in.OnClone = vetting.CloneAction(p.onClone)
+	}
+	if set("hold-until-active") {
+		in.HoldUntilActive = p.life.HoldUntilActive
+	}
+}
+
 func (a *app) productCreate() *cobra.Command {
 	var p productFlags
 	c := &cobra.Command{
@@ -98,7 +125,7 @@ func (a *app) productCreate() *cobra.Command {
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Life: in.Life}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -156,6 +183,13 @@ func showProduct(w io.Writer, p *vetting.Product) {
 		field(w, "codes", "sites may make their own")
 	}
 	field(w, "await records", p.AwaitRecords)
+	field(w, "renew window", p.Life.RenewWindow)
+	field(w, "grace", p.Life.Grace)
+	field(w, "rescue", p.Life.Rescue)
+	field(w, "on clone", cmp.Or(p.Life.OnClone, vetting.CloneQuarantine))
+	if p.Life.HoldUntilActive {
+		field(w, "certificates", "on hold until they were first used")
+	}
 	for _, r := range p.Rules {
 		fmt.Fprintf(w, "rule\t%s, otherwise %s: %s\n", r.Name, r.Otherwise, r.Expression)
 	}

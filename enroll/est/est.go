@@ -182,7 +182,7 @@ func (h *Handler) use(x *exchange) error {
 	if auth := new(enroll.AuthError); errors.As(err, &auth) || err == nil && x.client == nil {
 		return nil
 	}
-	if err != nil || x.client.Auth.Proof != vetting.ProofOfficial {
+	if err != nil || x.client.Auth.Proof != vetting.ProofOfficial || x.client.Expired {
 		return err
 	}
 	err = h.Active.Activate(x.r.Context(), x.client.Auth.Certificate)

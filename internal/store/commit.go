@@ -40,7 +40,8 @@ type enrolment struct {
 	body   registrationBody
 	ask    []byte
 
-	earlier *registrationRow // what load found
+	earlier *registrationRow  // what load found
+	former  []*certificateRow // of a device to be quarantined, but for the current one
 
 	row registrationRow
 }
@@ -65,13 +66,19 @@ func (e *enrolment) prepare(ctx context.Context, s *Store) error {
 }
 
 func (e *enrolment) load(w *writing) {
-	e.earlier = nil
+	e.earlier, e.former = nil, nil
 	if r := e.facts.Record; r != nil {
 		w.loadDevice(r.ID)
 		w.loadOrder(r.OrderID)
 	}
 	if !e.admitted || e.facts.Pending != nil {
 		e.loadEarlier(w)
+	}
+	if id := e.currentID(); id != 0 && (e.admitted || e.verdict.Quarantine) {
+		w.loadCertificate(id)
+	}
+	if e.verdict.Quarantine {
+		e.loadFormer(w)
 	}
 	if !e.admitted {
 		return
@@ -83,12 +90,17 @@ func (e *enrolment) load(w *writing) {
 	if e.admission.Kind() != vetting.ReasonRenewed && !e.facts.Record.Contested {
 		w.wantContested = append(w.wantContested, e.facts.Record.ID)
 	}
-	if id := e.facts.Device.CertificateID; id != 0 {
-		w.loadCertificate(id)
-	}
 	if c := e.admission.Code(); c != nil {
 		w.loadCode(c.ID)
 	}
+}
+
+// currentID is the ID of the device's current certificate, 0 if there is none.
+func (e *enrolment) currentID() int64 {
+	if e.facts.Device == nil {
+		return 0
+	}
+	return e.facts.Device.CertificateID
 }
 
 func (e *enrolment) loadEarlier(w *writing) {
@@ -185,26 +197,30 @@ func (e *enrolment) apply(w *writing) error {
 			return err
 		}
 	}
-	if e.admitted && e.stale(w) {
+	if e.admitted && e.stale(w) || e.verdict.Quarantine && w.devices[e.facts.Record.ID].Revision != e.facts.Device.Revision {
 		return enroll.ErrStale
 	}
-	if e.repeats() {
+	if e.repeats() && !e.registers(w) {
 		e.row = *e.earlier
 		w.exec(`UPDATE registrations SET repeats = repeats + 1, last = $2 WHERE id = $1`, e.row.ID, micros(w.now))
 		return nil
 	}
 	e.register(w)
-	objects := []audit.Object{e.row.object()}
-	if e.admitted {
+	objects, act := []audit.Object{e.row.object()}, "device."+string(e.verdict.Outcome)
+	switch {
+	case e.admitted:
 		objects = append(objects, e.admit(w)...)
-	} else if e.verdict.Outcome == vetting.Held {
+	case e.verdict.Outcome == vetting.Held:
 		objects = append(objects, e.hold(w)...)
+	case e.verdict.Quarantine:
+		act = "device." + string(vetting.DeviceQuarantined)
+		objects = append(objects, e.quarantine(w)...)
 	}
 	evidence := e.evidence(w)
 	for _, row := range evidence {
 		objects = append(objects, row.object())
 	}
-	leaf := w.leaf("device."+string(e.verdict.Outcome), by(e.facts.Claim), e.note(), objects...)
+	leaf := w.leaf(act, by(e.facts.Claim), e.note(), objects...)
 	e.save(w, leaf, evidence)
 	return nil
 }
@@ -240,6 +256,32 @@ func (e *enrolment) repeats() bool {
 	return err == nil && slices.EqualFunc(earlier.Reasons, e.verdict.Reasons, func(a, b vetting.Reason) bool { return a.Code == b.Code })
 }
 
+func (e *enrolment) loadFormer(w *writing) {
+	w.fetch(`SELECT `+certificateColumns+` FROM certificates c WHERE c.device_id = $1 AND c.id <> $2`, []any{e.facts.Record.ID, e.currentID()}, func(r row) error {
+		c := new(certificateRow)
+		e.former = append(e.former, c)
+		return r.Scan(c.dest()...)
+	})
+}
+
+// quarantine moves the device, which is as the verdict found it, and its
+// certificates.
+func (e *enrolment) quarantine(w *writing) []audit.Object {
+	h := &held{device: w.devices[e.facts.Record.ID], certificates: append(e.former, w.certificates[e.currentID()])}
+	h.sort(micros(w.now))
+	x := newChanges(w)
+	if err := x.move(h, vetting.DeviceQuarantined); err != nil { // only scrapping can fail
+		panic(fmt.Sprintf("store: quarantine: %v", err))
+	}
+	return x.write()
+}
+
+// registers reports whether the device becomes registered by being held. It
+// may have asked the same before it was readmitted.
+func (e *enrolment) registers(w *writing) bool {
+	return e.facts.Record != nil && e.verdict.Outcome == vetting.Held && w.devices[e.facts.Record.ID].State == string(vetting.DeviceManufactured)
+}
+
 // register makes the registration's row: a new one, or the one that was held
 // or decided by a person, whose word stays with the request whatever else
 // becomes of it.
@@ -267,7 +309,7 @@ func (e *enrolment) register(w *writing) {
 // queues their rows but for the registration.
 func (e *enrolment) admit(w *writing) []audit.Object {
 	d, o := w.devices[e.facts.Record.ID], w.orders[e.facts.Record.OrderID]
-	current := w.certificates[e.facts.Device.CertificateID]
+	current := w.certificates[e.currentID()]
 	key := e.facts.Claim.Key
 	var objects []audit.Object
 	switch e.admission.Kind() {
@@ -277,6 +319,8 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 		o.dirty = true
 		e.countUnit(w)
 		objects = append(objects, o.object())
+	case vetting.ReasonReadmitted:
+		d.State = string(vetting.DeviceIssued)
 	case vetting.ReasonReplaced:
 		if current != nil {
 			objects = append(objects, w.end(current, vetting.CertificateRevoked, reasonSuperseded))
@@ -331,13 +375,10 @@ func (w *writing) use(c *certificateRow) {
 
 // hold makes a device that asked for the first time a registered one.
 func (e *enrolment) hold(w *writing) []audit.Object {
-	if e.facts.Record == nil {
+	if !e.registers(w) {
 		return nil
 	}
 	d := w.devices[e.facts.Record.ID]
-	if d.State != string(vetting.DeviceManufactured) {
-		return nil
-	}
 	d.State = string(vetting.DeviceRegistered)
 	w.save(d)
 	return []audit.Object{d.object()}

@@ -234,7 +234,7 @@ func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
 		return err
 	}
 	f.Presented = presented
-	if presented.State == vetting.CertificateSuperseded && f.Claim.ServerKey != "" {
+	if presented.State == vetting.CertificateSuperseded {
 		if f.Unused, err = s.unusedSince(ctx, presented); err != nil {
 			return err
 		}
@@ -301,13 +301,17 @@ func (s *Store) pending(ctx context.Context, f *vetting.Facts) (*vetting.Registr
 }
 
 // mayWait reports whether a request may have been held: for a device that is
-// registered or contested, or before there was a record.
+// registered or contested, before there was a record, or for a renewal that
+// is late or not the first.
 func mayWait(f *vetting.Facts) bool {
 	switch {
 	case f.Product.Awaits() > 0 && (f.Record == nil || f.Device.State == vetting.DeviceManufactured):
 		return true
 	case f.Record == nil:
 		return false
+	}
+	if p := f.Presented; p != nil { // what a renewal may be held for
+		return p.State == vetting.CertificateSuperseded || !f.Now.Before(p.NotAfter)
 	}
 	return f.Device.State == vetting.DeviceRegistered || f.Device.State == vetting.DeviceIssued && f.Record.Contested
 }

@@ -13,6 +13,7 @@ import (
 // no revisions, no batches. The property test does the same to both.
 type model struct {
 	quantity, issued int64
+	wasted           int64 // scrapped before power-on
 	order            vetting.OrderState
 	units            []*modelUnit
 	asks             map[string]*modelAsk
@@ -35,6 +36,8 @@ type modelCert struct {
 	key    vetting.Fingerprint
 	state  vetting.CertificateState
 	used   bool
+
+	compromised bool // its key may never be certified again
 }
 
 // modelAsk is the last word on a request that comes again.
@@ -49,6 +52,8 @@ type modelAsk struct {
 type answer struct {
 	outcome vetting.Outcome
 	repeat  *modelCert // this very certificate again
+	clone   bool       // and the device is quarantined
+	anew    bool       // on the unit that it took before
 	renewed *modelCert // what the new certificate supersedes
 	instead *modelCert // what the new certificate replaces
 }
@@ -80,7 +85,9 @@ func (m *model) first(u *modelUnit, proof vetting.Proof, key vetting.Fingerprint
 		return refused()
 	case u.state == vetting.DeviceIssued:
 		return m.again(u, key, ask)
-	case m.order == vetting.OrderClosed, m.order == vetting.OrderCancelled, m.issued >= m.quantity:
+	case u.took:
+		return m.anew(u, key, ask)
+	case m.order == vetting.OrderClosed, m.order == vetting.OrderCancelled, m.issued+m.wasted >= m.quantity:
 		return refused()
 	}
 	held := m.order == vetting.OrderDraft || u.contested
@@ -95,6 +102,23 @@ func (m *model) first(u *modelUnit, proof vetting.Proof, key vetting.Fingerprint
 		return refused()
 	}
 	return answer{outcome: vetting.Admitted}
+}
+
+// anew is the first request of a device that was readmitted.
+func (m *model) anew(u *modelUnit, key vetting.Fingerprint, ask *modelAsk) answer {
+	switch c := u.current(); {
+	case c.compromised && c.key == key:
+		return refused()
+	case m.order == vetting.OrderCancelled:
+		return refused()
+	case !u.contested:
+		return answer{outcome: vetting.Admitted, anew: true}
+	case u.state != vetting.DeviceRegistered || ask == nil || !ask.decided:
+		return answer{outcome: vetting.Held}
+	case !ask.letsIn:
+		return refused()
+	}
+	return answer{outcome: vetting.Admitted, anew: true}
 }
 
 func (m *model) again(u *modelUnit, key vetting.Fingerprint, ask *modelAsk) answer {
@@ -113,17 +137,46 @@ func (m *model) again(u *modelUnit, key vetting.Fingerprint, ask *modelAsk) answ
 
 func (m *model) renewal(u *modelUnit, c *modelCert, key vetting.Fingerprint) answer {
 	now := u.current()
+	ask := m.asks[renewalName(c, key)]
+	superseded := c.state == vetting.CertificateSuperseded
 	switch {
 	case !u.state.InService(), c.state == vetting.CertificateRevoked, c.state == vetting.CertificateOnHold:
 		return refused()
 	case now.state != vetting.CertificateValid:
 		return refused()
-	case c.state == vetting.CertificateSuperseded && now.key == key && !now.used:
+	case superseded && now.key == key:
 		return answer{outcome: vetting.Admitted, repeat: now}
-	case c.state == vetting.CertificateSuperseded, m.holder(key, u):
+	case superseded && usedSince(u, c):
+		return answer{outcome: vetting.Refused, clone: true}
+	case m.holder(key, u):
 		return refused()
+	case superseded && (ask == nil || !ask.decided):
+		return answer{outcome: vetting.Held}
+	case superseded && !ask.letsIn:
+		return refused()
+	case superseded:
+		return answer{outcome: vetting.Admitted, instead: now}
 	}
 	return answer{outcome: vetting.Admitted, renewed: c}
+}
+
+func renewalName(c *modelCert, key vetting.Fingerprint) string { return fmt.Sprint(c.serial, key) }
+
+// usedSince reports whether any certificate after this one was used.
+func usedSince(u *modelUnit, c *modelCert) bool {
+	return slices.ContainsFunc(u.certs[slices.Index(u.certs, c)+1:], func(c *modelCert) bool { return c.used })
+}
+
+// readmit lets a device start anew, if it may.
+func (m *model) readmit(u *modelUnit) bool {
+	if u.state != vetting.DeviceIssued && u.state != vetting.DeviceActive {
+		return false
+	}
+	u.state = vetting.DeviceManufactured
+	for _, c := range u.certs {
+		c.state = vetting.CertificateRevoked
+	}
+	return true
 }
 
 // settle carries an answer out.
@@ -135,6 +188,10 @@ func (m *model) settle(u *modelUnit, ask string, a answer, made *modelCert) {
 		}
 		if a.outcome == vetting.Held && u.state == vetting.DeviceManufactured {
 			u.state = vetting.DeviceRegistered
+		}
+		if a.clone {
+			m.seen["cloned"]++
+			m.move(u, vetting.DeviceQuarantined)
 		}
 		return
 	}
@@ -148,9 +205,11 @@ func (m *model) settle(u *modelUnit, ask string, a answer, made *modelCert) {
 	case a.instead != nil:
 		m.seen["replaced"]++
 		a.instead.state = vetting.CertificateRevoked
-		if u.contested {
-			m.forget(ask)
-		}
+		m.forget(ask)
+	case a.anew:
+		m.seen["readmitted"]++
+		u.state = vetting.DeviceIssued
+		m.forget(ask)
 	default:
 		m.issued++
 		u.took = true
@@ -201,6 +260,9 @@ func (m *model) move(u *modelUnit, to vetting.DeviceState) bool {
 	if !d.MayBecome(to) {
 		return false
 	}
+	if to == vetting.DeviceScrapped && u.state == vetting.DeviceManufactured && !u.took && m.issued+m.wasted < m.quantity {
+		m.wasted++
+	}
 	u.before = ""
 	if to == vetting.DeviceQuarantined {
 		u.before = u.state
@@ -225,7 +287,10 @@ func (m *model) move(u *modelUnit, to vetting.DeviceState) bool {
 // revoke reports whether the device has a certificate left to revoke.
 func (m *model) revoke(u *modelUnit) (left bool) {
 	for _, c := range u.certs {
-		left = left || c.state != vetting.CertificateRevoked
+		if c.state == vetting.CertificateRevoked {
+			continue
+		}
+		left, c.compromised = true, true
 		c.state = vetting.CertificateRevoked
 	}
 	if left {

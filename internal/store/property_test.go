@@ -45,7 +45,7 @@ func TestStoreFollowsTheModel(t *testing.T) {
 			})
 		}
 	}
-	for _, want := range []string{"admitted", "held", "refused", "renewed", "replaced", "repeated", "let in", "turned away", "disputed", "reopened", "revoked"} {
+	for _, want := range []string{"admitted", "held", "refused", "renewed", "replaced", "repeated", "let in", "turned away", "disputed", "reopened", "revoked", "cloned", "readmitted"} {
 		if seen[want] == 0 {
 			t.Errorf("no run met %q: the test does not try what it should", want)
 		}
@@ -89,7 +89,7 @@ func (r *run) step() string {
 	}{
 		{30, "first enrolment", r.first}, {20, "renewal", r.renew}, {10, "first use", r.activate},
 		{3, "load", r.load}, {3, "duplicate", func() { r.duplicate(pick(r.rand, r.model.units)) }}, {8, "change of order", r.change},
-		{6, "decision", r.decide}, {3, "move", r.move}, {1, "revocation", r.revoke}, {1, "reopen", r.reopen}, {2, "compare", r.compare},
+		{6, "decision", r.decide}, {3, "move", r.move}, {1, "revocation", r.revoke}, {2, "readmission", r.readmit}, {1, "reopen", r.reopen}, {2, "compare", r.compare},
 	}
 	total := 0
 	for _, s := range steps {
@@ -173,7 +173,16 @@ func (r *run) renew() {
 		return
 	}
 	key := r.key(u)
-	r.ask(u, "", storetest.Renewal(c.serial, key), r.model.renewal(u, c, key))
+	r.ask(u, renewalName(c, key), storetest.Renewal(c.serial, key), r.model.renewal(u, c, key))
+}
+
+func (r *run) readmit() {
+	u := pick(r.rand, r.model.units)
+	from := u.state
+	ok := r.model.readmit(u)
+	if _, err := r.world.Store.ReadmitDevice(r.ctx, storetest.By, u.id, "by chance"); (err == nil) != ok {
+		r.Errorf("%s, which was %s, readmitted: %v", u.record.Serial, from, err)
+	}
 }
 
 // certificate is any that was issued, more often a current one.
@@ -232,7 +241,7 @@ func (r *run) change() {
 	if r.rand.IntN(2) == 0 {
 		q := max(1, m.issued-1+r.rand.Int64N(5))
 		c.Quantity = &q
-		ok = q >= m.issued
+		ok = q >= m.issued+m.wasted
 	} else {
 		states := []vetting.OrderState{vetting.OrderOpen, vetting.OrderOpen, vetting.OrderClosed, vetting.OrderDraft}
 		s := pick(r.rand, states)
@@ -279,12 +288,23 @@ func (r *run) decide() {
 	if _, err := r.world.Store.DecideRegistration(r.ctx, storetest.By, w.ID, vetting.Decision{Admit: letIn, By: "petra", Note: "seen"}); err != nil {
 		r.Fatal(err)
 	}
-	a := r.model.asks[askName(u, w.Claim.Auth.Proof, w.Claim.Key)]
+	name := askName(u, w.Claim.Auth.Proof, w.Claim.Key)
+	var presented *modelCert
+	for _, c := range u.certs {
+		if c.serial == w.Claim.Auth.Certificate {
+			presented, name = c, renewalName(c, w.Claim.Key)
+		}
+	}
+	a := r.model.asks[name]
 	a.decided, a.letsIn = true, letIn
 	r.model.seen[map[bool]string{true: "let in", false: "turned away"}[letIn]]++
 	// The device comes back at once, so that the word gets used.
 	claim := w.Claim
-	r.ask(u, askName(u, claim.Auth.Proof, claim.Key), claim, r.model.first(u, claim.Auth.Proof, claim.Key))
+	if presented != nil {
+		r.ask(u, name, claim, r.model.renewal(u, presented, claim.Key))
+	} else {
+		r.ask(u, name, claim, r.model.first(u, claim.Auth.Proof, claim.Key))
+	}
 }
 
 func (r *run) unit(id int64) *modelUnit {
@@ -330,10 +350,10 @@ func (r *run) reopen() {
 func (r *run) compare() {
 	m := r.model
 	o, err := r.world.Store.Order(r.ctx, "po-1")
-	if err != nil || o.Issued != m.issued || o.Quantity != m.quantity || o.State != m.order {
+	if err != nil || o.Issued != m.issued || o.Wasted != m.wasted || o.Quantity != m.quantity || o.State != m.order {
 		r.Fatalf("order %+v, %v; the model has %d of %d, %s", o, err, m.issued, m.quantity, m.order)
 	}
-	if m.issued > m.quantity {
+	if m.issued+m.wasted > m.quantity {
 		r.Fatalf("%d of %d units", m.issued, m.quantity)
 	}
 	took := int64(0)

@@ -89,7 +89,7 @@ func (a *API) describe() {
 // unknown field is a mistake.
 var requestTypes = map[string]bool{
 	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "SiteUpdate": true, "OrderInput": true, "OrderPatch": true,
-	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReworkInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true,
+	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values
 }

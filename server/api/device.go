@@ -8,8 +8,8 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// ReworkInput scraps a device for the one that replaces it.
-type ReworkInput struct {
+// ReasonInput says why something is done.
+type ReasonInput struct {
 	Note string `json:"note" minLength:"1" maxLength:"1000" doc:"Why, for the audit log"`
 }
 
@@ -96,7 +96,7 @@ func (a *API) devices() {
 		id: "reworkDevice", method: http.MethodPost, path: "/devices/{id}/rework", tag: tagDevices,
 		summary:     "Scrap a device and give its unit back",
 		description: "For a board that was replaced: the device is scrapped, its certificate revoked, and the unit of the order that it took is free for the board that replaces it. That cannot be taken back.",
-	}, func(ctx context.Context, c *call, in *idBody[ReworkInput]) (*bodyOutput[vetting.Device], error) {
+	}, func(ctx context.Context, c *call, in *idBody[ReasonInput]) (*bodyOutput[vetting.Device], error) {
 		return answer(c.ReworkDevice(ctx, c.act, in.ID, in.Body.Note))
 	})
 	register(a, access.ManageDevices, operation{
@@ -105,6 +105,13 @@ func (a *API) devices() {
 		description: "All its certificates that have not run out are revoked, superseded ones among them. The device stays in its state, but has no way to another certificate until an administrator readmits it. That cannot be taken back.",
 	}, func(ctx context.Context, c *call, in *idBody[RevocationInput]) (*bodyOutput[vetting.Device], error) {
 		return answer(c.RevokeDevice(ctx, c.act, in.ID, in.Body.Reason, in.Body.Note))
+	})
+	register(a, access.ManageDevices, operation{
+		id: "readmitDevice", method: http.MethodPost, path: "/devices/{id}/readmit", tag: tagDevices,
+		summary:     "Let a device start anew",
+		description: "For a device in service that lost its key, or whose certificate was revoked: every certificate it has is revoked, and it may enrol once more with its first proof, on the unit that it took.",
+	}, func(ctx context.Context, c *call, in *idBody[ReasonInput]) (*bodyOutput[vetting.Device], error) {
+		return answer(c.ReadmitDevice(ctx, c.act, in.ID, in.Body.Note))
 	})
 	a.evidence()
 }

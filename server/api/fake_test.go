@@ -321,6 +321,10 @@ func (m *memory) RevokeCertificate(ctx context.Context, a access.Act, serial str
 	return act(m, a, func() (*vetting.Certificate, error) { return m.certificates[0], nil })
 }
 
+func (m *memory) ReadmitDevice(ctx context.Context, a access.Act, id int64, note string) (*vetting.Device, error) {
+	return m.SetDeviceState(ctx, a, id, vetting.DeviceManufactured, note)
+}
+
 func (m *memory) SetDeviceState(_ context.Context, a access.Act, id int64, s vetting.DeviceState, _ string) (*vetting.Device, error) {
 	return act(m, a, func() (*vetting.Device, error) {
 		for _, d := range m.devices {

@@ -31,6 +31,7 @@ type ProductInput struct {
 	AwaitRecords string             `json:"awaitRecords,omitempty" maxLength:"32" doc:"How long a device that is in no record is held, as 72h; absent refuses it at once"`
 	ServerKeys   vetting.ServerKeys `json:"serverKeys,omitempty" enum:"off,encrypted,plain" default:"off" doc:"Whether devices may have their private key made by the server (EST's serverkeygen): never, sent only encrypted to a key that the device names, or also plain within TLS"`
 	SiteCodes    bool               `json:"siteCodes,omitempty" doc:"Whether a site's operators may make enrolment codes for the site's orders"`
+	Life         vetting.Life       `json:"life,omitzero" doc:"What comes after the first certificate: activation, renewal, rescue, copies"`
 }
 
 // ProductUpdate replaces everything about a product but its name.
@@ -42,6 +43,7 @@ type ProductUpdate struct {
 	AwaitRecords string             `json:"awaitRecords,omitempty" maxLength:"32" doc:"How long a device that is in no record is held, as 72h; absent refuses it at once"`
 	ServerKeys   vetting.ServerKeys `json:"serverKeys,omitempty" enum:"off,encrypted,plain" default:"off" doc:"Whether devices may have their private key made by the server (EST's serverkeygen): never, sent only encrypted to a key that the device names, or also plain within TLS"`
 	SiteCodes    bool               `json:"siteCodes,omitempty" doc:"Whether a site's operators may make enrolment codes for the site's orders"`
+	Life         vetting.Life       `json:"life,omitzero" doc:"What comes after the first certificate: activation, renewal, rescue, copies"`
 	Revision     int64              `json:"revision" minimum:"1" doc:"The revision that is replaced, as it was read; another one in the database is a conflict"`
 }
 
@@ -170,7 +172,7 @@ func (a *API) products() {
 		description: "The profile is rendered and linted first; a finding refuses the product with status 422.",
 	}, func(ctx context.Context, c *call, in *bodyOf[ProductInput]) (*createdOutput[vetting.Product], error) {
 		p := &vetting.Product{Name: in.Body.Name, Description: in.Body.Description, Profile: in.Body.Profile, Proofs: in.Body.Proofs,
-			Rules: in.Body.Rules, AwaitRecords: in.Body.AwaitRecords, ServerKeys: in.Body.ServerKeys, SiteCodes: in.Body.SiteCodes}
+			Rules: in.Body.Rules, AwaitRecords: in.Body.AwaitRecords, ServerKeys: in.Body.ServerKeys, SiteCodes: in.Body.SiteCodes, Life: in.Body.Life}
 		if err := a.checkProduct(ctx, p); err != nil {
 			return nil, err
 		}
@@ -198,7 +200,7 @@ func (a *API) replaceProduct(ctx context.Context, c *call, in *namedBody[Product
 	changed := *p
 	changed.Description, changed.Profile = in.Body.Description, in.Body.Profile
 	changed.Proofs, changed.Rules, changed.AwaitRecords = in.Body.Proofs, in.Body.Rules, in.Body.AwaitRecords
-	changed.ServerKeys, changed.SiteCodes, changed.Revision = in.Body.ServerKeys, in.Body.SiteCodes, in.Body.Revision
+	changed.ServerKeys, changed.SiteCodes, changed.Life, changed.Revision = in.Body.ServerKeys, in.Body.SiteCodes, in.Body.Life, in.Body.Revision
 	if err := a.checkProduct(ctx, &changed); err != nil {
 		return nil, err
 	}

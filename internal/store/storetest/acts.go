@@ -27,7 +27,7 @@ func keyed(operator, key, request string) access.Act {
 // be done twice to the same effect.
 func (t *trial) acts(w *World) map[string]func(a access.Act) (any, error) {
 	unit := t.facts(first(0)).Record.ID
-	issued, other := t.admit(2), t.admit(3)
+	issued, other, lost := t.admit(2), t.admit(3), t.admit(4)
 	held := t.enrol(first(1), vetting.ReasonOrderDraft).ID
 	closed, quantity := vetting.OrderClosed, int64(50)
 	t.operator("berta", access.RoleAdmin, "")
@@ -59,13 +59,14 @@ func (t *trial) acts(w *World) map[string]func(a access.Act) (any, error) {
 		"SetDeviceState": func(a access.Act) (any, error) {
 			return t.store.SetDeviceState(t.ctx, a, unit, vetting.DeviceQuarantined, "smells")
 		},
+		"ReadmitDevice": func(a access.Act) (any, error) { return t.store.ReadmitDevice(t.ctx, a, lost.ID, "flash replaced") },
 	}
 }
 
 // actingWorld has unit 1 of a draft and the others of an open order.
 func (t *trial) actingWorld() *World {
 	t.Helper()
-	w := t.world(10, Unit(0), Unit(2), Unit(3))
+	w := t.world(10, Unit(0), Unit(2), Unit(3), Unit(4))
 	w.with(t.order("po-2", "thermo", "hsinchu", vetting.OrderDraft)).Load(t, Unit(1))
 	return w
 }

@@ -321,8 +321,8 @@ func factsUnused(t *trial) {
 			t.Errorf("of certificate %d the successors are unused: %v, want %v", n, !want, want)
 		}
 	}
-	if unused(1, "") {
-		t.Error("who brings a key is told about unused successors")
+	if !unused(1, "") {
+		t.Error("who brings a key is not told about unused successors")
 	}
 	t.done(t.store.Activate(t.ctx, serials[2]))
 	if unused(1, vetting.ServerKeysPlain) {

@@ -51,6 +51,7 @@ var subjects = []struct {
 	{"devices", deviceCases},
 	{"revoke", revokeCases},
 	{"waste", wasteCases},
+	{"life", lifeCases},
 	{"registrations", registrationCases},
 	{"log", logCases},
 	{"process", processCases},

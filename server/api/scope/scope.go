@@ -60,6 +60,7 @@ type Devices interface {
 	DeviceHistory(ctx context.Context, id int64) (*vetting.History, error)
 	ReworkDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)
 	ScrapRecord(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)
+	ReadmitDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)
 	SetDeviceState(ctx context.Context, act access.Act, id int64, s vetting.DeviceState, note string) (*vetting.Device, error)
 	RevokeDevice(ctx context.Context, act access.Act, id int64, reason vetting.RevocationReason, note string) (*vetting.Device, error)
 	Certificate(ctx context.Context, serial string) (*vetting.Certificate, error)

@@ -209,6 +209,14 @@ func (v View) RevokeCertificate(ctx context.Context, act access.Act, serial stri
 	return v.store.RevokeCertificate(ctx, act, serial, reason, note)
 }
 
+// ReadmitDevice lets a device start anew.
+func (v View) ReadmitDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error) {
+	if _, err := v.Device(ctx, id); err != nil {
+		return nil, err
+	}
+	return v.store.ReadmitDevice(ctx, act, id, note)
+}
+
 // Certificate finds a device's certificate by its serial number.
 func (v View) Certificate(ctx context.Context, serial string) (*vetting.Certificate, error) {
 	c, err := v.store.Certificate(ctx, serial)
