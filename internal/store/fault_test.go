@@ -409,3 +409,46 @@ func TestFoundingFails(t *testing.T) {
 		}
 	})
 }
+
+// A rework whose commit fails gave the unit back, or did not; asked again,
+// it is given back once.
+func TestReworkCommitFails(t *testing.T) {
+	ctx := context.Background()
+	claim := storetest.Claim(storetest.Unit(0).BootstrapKey, storetest.Key("official", 0))
+	rework := func(w *storetest.World) error {
+		f, err := w.Store.Facts(ctx, claim)
+		if err != nil {
+			return err
+		}
+		_, err = w.Store.ReworkDevice(ctx, storetest.By, f.Record.ID, "radio dead")
+		return err
+	}
+	issued := func(t *testing.T, w *storetest.World) int64 {
+		t.Helper()
+		o, err := w.Store.Order(ctx, "po-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.Issued
+	}
+	eachFaultAfter(t, func(t *testing.T, w *storetest.World) {
+		if _, _, err := storetest.Enrol(ctx, w.Store, claim); err != nil {
+			t.Fatal(err)
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		if err := rework(w); err == nil {
+			t.Error("no error although the write failed")
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		persisted := fault == "persisted anyway"
+		if n := issued(t, w); persisted != (n == 0) {
+			t.Errorf("%d units issued", n)
+		}
+		if err := rework(w); persisted != (vetting.ProblemOf(err) == vetting.Conflict) || !persisted && err != nil {
+			t.Errorf("asked again: %v", err)
+		}
+		if n := issued(t, w); n != 0 {
+			t.Errorf("%d units issued after asking again", n)
+		}
+	})
+}
