@@ -86,6 +86,8 @@ type Device struct {
 	Issued      time.Time `json:"issued,omitzero"`
 	Activated   time.Time `json:"activated,omitzero"`
 	Updated     time.Time `json:"updated,omitzero"`
+	// Test is what a rig found last; nil if none tested the device.
+	Test *TestResult `json:"test,omitempty"`
 
 	// Revision grows with every change; 0 means that nothing but the record
 	// exists yet.

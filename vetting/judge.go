@@ -36,7 +36,7 @@ func (j *judgement) first() Verdict {
 		return j.unknown()
 	}
 	for _, step := range []func() (Verdict, bool){
-		j.place, j.identity, j.code, j.binding, j.service, j.serverKey, j.key,
+		j.place, j.identity, j.code, j.binding, j.service, j.tested, j.serverKey, j.key,
 	} {
 		if v, done := step(); done {
 			return v
@@ -184,6 +184,18 @@ func (j *judgement) service() (Verdict, bool) {
 		j.against(EvidenceSpentKey, j.Record.ID, "The bootstrap key of %s was used after activation, from %s.", j.Record.Identity, j.Claim.Remote)
 		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its bootstrap key no longer counts. If the device lost its official key, ask the OEM.", j.Record.Serial), true
 	}
+}
+
+// tested checks that a rig has not found the unit bad.
+func (j *judgement) tested() (Verdict, bool) {
+	if !j.Device.Failed() {
+		return Verdict{}, false
+	}
+	next := "It is let in when it passes a later test."
+	if j.Device.State == DeviceIssued {
+		next = "It has a certificate already: replace the unit, or let it pass a later test."
+	}
+	return j.refuse(ReasonFailed, "The unit %s. %s", j.Device.Test.Text(), next), true
 }
 
 // serverKey checks that the server may make the key, if it is asked to.

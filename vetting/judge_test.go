@@ -1,6 +1,7 @@
 package vetting_test
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -119,6 +120,15 @@ func ruled(o vetting.Outcome) change {
 	return func(f *vetting.Facts) {
 		f.Rules = broken{{Rule: &vetting.Rule{Name: "tested", Expression: "record.tests.ok", Otherwise: o}, Values: map[string]string{"record.tests.ok": "false"}}}
 	}
+}
+
+func failedTest(f *vetting.Facts) {
+	f.Device.Test = &vetting.TestResult{At: now, Rig: "rig-7", Station: "FCT-2",
+		Tests: []vetting.Test{{Name: "fw", Passed: true}, {Name: "rssi", Value: json.RawMessage("-95"), Unit: "dBm", Limit: ">= -80"}}}
+}
+
+func passedTest(f *vetting.Facts) {
+	f.Device.Test = &vetting.TestResult{At: now, Rig: "rig-7", Passed: true}
 }
 
 // named: its record lists no key, and it names its identifiers at its site.
@@ -268,6 +278,11 @@ var judgements = append(codeJudgements, []judged{
 
 	// Not in a state for it.
 	{name: "spent bootstrap key", given: with(issued, active), outcome: vetting.Refused, codes: codes(vetting.ReasonBootstrapSpent), evidence: signs(vetting.EvidenceSpentKey, 11)},
+	{name: "failed its test", given: with(failedTest), outcome: vetting.Refused, codes: codes(vetting.ReasonFailed)},
+	{name: "failed its test, vouched for by a rig", given: with(failedTest, byRig), outcome: vetting.Refused, codes: codes(vetting.ReasonFailed)},
+	{name: "passed its latest test", given: with(passedTest), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "failed a test after it was issued", given: with(issued, failedTest), outcome: vetting.Refused, codes: codes(vetting.ReasonFailed)},
+	{name: "failed a test in service, renews", given: with(renewal, failedTest), outcome: vetting.Admitted, codes: codes(vetting.ReasonRenewed)},
 	{name: "rig registers an active device", given: with(issued, active, byRig), outcome: vetting.Refused, codes: codes(vetting.ReasonAlreadyActive)},
 
 	// The order's conditions.

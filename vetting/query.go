@@ -57,17 +57,20 @@ type History struct {
 	Record        Record          `json:"record"`
 	Certificates  []*Certificate  `json:"certificates"`
 	Registrations []*Registration `json:"registrations"`
+	Tests         []*TestResult   `json:"tests"`
 	Evidence      []*Evidence     `json:"evidence"`
 	Disputes      []*Dispute      `json:"disputes"`
 }
 
 // Past is a registration of long ago with what it was about, as records,
-// orders and the networks of sites are now.
+// orders and the networks of sites are now, and the device's latest test as
+// it was then.
 type Past struct {
 	Registration *Registration
 	Record       *Record
 	Order        *Order
 	OnSite       bool
+	Test         *TestResult // nil if no rig had tested the device
 }
 
 // Tally counts what a server holds, for dashboards.

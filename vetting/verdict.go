@@ -51,6 +51,7 @@ const (
 	ReasonProof            Code = "proof-not-accepted"
 	ReasonServerKey        Code = "server-key-not-allowed"
 	ReasonNotInService     Code = "not-in-service"
+	ReasonFailed           Code = "test-failed" // at a rig, and passed none since
 	ReasonBootstrapSpent   Code = "bootstrap-key-spent"
 	ReasonAlreadyActive    Code = "already-active"
 	ReasonKeyInUse         Code = "key-in-use"

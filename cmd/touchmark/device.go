@@ -237,6 +237,9 @@ func showDevice(w io.Writer, d *vetting.Device) {
 	field(w, "certificate", d.Certificate)
 	field(w, "issued", d.Issued)
 	field(w, "activated", d.Activated)
+	if d.Test != nil {
+		field(w, "test", d.Test.Text())
+	}
 	field(w, "updated", d.Updated)
 }
 
@@ -252,6 +255,9 @@ func showHistory(w io.Writer, h *vetting.History) {
 	}
 	for _, r := range h.Registrations {
 		fmt.Fprintf(w, "registration\t%d  %s  %s  %s\n", r.ID, text(r.At), r.Outcome, text(r.Text()))
+	}
+	for _, r := range h.Tests {
+		showTestResult(w, r)
 	}
 	for _, e := range h.Evidence {
 		fmt.Fprintf(w, "evidence\t%d  %s  %s  %s\n", e.ID, text(e.At), e.Kind, text(e.Text))

@@ -18,11 +18,22 @@ import (
 
 func (a *app) rigCommand() *cobra.Command {
 	return group("rig", "At a QA rig: let the unit in front of you in",
-		`A rig on the line vouches for the unit in front of it: it registers the unit and gets the verdict in the same second. These commands
-need a rig's certificate (`+"`touchmark operator add NAME --role rig`"+`).
+		`A rig on the line vouches for the unit in front of it: it registers the unit and gets the verdict in the same second, and says whether the
+unit passed its test. These commands need a rig's certificate (`+"`touchmark operator add NAME --role rig`"+`).
 
-Exit status: 0 the unit is admitted; 75 it is held, ask again later; 1 it is refused or something failed; 2 the command line makes no sense.`,
-		a.rigRegister())
+Exit status: 0 the unit is admitted, or what was to be kept is kept; 75 the unit is held, ask again later; 1 it is refused or something
+failed; 2 the command line makes no sense.`,
+		a.rigRegister(), a.rigTest("pass", true), a.rigTest("fail", false))
+}
+
+// unitFlags name the unit in front of the rig.
+func unitFlags(c *cobra.Command, u *api.Unit) {
+	f := c.Flags()
+	f.StringVar(&u.Product, "product", "", "what the unit should be; needed if products share serial numbers")
+	f.StringVar(&u.Serial, "serial", "", "its serial number")
+	f.StringVar(&u.MAC, "mac", "", "its MAC address")
+	f.StringVar(&u.UID, "uid", "", "its chip's UID")
+	c.MarkFlagsOneRequired("serial", "mac", "uid")
 }
 
 // errHeld ends a command whose unit is held; the verdict was printed.
@@ -40,15 +51,11 @@ certificate, the same request gets the same one and takes no second unit of the 
 		Example: "  touchmark --dir rig-7 rig register --serial A-0001 --mac 02:00:5e:10:00:01 --csr a-0001.csr --out a-0001.crt",
 	}
 	f := c.Flags()
-	f.StringVar(&in.Product, "product", "", "what the unit should be; needed if products share serial numbers")
-	f.StringVar(&in.Serial, "serial", "", "its serial number")
-	f.StringVar(&in.MAC, "mac", "", "its MAC address")
-	f.StringVar(&in.UID, "uid", "", "its chip's UID")
+	unitFlags(c, &in.Unit)
 	f.StringVar(&csr, "csr", "", "its PKCS#10 request in PEM or base64, a `file`; - for standard input (required)")
 	f.StringVar(&out, "out", "", "the `file` for its certificate in PEM; without it the certificate is printed")
 	f.DurationVar(&wait, "wait", 0, "how long to ask again while the unit is held, such as 5m")
 	_ = c.MarkFlagRequired("csr")
-	c.MarkFlagsOneRequired("serial", "mac", "uid")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		cl, err := a.client()
 		if err != nil {

@@ -64,3 +64,54 @@ func TestRigRegister(t *testing.T) {
 	rig("--csr", csr).want(t, exitUsage, "serial")
 	w.site(t, "rig", "register", "--serial", "A-000002", "--csr", csr).want(t, exitFailed, "register devices")
 }
+
+// rigWorld is a world with the rig rig-7, whose units of PO-1 are recorded.
+func rigWorld(t *testing.T, units int) (w *world, rig func(args ...string) ran) {
+	t.Helper()
+	w = newWorld(t)
+	dir := filepath.Join(t.TempDir(), "rig-7")
+	w.admin(t, "product", "update", "thermostat", "--proof", "rig").want(t, 0)
+	w.admin(t, "operator", "add", "rig-7", "--role", "rig", "--site", "penang", "--out", dir).want(t, 0)
+	w.site(t, "manifest", "upload", "PO-1", manifestFile(t, units), "--sign").want(t, 0)
+	return w, func(args ...string) ran {
+		t.Helper()
+		return touchmark(t, append([]string{"--dir", dir, "rig"}, args...)...)
+	}
+}
+
+// A product wants its units tested at the rig: one fails, is mended, passes
+// and gets in; the rule would have kept out who came in before it.
+func TestRigTests(t *testing.T) {
+	w, rig := rigWorld(t, 3)
+	early := request(t, "A-000002")
+	rig("register", "--serial", "A-000002", "--csr", early).want(t, 0, "admitted")
+	w.admin(t, "rule", "try", "thermostat", "test.passed", "--otherwise", "refused").want(t, 0, "Of 1 device that were let in, 1 would have been refused", "A-000002")
+	w.admin(t, "rule", "set", "thermostat", "tested", `test.passed && test.values.rssi > -80`, "--otherwise", "refused", "--text", "Test the unit first.").want(t, 0)
+	csr := request(t, "A-000000")
+	rig("register", "--serial", "A-000000", "--csr", csr).want(t, exitFailed, "Test the unit first.", "test.passed is false")
+
+	rig("fail", "--serial", "A-000000", "--station", "FCT-2", "--failed", "rssi=-95 dBm", "--test", "firmware=1.4.2", "--note", "antenna loose").
+		want(t, 0, "failed at rig rig-7, station FCT-2", "rssi is -95 dBm; antenna loose", "firmware is 1.4.2", "mend it and test it again")
+	rig("register", "--serial", "A-000000", "--csr", csr).want(t, exitFailed, "refused", "antenna loose", "passes a later test")
+	results := filepath.Join(t.TempDir(), "results.json")
+	if err := os.WriteFile(results, []byte(`[{"name":"rssi","passed":true,"value":-61.5,"unit":"dBm","limit":">= -80"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pass := rig("pass", "--serial", "A-000000", "--results", results, "--tested", "2026-11-21T08:00:00Z", "--json").want(t, 0)
+	if a := decodeAs[api.TestResultAnswer](t, pass.out); a.Next != api.NextRegister || a.Result.Tested.IsZero() || a.Result.Tests[0].Limit != ">= -80" || a.Device.Failed() {
+		t.Errorf("%+v", a)
+	}
+	rig("register", "--serial", "A-000000", "--csr", csr).want(t, 0, "admitted")
+	w.admin(t, "device", "history", "A-000000").want(t, 0, "passed at rig rig-7", "failed at rig rig-7", "rssi is -61.5 dBm (limit >= -80)", "admitted")
+	w.admin(t, "device", "show", "A-000000").want(t, 0, "passed at rig rig-7")
+	w.admin(t, "rule", "try", "thermostat").want(t, 0, "Of 2 devices", "1 would have been refused", "A-000002")
+
+	rig("fail", "--serial", "A-000000", "--note", "dead after the burn-in").want(t, 0, "replace it")
+	rig("register", "--serial", "A-000000", "--csr", csr).want(t, exitFailed, "replace the unit")
+	rig("fail", "--serial", "A-000000").want(t, exitFailed, "no test that failed is named")
+	rig("pass", "--serial", "A-000009").want(t, exitFailed, "no record of site penang")
+	rig("pass", "--serial", "A-000001", "--results", filepath.Join(t.TempDir(), "none")).want(t, exitFailed, "the test results")
+	rig("pass", "--serial", "A-000001", "--tested", "today").want(t, exitUsage, "--tested")
+	rig("pass").want(t, exitUsage, "serial")
+	w.site(t, "rig", "pass", "--serial", "A-000001").want(t, exitFailed, "site-operator", "test results")
+}

@@ -40,6 +40,7 @@ const (
 	HandInManifests Permission = "hand in manifests"
 	ReadManifests   Permission = "read manifests"
 	RegisterDevices Permission = "register devices"
+	TestDevices     Permission = "hand in test results and replace units"
 	Decide          Permission = "decide held registrations"
 	ReadDevices     Permission = "read devices"
 	ManageDevices   Permission = "manage devices"
@@ -52,7 +53,7 @@ var grants = map[Role][]Permission{
 		Decide, ReadDevices, ManageDevices, ScrapRecords, ReadAudit},
 	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices},
 	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords},
-	RoleRig:          {ReadProduction, RegisterDevices, ReadDevices},
+	RoleRig:          {ReadProduction, RegisterDevices, TestDevices, ReadDevices},
 	RoleSupport:      {ReadProduction, ReadDevices},
 	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadAudit},
 }

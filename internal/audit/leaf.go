@@ -32,6 +32,7 @@ const (
 	KindOperator     Kind = "operator"
 	KindCode         Kind = "code"      // an enrolment code, of which only the hash is kept
 	KindAuthority    Kind = "authority" // a CA or the log itself
+	KindTestResult   Kind = "test-result"
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

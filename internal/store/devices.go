@@ -73,6 +73,9 @@ func (s *Store) DeviceHistory(ctx context.Context, id int64) (*vetting.History, 
 	if h.Registrations, err = s.registrations(ctx, `r.device_id = $1 ORDER BY r.id DESC LIMIT 1000`, id); err != nil {
 		return nil, err
 	}
+	if h.Tests, err = s.testResults(ctx, `tr.device_id = $1 ORDER BY tr.id DESC`, id); err != nil {
+		return nil, err
+	}
 	if h.Evidence, err = s.evidence(ctx, `e.device_id = $1 ORDER BY e.id DESC LIMIT 1000`, id); err != nil {
 		return nil, err
 	}

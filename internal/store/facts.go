@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -17,7 +18,8 @@ type unit struct {
 	productRevision int64
 	device          deviceRow
 	current         *certificateRow
-	keyHolder       int64 // another device that holds the key asked about
+	test            testRow // the latest
+	keyHolder       int64   // another device that holds the key asked about
 }
 
 // keyHolder is the column that tells who else holds the key $1, officially
@@ -38,8 +40,8 @@ const unitTables = `
 // of their own.
 const deviceAndCertificate = `SELECT ` + deviceColumns + `,
   COALESCE(c.id, 0), COALESCE(c.device_id, 0), c.serial, c.key, c.der, COALESCE(c.state, ''), COALESCE(c.not_after, 0),
-  COALESCE(c.issued, 0), COALESCE(c.used, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0)
-  FROM devices d LEFT JOIN certificates c ON c.id = d.certificate_id WHERE d.id IN`
+  COALESCE(c.issued, 0), COALESCE(c.used, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0), ` + testOrNone + `
+  FROM devices d LEFT JOIN certificates c ON c.id = d.certificate_id LEFT JOIN test_results tr ON tr.id = d.test_id WHERE d.id IN`
 
 func (s *Store) units(ctx context.Context, where string, args ...any) ([]*unit, error) {
 	return s.readUnits(ctx, `0`, where, args)
@@ -85,11 +87,12 @@ func (s *Store) readDevices(ctx context.Context, known map[int64]*unit) error {
 		err = s.db.query(ctx, oneOf(deviceAndCertificate, 0, to-from), ids[from:to], func(r row) error {
 			var d deviceRow
 			c := new(certificateRow)
-			if err := r.Scan(append(d.dest(), c.dest()...)...); err != nil {
+			var t testRow
+			if err := r.Scan(slices.Concat(d.dest(), c.dest(), t.dest())...); err != nil {
 				return err
 			}
 			u := known[d.ID]
-			if u.device = d; c.ID != 0 {
+			if u.device, u.test = d, t; c.ID != 0 {
 				u.current = c
 			}
 			return nil
@@ -262,6 +265,9 @@ func (s *Store) fill(ctx context.Context, f *vetting.Facts, u *unit) (err error)
 		return err
 	}
 	f.Device = s.deviceFrom(&u.device, f)
+	if f.Device.Test, err = u.test.result(); err != nil {
+		return err
+	}
 	if u.current != nil {
 		f.Current = u.current.certificate()
 		f.Device.Certificate = f.Current.Serial

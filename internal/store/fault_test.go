@@ -341,6 +341,8 @@ func TestTamperingIsFound(t *testing.T) {
 			"a leaf changes":          `UPDATE leaves SET body = (SELECT body FROM leaves WHERE idx = 2) WHERE idx = 3`,
 			"the last leaf goes":      `DELETE FROM leaves WHERE idx = (SELECT MAX(idx) FROM leaves)`,
 			"a site gets renamed":     `UPDATE sites SET name = 'elsewhere'`,
+			"a test gets worse":       `UPDATE test_results SET body = '{"passed":false}'`,
+			"a test goes":             `DELETE FROM test_results`,
 			"an operator gets rights": `UPDATE operators SET role = 'admin'`,
 			"a code is unused again":  `UPDATE codes SET used = 0, used_by = 0`,
 			"a code gets another":     `UPDATE codes SET hash = 'x'`,
@@ -358,6 +360,13 @@ func TestTamperingIsFound(t *testing.T) {
 				if _, _, err := storetest.Enrol(ctx, s, storetest.ByCode(0, 1)); err != nil {
 					t.Fatal(err)
 				}
+				f, err := s.Facts(ctx, storetest.Claim(storetest.Unit(0).BootstrapKey, storetest.Key("official", 0)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.AddTestResult(ctx, storetest.By, f.Record.ID, &vetting.TestResult{Passed: true}); err != nil {
+					t.Fatal(err)
+				}
 				for n := range 2 {
 					if _, _, err := storetest.Enrol(ctx, s, storetest.Claim(storetest.Unit(n).BootstrapKey, storetest.Key("official", n))); err != nil {
 						t.Fatal(err)
@@ -367,7 +376,7 @@ func TestTamperingIsFound(t *testing.T) {
 				if err := s.Tamper(ctx, sql); err != nil {
 					t.Fatal(err)
 				}
-				err := s.Snapshot(ctx, func(src audit.Source) error {
+				err = s.Snapshot(ctx, func(src audit.Source) error {
 					report, err := audit.Verify(ctx, src, audit.Options{})
 					if err == nil && report.OK() {
 						t.Error("audit verify found nothing")
@@ -406,6 +415,48 @@ func TestFoundingFails(t *testing.T) {
 		}
 		if _, err := w.Store.Operator(ctx, "admin"); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A test result whose commit fails was kept, or not; handed in again under
+// its key, it is kept once.
+func TestResultCommitFails(t *testing.T) {
+	ctx := context.Background()
+	hand := func(w *storetest.World) (id int64, err error) {
+		f, err := w.Store.Facts(ctx, storetest.Claim(storetest.Unit(0).BootstrapKey, storetest.Key("official", 0)))
+		if err != nil {
+			return 0, err
+		}
+		_, err = w.Store.AddTestResult(ctx, access.Act{Operator: "rig-7", Key: "k"}, f.Record.ID, &vetting.TestResult{Note: "radio dead"})
+		return f.Record.ID, err
+	}
+	results := func(t *testing.T, w *storetest.World, id int64) int {
+		t.Helper()
+		h, err := w.Store.DeviceHistory(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(h.Tests) > 0) != h.Device.Failed() {
+			t.Errorf("%d results, but the device is %+v", len(h.Tests), h.Device)
+		}
+		return len(h.Tests)
+	}
+	var id int64
+	eachFault(t, func(t *testing.T, w *storetest.World, fault string) {
+		var err error
+		if id, err = hand(w); err == nil {
+			t.Error("no error although the write failed")
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		if n := results(t, w, id); (n == 1) != (fault == "persisted anyway") {
+			t.Errorf("%d results", n)
+		}
+		if _, err := hand(w); err != nil {
+			t.Errorf("handed in again: %v", err)
+		}
+		if n := results(t, w, id); n != 1 {
+			t.Errorf("%d results after it was handed in again", n)
 		}
 	})
 }

@@ -149,6 +149,11 @@ var tables = []struct {
 		err := r.Scan(c.dest()...)
 		return c.object(), err
 	}},
+	{`SELECT ` + testColumns + ` FROM test_results tr`, func(r row) (audit.Object, error) {
+		var t testRow
+		err := r.Scan(t.dest()...)
+		return t.object(), err
+	}},
 	{`SELECT ` + evidenceColumns + ` FROM evidence e`, func(r row) (audit.Object, error) {
 		var e evidenceRow
 		err := r.Scan(e.dest()...)

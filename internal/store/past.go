@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/touchmark/touchmark/vetting"
@@ -47,11 +48,17 @@ func (s *Store) PastRegistrations(ctx context.Context, product string, since tim
 }
 
 func (s *Store) pastPage(ctx context.Context, product, after int64, since time.Time, limit int) (list []vetting.Past, err error) {
-	err = s.db.query(ctx, `SELECT `+registrationColumns+`, `+recordColumns+` FROM registrations r JOIN records rec ON rec.id = r.device_id
+	err = s.db.query(ctx, `SELECT `+registrationColumns+`, `+recordColumns+`, `+testOrNone+` FROM registrations r JOIN records rec ON rec.id = r.device_id
+		LEFT JOIN test_results tr ON tr.id = (SELECT MAX(x.id) FROM test_results x WHERE x.device_id = rec.id AND x.at <= r.last)
 		WHERE rec.product_id = $1 AND r.id > $2 AND r.at >= $3 ORDER BY r.id LIMIT $4`, []any{product, after, micros(since), limit}, func(r row) error {
 		var reg registrationRow
 		var rec recordRow
-		if err := r.Scan(append(reg.dest(), rec.dest()...)...); err != nil {
+		var test testRow
+		if err := r.Scan(slices.Concat(reg.dest(), rec.dest(), test.dest())...); err != nil {
+			return err
+		}
+		result, err := test.result()
+		if err != nil {
 			return err
 		}
 		registration, err := reg.registration()
@@ -59,7 +66,7 @@ func (s *Store) pastPage(ctx context.Context, product, after int64, since time.T
 			return err
 		}
 		record, err := rec.record()
-		list = append(list, vetting.Past{Registration: registration, Record: record})
+		list = append(list, vetting.Past{Registration: registration, Record: record, Test: result})
 		return err
 	})
 	return list, err

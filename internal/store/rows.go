@@ -59,15 +59,17 @@ type deviceRow struct {
 	Activated     int64
 	Updated       int64
 	Revision      int64
-	Bound         []byte `json:",omitempty"` // later than the others, so absent from their digests
+	// Later than the others, so absent from their digests.
+	Bound  []byte `json:",omitempty"`
+	TestID int64  `json:",omitempty"` // the latest test result
 
 	stored, dirty bool // it has a row; it changed in this transaction
 }
 
-const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision, d.bound`
+const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision, d.bound, d.test_id`
 
 func (d *deviceRow) dest() []any {
-	return []any{&d.ID, &d.State, &d.Before, &d.Key, &d.CertificateID, &d.Issued, &d.Activated, &d.Updated, &d.Revision, &d.Bound}
+	return []any{&d.ID, &d.State, &d.Before, &d.Key, &d.CertificateID, &d.Issued, &d.Activated, &d.Updated, &d.Revision, &d.Bound, &d.TestID}
 }
 
 func (d *deviceRow) object() audit.Object {
@@ -84,12 +86,12 @@ func (w *writing) save(d *deviceRow) {
 // write queues a device that changed.
 func (w *writing) write(d *deviceRow) {
 	if !d.stored {
-		w.insert(`devices (id, state, before, key, certificate_id, issued, activated, updated, revision, bound)`,
-			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0))
+		w.insert(`devices (id, state, before, key, certificate_id, issued, activated, updated, revision, bound, test_id)`,
+			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID)
 		return
 	}
-	w.exec(`UPDATE devices SET state = $2, before = $3, key = $4, certificate_id = $5, issued = $6, activated = $7, updated = $8, revision = $9, bound = $10 WHERE id = $1`,
-		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0))
+	w.exec(`UPDATE devices SET state = $2, before = $3, key = $4, certificate_id = $5, issued = $6, activated = $7, updated = $8, revision = $9, bound = $10, test_id = $11 WHERE id = $1`,
+		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID)
 }
 
 // certificateRow is a row of certificates.

@@ -11,7 +11,8 @@ import (
 // nothing to say.
 const tallyTime = 15 * time.Minute
 
-// Tally counts devices, registrations and evidence. It reads whole indexes,
+// Tally counts registrations, evidence, and the devices that asked to be let
+// in or that somebody moved. It reads whole indexes,
 // so it is for a dashboard's pace, not for requests.
 func (s *Store) Tally(ctx context.Context) (vetting.Tally, error) {
 	ctx, cancel := context.WithTimeout(ctx, tallyTime)
@@ -32,7 +33,7 @@ func (s *Store) Tally(ctx context.Context) (vetting.Tally, error) {
 			return nil
 		})
 	}
-	if err := count(`SELECT state, COUNT(*) FROM devices GROUP BY state`, func(name string, n int64) { t.Devices[vetting.DeviceState(name)] = n }); err != nil {
+	if err := count(`SELECT state, COUNT(*) FROM devices WHERE state <> 'manufactured' GROUP BY state`, func(name string, n int64) { t.Devices[vetting.DeviceState(name)] = n }); err != nil {
 		return t, err
 	}
 	if err := count(`SELECT outcome, COUNT(*) FROM registrations GROUP BY outcome`, func(name string, n int64) { t.Registrations[vetting.Outcome(name)] = n }); err != nil {

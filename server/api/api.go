@@ -141,6 +141,7 @@ func New(c Config) *API {
 	a.orders()
 	a.manifests()
 	a.registrations()
+	a.rigs()
 	a.devices()
 	a.certificates()
 	a.operators()

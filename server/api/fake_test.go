@@ -299,6 +299,21 @@ func (m *memory) DeviceHistory(ctx context.Context, id int64) (*vetting.History,
 	return &vetting.History{Device: *d}, nil
 }
 
+func (m *memory) AddTestResult(_ context.Context, a access.Act, id int64, r *vetting.TestResult) (*vetting.TestResult, error) {
+	return act(m, a, func() (*vetting.TestResult, error) {
+		for i, d := range m.devices {
+			if d.ID == id {
+				kept, next := *r, *d
+				kept.ID, kept.DeviceID, kept.At, kept.Rig = m.next(), id, today, a.Operator
+				next.Test = &kept
+				m.devices[i] = &next
+				return &kept, nil
+			}
+		}
+		return nil, vetting.Errorf(vetting.NotFound, "no device")
+	})
+}
+
 func (m *memory) ReworkDevice(ctx context.Context, a access.Act, id int64, note string) (*vetting.Device, error) {
 	return m.SetDeviceState(ctx, a, id, vetting.DeviceScrapped, note)
 }

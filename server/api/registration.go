@@ -17,11 +17,8 @@ import (
 
 // RegistrationInput is a rig's request to let the device in front of it in.
 type RegistrationInput struct {
-	Product string `json:"product,omitempty" maxLength:"63" doc:"The product it should be; the request is refused if the record says otherwise"`
-	Serial  string `json:"serial,omitempty" maxLength:"64" doc:"The device's serial number"`
-	MAC     string `json:"mac,omitempty" maxLength:"64" doc:"Its MAC address, EUI-48 or EUI-64"`
-	UID     string `json:"uid,omitempty" maxLength:"128" doc:"Its chip's UID"`
-	CSR     string `json:"csr" minLength:"1" doc:"The device's PKCS#10 request (RFC 2986), as PEM or as base64 of DER"`
+	Unit
+	CSR string `json:"csr" minLength:"1" doc:"The device's PKCS#10 request (RFC 2986), as PEM or as base64 of DER"`
 }
 
 // RegistrationResult is the verdict on a registration.
@@ -78,12 +75,9 @@ func (a *API) registrations() {
 }
 
 func (a *API) registerDevice(ctx context.Context, c *call, in *bodyOf[RegistrationInput]) (*bodyOutput[RegistrationResult], error) {
-	asserted, err := vetting.Identity{Serial: in.Body.Serial, MAC: in.Body.MAC, UID: in.Body.UID}.Normalize()
-	if err == nil && asserted.IsZero() {
-		err = vetting.ErrNoIdentity
-	}
+	asserted, err := in.Body.identity("body")
 	if err != nil {
-		return nil, invalid("body", "%v", err)
+		return nil, err
 	}
 	csr, err := parseCSR(in.Body.CSR)
 	if err != nil {

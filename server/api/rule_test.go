@@ -59,12 +59,16 @@ func TestTrial(t *testing.T) {
 	add(3, 3, vetting.Admitted, vetting.ReasonVetted)
 	add(4, 3, vetting.Admitted, vetting.ReasonReplaced) // no unit, and not judged by rules
 	add(120, 4, vetting.Admitted, vetting.ReasonVetted)
+	for i, word := range map[int]bool{0: true, 2: true, 3: false} { // the fourth nobody tested
+		w.store.past[i].Test = &vetting.TestResult{Passed: word, Rig: "rig-1"}
+	}
 	for expression, want := range map[string][]string{
 		`true`:                        nil,
 		`history.order_last_hour < 2`: {"SN-3"},
 		`history.rig_last_hour < 1`:   {"SN-2", "SN-3"},
 		`history.order_last_day < 3`:  {"SN-4"},
 		`history.refusals == 0`:       {"SN-2"},
+		`test.passed`:                 {"SN-3", "SN-4"},
 		`record.line == "L2"`:         {"SN-1", "SN-2", "SN-3", "SN-4"},
 		`now.getHours() < 10`:         {"SN-4"},
 	} {

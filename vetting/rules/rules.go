@@ -25,10 +25,11 @@ const maxCost = 50_000
 var environment = must(cel.NewEnv(
 	cel.Variable("claim", cel.ObjectType("rules.Claim")),
 	cel.Variable("record", cel.ObjectType("rules.Record")),
+	cel.Variable("test", cel.ObjectType("rules.Test")),
 	cel.Variable("order", cel.ObjectType("rules.Order")),
 	cel.Variable("history", cel.ObjectType("rules.History")),
 	cel.Variable("now", cel.TimestampType),
-	ext.NativeTypes(ext.ParseStructTags(true), typeOf[Claim](), typeOf[Record](), typeOf[Order](), typeOf[History]()),
+	ext.NativeTypes(ext.ParseStructTags(true), typeOf[Claim](), typeOf[Record](), typeOf[Test](), typeOf[Order](), typeOf[History]()),
 	ext.Strings(),
 	cel.OptionalTypes(),
 ))
@@ -199,7 +200,7 @@ const maxShown = 200 // bytes of a value
 type sizes struct{}
 
 func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
-	if p := n.Path(); len(p) > 1 && p[0] == "record" && p[1] == "tests" {
+	if p := n.Path(); len(p) > 1 && (p[0] == "record" && p[1] == "tests" || p[0] == "test" && p[1] == "values") {
 		return &cost.SizeEstimate{Max: vetting.MaxRecordTests / 2}
 	}
 	return &cost.SizeEstimate{Max: vetting.MaxRecordText}

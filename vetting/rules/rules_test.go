@@ -20,7 +20,9 @@ func facts() *vetting.Facts {
 		Record: &vetting.Record{Identity: vetting.Identity{Serial: "A-0007", MAC: "02:00:00:00:00:07", UID: "beef"}, Made: vetting.Manufacturing{
 			Line: "L2", HardwareRevision: "C", Rig: "rig-7", Time: now.Add(-time.Hour),
 			Tests: json.RawMessage(`{"rssi": -60.5, "leds": ["red", "green"], "passed": true}`)}},
-		Order:    &vetting.Order{Name: "PO-1", Product: "lamp", Site: "penang", Quantity: 500, Issued: 20},
+		Order: &vetting.Order{Name: "PO-1", Product: "lamp", Site: "penang", Quantity: 500, Issued: 20},
+		Device: &vetting.Device{Test: &vetting.TestResult{At: now.Add(-time.Minute), Rig: "rig-7", Station: "FCT-2", Passed: true,
+			Tests: []vetting.Test{{Name: "rssi", Passed: true, Value: json.RawMessage("-61.5")}, {Name: "tx power", Passed: true, Value: json.RawMessage("17")}, {Name: "leds", Passed: true}}}},
 		Counters: vetting.Counters{OrderLastHour: 20, OrderLastDay: 20, RigLastHour: 3, LineLastHour: 7, Attempts: 2, Refusals: 1},
 	}
 }
@@ -44,7 +46,13 @@ func TestRules(t *testing.T) {
 		`record.tests.passed`:                                                         "",
 		`!has(record.tests.fail)`:                                                     "",
 		`!claim.code && !claim.bootstrap_key && !claim.on_site`:                       "",
+		`test.passed && test.rig == claim.rig && test.station == "FCT-2"`:             "",
+		`test.values.rssi > -70.0 && test.values["tx power"] < 20`:                    "",
+		`now - test.at < duration("1h")`:                                              "",
 		// what does not, and why
+		`test.values.rssi > -50.0`:                           "test.values.rssi=-61.5",
+		`test.values.missing == 1`:                           "test.values.missing=unknown: no such key: missing",
+		`test.rig == "rig-8"`:                                "test.rig=rig-7",
 		`claim.code || claim.bootstrap_key || claim.on_site`: "claim.bootstrap_key=false claim.code=false claim.on_site=false",
 		`history.order_last_hour < 20`:                       "history.order_last_hour=20",
 		`record.tests.rssi`:                                  "record.tests.rssi=-60.5",
@@ -184,6 +192,23 @@ func TestRecordWithoutAnything(t *testing.T) {
 	}
 	if b := set.Broken(f); len(b) != 1 || b[0].Err == nil {
 		t.Errorf("%+v", b)
+	}
+}
+
+// What no rig tested has not passed.
+func TestUntested(t *testing.T) {
+	f := facts()
+	for _, d := range []*vetting.Device{nil, {}} {
+		f.Device = d
+		for expression, want := range map[string]string{`test.passed`: "false", `test.rig != ""`: "", `test.values.rssi > -70.0`: "no such key"} {
+			set, err := rules.Compile(rule(expression))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b := set.Broken(f); len(b) != 1 || !strings.Contains(b[0].Text("lamp"), want) {
+				t.Errorf("%s: %+v", expression, b)
+			}
+		}
 	}
 }
 

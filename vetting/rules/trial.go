@@ -49,7 +49,7 @@ func (t *Trial) Next(p vetting.Past) error {
 	if r.Claim.Auth.Proof == vetting.ProofOfficial {
 		return nil
 	}
-	f := &vetting.Facts{Now: r.At, Claim: r.Claim, Record: p.Record, Order: p.Order, OnSite: p.OnSite}
+	f := &vetting.Facts{Now: r.At, Claim: r.Claim, Record: p.Record, Order: p.Order, OnSite: p.OnSite, Device: &vetting.Device{Test: p.Test}}
 	pace := t.paces[p.Order.ID]
 	if pace == nil {
 		pace = vetting.Pace{}

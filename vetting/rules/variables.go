@@ -34,6 +34,16 @@ type Record struct {
 	Tests            any       `cel:"tests"`
 }
 
+// Test is what a rig found last: the variable test. Where no rig tested the
+// device, Passed is false and the rest empty.
+type Test struct {
+	Passed  bool      `cel:"passed"`
+	Rig     string    `cel:"rig"`
+	Station string    `cel:"station"`
+	At      time.Time `cel:"at"` // 0001-01-01 if there was none
+	Values  any       `cel:"values"`
+}
+
 // Order is the production order: the variable order.
 type Order struct {
 	Name     string `cel:"name"`
@@ -58,6 +68,7 @@ claim.proof, claim.transport, claim.remote, claim.label, claim.rig, claim.site  
 claim.code, claim.bootstrap_key   whether a code, and the record's bootstrap key, were presented, whichever was the proof
 claim.on_site   whether the request came from the networks of the order's site
 record.serial, record.mac, record.uid, record.hardware_revision, record.line, record.rig, record.made (a time), record.tests (as in the manifest)
+test.passed, test.rig, test.station, test.at (a time), test.values (by the test's name)   what a rig of ours found last; passed is false where none tested the unit
 order.name, order.product, order.site, order.quantity, order.issued
 history.order_last_hour, history.order_last_day   units that the order issued
 history.rig_last_hour, history.line_last_hour   units by the claim's rig and on the record's line, of the order
@@ -76,9 +87,24 @@ func variables(f *vetting.Facts) map[string]any {
 			c.Auth.Code != 0, !r.BootstrapKey.IsZero() && c.Auth.Key == r.BootstrapKey, f.OnSite},
 		"record": &Record{r.Serial, r.MAC, r.UID, r.Made.HardwareRevision, r.Made.Line, r.Made.Rig, r.Made.Time,
 			tests(r.Made.Tests)},
+		"test":    lastTest(f.Device),
 		"order":   &Order{o.Name, o.Product, o.Site, o.Quantity, o.Issued},
 		"history": &History{h.OrderLastHour, h.OrderLastDay, h.RigLastHour, h.LineLastHour, h.Attempts, h.Refusals},
 	}
+}
+
+func lastTest(d *vetting.Device) *Test {
+	values := map[string]any{}
+	if d == nil || d.Test == nil {
+		return &Test{Values: values}
+	}
+	for _, t := range d.Test.Tests {
+		var v any
+		if json.Unmarshal(t.Value, &v) == nil { // else it has none
+			values[t.Name] = v
+		}
+	}
+	return &Test{d.Test.Passed, d.Test.Rig, d.Test.Station, d.Test.At, values}
 }
 
 // tests gives a record's test results as JSON values; a record without any

@@ -52,6 +52,7 @@ var subjects = []struct {
 	{"revoke", revokeCases},
 	{"waste", wasteCases},
 	{"life", lifeCases},
+	{"test results", testResultCases},
 	{"registrations", registrationCases},
 	{"log", logCases},
 	{"process", processCases},

@@ -58,6 +58,7 @@ type Devices interface {
 	Devices(context.Context, vetting.DeviceFilter, vetting.Page) ([]*vetting.Device, error)
 	Device(ctx context.Context, id int64) (*vetting.Device, error)
 	DeviceHistory(ctx context.Context, id int64) (*vetting.History, error)
+	AddTestResult(ctx context.Context, act access.Act, deviceID int64, r *vetting.TestResult) (*vetting.TestResult, error)
 	ReworkDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)
 	ScrapRecord(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)
 	ReadmitDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)

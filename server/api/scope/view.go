@@ -185,6 +185,14 @@ func (v View) ScrapRecord(ctx context.Context, act access.Act, id int64, note st
 	return v.store.ScrapRecord(ctx, act, id, note)
 }
 
+// AddTestResult keeps what a rig found about a device.
+func (v View) AddTestResult(ctx context.Context, act access.Act, deviceID int64, r *vetting.TestResult) (*vetting.TestResult, error) {
+	if _, err := v.Device(ctx, deviceID); err != nil {
+		return nil, err
+	}
+	return v.store.AddTestResult(ctx, act, deviceID, r)
+}
+
 // ReworkDevice scraps a device and gives its unit back to the order.
 func (v View) ReworkDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error) {
 	if _, err := v.Device(ctx, id); err != nil {
