@@ -88,6 +88,10 @@ type Device struct {
 	Updated     time.Time `json:"updated,omitzero"`
 	// Test is what a rig found last; nil if none tested the device.
 	Test *TestResult `json:"test,omitempty"`
+	// ReplacedBy took this device's place, this one that of Replaces: IDs of
+	// devices, 0 if none.
+	ReplacedBy int64 `json:"replacedBy,omitempty"`
+	Replaces   int64 `json:"replaces,omitempty"`
 
 	// Revision grows with every change; 0 means that nothing but the record
 	// exists yet.

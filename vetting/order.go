@@ -58,6 +58,8 @@ type Order struct {
 	// Waste says whether a record that is scrapped before power-on uses up a
 	// unit.
 	Waste WastePolicy `json:"waste,omitempty"`
+	// Rework says who may replace units that failed before they were used.
+	Rework Rework `json:"rework,omitempty"`
 	// ManifestSignatures is how many site operators must sign a manifest.
 	ManifestSignatures int       `json:"manifestSignatures"`
 	Revision           int64     `json:"revision"` // grows with every planner's change, not with Issued
@@ -82,6 +84,11 @@ func (o *Order) Check() error {
 		return fmt.Errorf("order %q wants %d manifest signatures: between 1 and %d are allowed", o.Name, o.ManifestSignatures, MaxSignatures)
 	case !o.NotBefore.IsZero() && !o.NotAfter.IsZero() && !o.NotAfter.After(o.NotBefore):
 		return fmt.Errorf("order %q: its window ends (%s) before it begins (%s)", o.Name, o.NotAfter.Format(time.RFC3339), o.NotBefore.Format(time.RFC3339))
+	}
+	switch o.Rework {
+	case "", ReworkByAdministrator, ReworkBySite:
+	default:
+		return fmt.Errorf("order %q: unknown rework %q; known are %q and %q", o.Name, o.Rework, ReworkBySite, ReworkByAdministrator)
 	}
 	if err := o.Limits.check(); err != nil {
 		return fmt.Errorf("order %q: %w", o.Name, err)
@@ -113,6 +120,15 @@ const (
 	WasteCounts WastePolicy = "counts"
 	// WasteReturns leaves the unit to another device.
 	WasteReturns WastePolicy = "returns"
+)
+
+// Rework is who may replace a unit that failed after it was issued and
+// before it was used, so that its unit of the order is free again.
+type Rework string
+
+const (
+	ReworkByAdministrator Rework = "administrator" // also if nothing is said
+	ReworkBySite          Rework = "site"          // the site's rigs, too
 )
 
 // Limits bound how many units of an order are issued in a time that ends

@@ -49,6 +49,7 @@ type OrderChange struct {
 	NotBefore *time.Time // the zero time opens that side
 	NotAfter  *time.Time
 	Limits    *Limits
+	Rework    *Rework
 }
 
 // History is everything that is kept about one device.

@@ -240,6 +240,8 @@ func showDevice(w io.Writer, d *vetting.Device) {
 	if d.Test != nil {
 		field(w, "test", d.Test.Text())
 	}
+	field(w, "replaced by", number(d.ReplacedBy))
+	field(w, "replaces", number(d.Replaces))
 	field(w, "updated", d.Updated)
 }
 

@@ -25,7 +25,7 @@ gives out no further unit, a cancelled one gives out nothing any more. A paused 
 		a.orderState("pause NAME", "Pause an open order: devices are held until it is opened again", vetting.OrderPaused, false),
 		a.orderState("close NAME", "Close an order: no further unit; issued ones may still fetch theirs", vetting.OrderClosed, false),
 		a.yesFlag(a.orderState("cancel NAME", "Cancel an order for good: nothing is issued any more", vetting.OrderCancelled, true)),
-		a.orderQuantity(), a.orderWindow(), a.orderLimits())
+		a.orderQuantity(), a.orderWindow(), a.orderLimits(), a.orderRework())
 }
 
 func (a *app) orderCreate() *cobra.Command {
@@ -51,6 +51,8 @@ func (a *app) orderCreate() *cobra.Command {
 	limitFlags(c, &in.Limits)
 	f.StringVar((*string)(&in.Waste), "waste", string(vetting.WasteCounts), "what becomes of the unit of a record that is scrapped before power-on: counts (it is used up) or returns")
 	oneOf(c, "waste", vetting.WasteCounts, vetting.WasteReturns)
+	f.StringVar((*string)(&in.Rework), "rework", string(vetting.ReworkByAdministrator), "who may replace units that failed before they used their certificate: administrator, or site for its rigs, too")
+	oneOf(c, "rework", vetting.ReworkByAdministrator, vetting.ReworkBySite)
 	f.IntVar(&in.ManifestSignatures, "signatures", 1, "how many site operators must sign each manifest")
 	for _, flag := range []string{"product", "site", "quantity"} {
 		_ = c.MarkFlagRequired(flag)
@@ -218,6 +220,21 @@ func (a *app) orderLimits() *cobra.Command {
 	}, showOrder)
 }
 
+func (a *app) orderRework() *cobra.Command {
+	c := &cobra.Command{Use: "set-rework NAME site|administrator", Short: "Change who may replace units that failed before they used their certificate", Args: cobra.ExactArgs(2),
+		Long: `set-rework says who may replace a unit that failed its test after it got its certificate and before it used it, so that another one takes
+its unit of the order: an administrator only, or the site's rigs, too. Replaced units are scrapped and their certificates revoked; whoever
+does not ask whether a certificate is revoked would take one all the same, so leave it to the site only where that is asked.`,
+		Example: "  touchmark order set-rework PO-4711 site", ValidArgsFunction: a.completeFirst("/orders")}
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
+		to := vetting.Rework(args[1])
+		if to != vetting.ReworkBySite && to != vetting.ReworkByAdministrator {
+			return nil, usagef("%q is neither site nor administrator", args[1])
+		}
+		return changeOrder(ctx, cl, args[0], api.OrderPatch{Rework: &to})
+	}, showOrder)
+}
+
 // limits is a line about how fast units are issued.
 func limits(l vetting.Limits) string {
 	var list []string
@@ -253,6 +270,9 @@ func showOrder(w io.Writer, o *vetting.Order) {
 	field(w, "not before", o.NotBefore)
 	field(w, "not after", o.NotAfter)
 	field(w, "limits", limits(o.Limits))
+	if o.Rework == vetting.ReworkBySite {
+		field(w, "rework", "by the site's rigs, too")
+	}
 	field(w, "signatures", fmt.Sprintf("%d wanted on each manifest", o.ManifestSignatures))
 	field(w, "created", o.Created)
 	field(w, "updated", o.Updated)

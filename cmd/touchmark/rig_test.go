@@ -69,13 +69,13 @@ func TestRigRegister(t *testing.T) {
 func rigWorld(t *testing.T, units int) (w *world, rig func(args ...string) ran) {
 	t.Helper()
 	w = newWorld(t)
-	dir := filepath.Join(t.TempDir(), "rig-7")
+	w.rig = filepath.Join(t.TempDir(), "rig-7")
 	w.admin(t, "product", "update", "thermostat", "--proof", "rig").want(t, 0)
-	w.admin(t, "operator", "add", "rig-7", "--role", "rig", "--site", "penang", "--out", dir).want(t, 0)
+	w.admin(t, "operator", "add", "rig-7", "--role", "rig", "--site", "penang", "--out", w.rig).want(t, 0)
 	w.site(t, "manifest", "upload", "PO-1", manifestFile(t, units), "--sign").want(t, 0)
 	return w, func(args ...string) ran {
 		t.Helper()
-		return touchmark(t, append([]string{"--dir", dir, "rig"}, args...)...)
+		return touchmark(t, append([]string{"--dir", w.rig, "rig"}, args...)...)
 	}
 }
 
@@ -114,4 +114,31 @@ func TestRigTests(t *testing.T) {
 	rig("pass", "--serial", "A-000001", "--tested", "today").want(t, exitUsage, "--tested")
 	rig("pass").want(t, exitUsage, "serial")
 	w.site(t, "rig", "pass", "--serial", "A-000001").want(t, exitFailed, "site-operator", "test results")
+}
+
+// The last unit of an order fails after it was let in, and another takes its
+// place: if the order leaves that to the site, and not otherwise.
+func TestRigReplace(t *testing.T) {
+	w, rig := rigWorld(t, 3)
+	w.admin(t, "order", "set-quantity", "PO-1", "1").want(t, 0)
+	csr := request(t, "A-000001")
+	rig("register", "--serial", "A-000000", "--csr", request(t, "A-000000")).want(t, 0, "admitted")
+	rig("register", "--serial", "A-000001", "--csr", csr).want(t, exitFailed, "over-production")
+	replace := []string{"replace", "--serial", "A-000000", "--by", "A-000001", "--note", "radio dead", "--yes"}
+	rig(replace...).want(t, exitFailed, "hand in that it failed first")
+	rig("fail", "--serial", "A-000000", "--note", "radio dead").want(t, 0, "replace it")
+	rig(replace...).want(t, exitFailed, "leaves replacing to an administrator")
+	w.admin(t, "order", "set-rework", "PO-1", "anybody").want(t, exitUsage, "neither")
+	w.admin(t, "order", "set-rework", "PO-1", "site").want(t, 0, "by the site's rigs, too")
+	rig(replace[:len(replace)-1]...).want(t, exitUsage, "--yes")
+	rig(replace...).want(t, 0, "scrapped", "A-000000", "replaced by", "A-000001")
+	got := decodeAs[api.Replacement](t, rig(append(replace, "--json")...).want(t, 0).out) // the same again changes nothing
+	if got.Device.State != vetting.DeviceScrapped || got.Device.ReplacedBy != got.By.ID || got.By.Replaces != got.Device.ID {
+		t.Errorf("%+v", got)
+	}
+	rig("register", "--serial", "A-000001", "--csr", csr).want(t, 0, "admitted")
+	rig("register", "--serial", "A-000002", "--csr", request(t, "A-000002")).want(t, exitFailed, "over-production")
+	w.admin(t, "device", "show", "A-000000").want(t, 0, "scrapped", "replaced by")
+	w.admin(t, "order", "show", "PO-1").want(t, 0, "1 of 1")
+	rig("pass", "--serial", "A-000000").want(t, exitFailed, "scrapped")
 }

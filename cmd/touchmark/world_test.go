@@ -38,8 +38,14 @@ type ran struct {
 // touchmark runs one command line in this process.
 func touchmark(t *testing.T, args ...string) ran {
 	t.Helper()
+	return touchmarkReads(t, "", args...)
+}
+
+// touchmarkReads is touchmark with a text on its standard input.
+func touchmarkReads(t *testing.T, in string, args ...string) ran {
+	t.Helper()
 	var out, errs bytes.Buffer
-	a := newApp(strings.NewReader(""), &out, &errs)
+	a := newApp(strings.NewReader(in), &out, &errs)
 	a.getenv = func(string) string { return "" }
 	code := a.main(t.Context(), args)
 	return ran{code, out.String(), errs.String()}
@@ -128,8 +134,8 @@ func initializedOn(t *testing.T, dsn string) string {
 // world is a running server with a product, a site, an open order and a site
 // operator.
 type world struct {
-	dir, anna string
-	server    *process
+	dir, anna, rig string // rig's only in a rigWorld
+	server         *process
 }
 
 func newWorld(t *testing.T) *world { return newWorldOn(t, "sqlite:touchmark.db") }

@@ -188,7 +188,7 @@ func (s *Store) parseOrder(ctx context.Context, o *orderRow) (*cachedOrder, erro
 	return &cachedOrder{revision: o.Revision, order: vetting.Order{
 		ID: o.ID, Name: o.Name, Product: product, Site: site, Revision: o.Revision,
 		Identifiers: b.Identifiers, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
-		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Waste: cmp.Or(b.Waste, vetting.WasteCounts), Created: b.Created, Updated: b.Updated,
+		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Waste: cmp.Or(b.Waste, vetting.WasteCounts), Rework: cmp.Or(b.Rework, vetting.ReworkByAdministrator), Created: b.Created, Updated: b.Updated,
 		ProductID: o.ProductID, SiteID: o.SiteID,
 	}}, nil
 }

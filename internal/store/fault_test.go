@@ -461,45 +461,87 @@ func TestResultCommitFails(t *testing.T) {
 	})
 }
 
-// A rework whose commit fails gave the unit back, or did not; asked again,
-// it is given back once.
+// A rework or replacement whose commit fails gave the unit back, or did not;
+// asked again, it is given back once.
 func TestReworkCommitFails(t *testing.T) {
 	ctx := context.Background()
-	claim := storetest.Claim(storetest.Unit(0).BootstrapKey, storetest.Key("official", 0))
-	rework := func(w *storetest.World) error {
-		f, err := w.Store.Facts(ctx, claim)
+	unit := func(w *storetest.World, n int) (int64, error) {
+		f, err := w.Store.Facts(ctx, storetest.Claim(storetest.Unit(n).BootstrapKey, storetest.Key("official", n)))
 		if err != nil {
+			return 0, err
+		}
+		return f.Record.ID, nil
+	}
+	for name, c := range map[string]struct {
+		again vetting.Problem // of the same act, once it took effect
+		act   func(w *storetest.World, id, by int64) (*vetting.Device, error)
+	}{
+		"rework": {vetting.Conflict, func(w *storetest.World, id, by int64) (*vetting.Device, error) {
+			return w.Store.ReworkDevice(ctx, storetest.By, id, "radio dead")
+		}},
+		"replacement": {0, func(w *storetest.World, id, by int64) (*vetting.Device, error) {
+			return w.Store.ReplaceDevice(ctx, storetest.By, id, by, "radio dead")
+		}},
+	} {
+		act := func(w *storetest.World) error {
+			id, err := unit(w, 0)
+			if err != nil {
+				return err
+			}
+			by, err := unit(w, 1)
+			if err != nil {
+				return err
+			}
+			_, err = c.act(w, id, by)
 			return err
 		}
-		_, err = w.Store.ReworkDevice(ctx, storetest.By, f.Record.ID, "radio dead")
-		return err
+		t.Run(name, func(t *testing.T) {
+			eachFaultAfter(t, issuedAndFailed, func(t *testing.T, w *storetest.World, fault string) {
+				if err := act(w); err == nil {
+					t.Error("no error although the write failed")
+				}
+			}, func(t *testing.T, w *storetest.World, fault string) {
+				persisted := fault == "persisted anyway"
+				if n := issued(t, w); persisted != (n == 0) {
+					t.Errorf("%d units issued", n)
+				}
+				if err := act(w); persisted && vetting.ProblemOf(err) != c.again || !persisted && err != nil {
+					t.Errorf("asked again: %v", err)
+				}
+				if n := issued(t, w); n != 0 {
+					t.Errorf("%d units issued after asking again", n)
+				}
+			})
+		})
 	}
-	issued := func(t *testing.T, w *storetest.World) int64 {
-		t.Helper()
-		o, err := w.Store.Order(ctx, "po-1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return o.Issued
+}
+
+// issuedAndFailed lets unit 0 in, and then fail its test.
+func issuedAndFailed(t *testing.T, w *storetest.World) {
+	t.Helper()
+	ctx := context.Background()
+	bySite := vetting.ReworkBySite
+	if _, err := w.Store.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{Rework: &bySite}); err != nil {
+		t.Fatal(err)
 	}
-	eachFaultAfter(t, func(t *testing.T, w *storetest.World) {
-		if _, _, err := storetest.Enrol(ctx, w.Store, claim); err != nil {
-			t.Fatal(err)
-		}
-	}, func(t *testing.T, w *storetest.World, fault string) {
-		if err := rework(w); err == nil {
-			t.Error("no error although the write failed")
-		}
-	}, func(t *testing.T, w *storetest.World, fault string) {
-		persisted := fault == "persisted anyway"
-		if n := issued(t, w); persisted != (n == 0) {
-			t.Errorf("%d units issued", n)
-		}
-		if err := rework(w); persisted != (vetting.ProblemOf(err) == vetting.Conflict) || !persisted && err != nil {
-			t.Errorf("asked again: %v", err)
-		}
-		if n := issued(t, w); n != 0 {
-			t.Errorf("%d units issued after asking again", n)
-		}
-	})
+	claim := storetest.Claim(storetest.Unit(0).BootstrapKey, storetest.Key("official", 0))
+	if _, _, err := storetest.Enrol(ctx, w.Store, claim); err != nil {
+		t.Fatal(err)
+	}
+	f, err := w.Store.Facts(ctx, claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Store.AddTestResult(ctx, storetest.By, f.Record.ID, &vetting.TestResult{Note: "radio dead"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func issued(t *testing.T, w *storetest.World) int64 {
+	t.Helper()
+	o, err := w.Store.Order(context.Background(), "po-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.Issued
 }

@@ -59,7 +59,7 @@ func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order)
 			return 0, err
 		}
 		row := &orderRow{ID: w.ids(1), ProductID: product, SiteID: site, Name: o.Name, State: string(o.State), Quantity: o.Quantity, Revision: 1,
-			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Limits: o.Limits, Waste: o.Waste, Created: w.now, Updated: w.now})}
+			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Limits: o.Limits, Waste: o.Waste, Rework: o.Rework, Created: w.now, Updated: w.now})}
 		if row.State == "" {
 			row.State = string(vetting.OrderDraft)
 		}
@@ -107,7 +107,7 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange) error {
 		return err
 	}
 	o := vetting.Order{Name: row.Name, State: vetting.OrderState(row.State), Quantity: row.Quantity, Issued: row.Issued, Wasted: row.Wasted,
-		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures, Limits: body.Limits}
+		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures, Limits: body.Limits, Rework: body.Rework}
 	if c.State != nil && *c.State != o.State {
 		if !o.MayBecome(*c.State) {
 			return vetting.Errorf(vetting.Conflict, "order %s is %s and cannot become %q", o.Name, o.State, *c.State)
@@ -126,13 +126,16 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange) error {
 	if c.Limits != nil {
 		o.Limits = *c.Limits
 	}
+	if c.Rework != nil {
+		o.Rework = *c.Rework
+	}
 	if err := o.Check(); err != nil {
 		return vetting.Errorf(vetting.Invalid, "%v", err)
 	}
 	if o.Left() < 0 {
 		return vetting.Errorf(vetting.Conflict, "order %s has issued %d units already and lost %d by waste, so its quantity cannot become %d", o.Name, o.Issued, o.Wasted, o.Quantity)
 	}
-	body.NotBefore, body.NotAfter, body.Limits, body.Updated = o.NotBefore, o.NotAfter, o.Limits, w.now
+	body.NotBefore, body.NotAfter, body.Limits, body.Rework, body.Updated = o.NotBefore, o.NotAfter, o.Limits, o.Rework, w.now
 	row.State, row.Quantity, row.Body = string(o.State), o.Quantity, mustJSON(body)
 	row.Revision++
 	return nil

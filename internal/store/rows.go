@@ -35,6 +35,7 @@ type orderBody struct {
 	ManifestSignatures int
 	Limits             vetting.Limits      `json:",omitzero"`
 	Waste              vetting.WastePolicy `json:",omitempty"`
+	Rework             vetting.Rework      `json:",omitempty"`
 	Created, Updated   time.Time
 }
 
@@ -63,13 +64,15 @@ type deviceRow struct {
 	Bound  []byte `json:",omitempty"`
 	TestID int64  `json:",omitempty"` // the latest test result
 
+	ReplacedBy, Replaces int64 `json:",omitempty"` // devices
+
 	stored, dirty bool // it has a row; it changed in this transaction
 }
 
-const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision, d.bound, d.test_id`
+const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision, d.bound, d.test_id, d.replaced_by, d.replaces`
 
 func (d *deviceRow) dest() []any {
-	return []any{&d.ID, &d.State, &d.Before, &d.Key, &d.CertificateID, &d.Issued, &d.Activated, &d.Updated, &d.Revision, &d.Bound, &d.TestID}
+	return []any{&d.ID, &d.State, &d.Before, &d.Key, &d.CertificateID, &d.Issued, &d.Activated, &d.Updated, &d.Revision, &d.Bound, &d.TestID, &d.ReplacedBy, &d.Replaces}
 }
 
 func (d *deviceRow) object() audit.Object {
@@ -86,12 +89,12 @@ func (w *writing) save(d *deviceRow) {
 // write queues a device that changed.
 func (w *writing) write(d *deviceRow) {
 	if !d.stored {
-		w.insert(`devices (id, state, before, key, certificate_id, issued, activated, updated, revision, bound, test_id)`,
-			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID)
+		w.insert(`devices (id, state, before, key, certificate_id, issued, activated, updated, revision, bound, test_id, replaced_by, replaces)`,
+			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces)
 		return
 	}
-	w.exec(`UPDATE devices SET state = $2, before = $3, key = $4, certificate_id = $5, issued = $6, activated = $7, updated = $8, revision = $9, bound = $10, test_id = $11 WHERE id = $1`,
-		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID)
+	w.exec(`UPDATE devices SET state = $2, before = $3, key = $4, certificate_id = $5, issued = $6, activated = $7, updated = $8, revision = $9, bound = $10, test_id = $11, replaced_by = $12, replaces = $13 WHERE id = $1`,
+		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces)
 }
 
 // certificateRow is a row of certificates.

@@ -91,6 +91,7 @@ func attempts(t testing.TB) map[string]attempt {
 		"revokeDevice":         {near: "/devices/11/revoke", far: "/devices/12/revoke", body: map[string]any{"reason": "keyCompromise", "note": "leaked"}, status: 200},
 		"revokeCertificate":    {near: "/certificates/" + nearCert + "/revoke", far: "/certificates/" + farCert + "/revoke", body: map[string]any{"reason": "superseded", "note": "leaked"}, status: 200},
 		"addTestResult":        {near: "/test-results", body: map[string]any{"serial": "S-near", "passed": true}, status: 201},
+		"replaceDevice":        {near: "/replacements", body: map[string]any{"serial": "S-near", "by": map[string]any{"serial": "S-near"}, "note": "dead"}, status: 200},
 		"listEvidence":         {near: "/evidence", status: 200},
 		"getCertificate":       {near: "/certificates/" + nearCert, far: "/certificates/" + farCert, status: 200},
 		"getCertificateProof":  {near: "/certificates/" + nearCert + "/proof", far: "/certificates/" + farCert + "/proof", status: 200},
@@ -112,7 +113,7 @@ var who = map[string]access.Permission{
 	"registerDevice": access.RegisterDevices, "listRegistrations": access.ReadDevices, "getRegistration": access.ReadDevices, "decideRegistration": access.Decide,
 	"listDevices": access.ReadDevices, "getDevice": access.ReadDevices, "getDeviceHistory": access.ReadDevices, "setDeviceState": access.ManageDevices, "reworkDevice": access.ManageDevices, "readmitDevice": access.ManageDevices,
 	"scrapRecord": access.ScrapRecords, "revokeDevice": access.ManageDevices, "revokeCertificate": access.ManageDevices,
-	"addTestResult": access.TestDevices,
+	"addTestResult": access.TestDevices, "replaceDevice": access.TestDevices,
 	"listEvidence": access.ReadDevices, "getCertificate": access.ReadDevices, "getCertificateProof": access.ReadDevices,
 	"listOperators": access.ReadAudit, "createOperator": access.ManageOperators, "getOperator": access.ReadAudit, "revokeOperator": access.ManageOperators,
 	"whoami": api.AnyOperator,
@@ -311,7 +312,7 @@ func TestRevocationIsImmediate(t *testing.T) {
 func TestWhoami(t *testing.T) {
 	w := newWorld(t)
 	me := decode[api.Whoami](t, w.as("rig", "GET", "/whoami", nil), 200)
-	want := []access.Permission{access.ReadProduction, access.RegisterDevices, access.TestDevices, access.ReadDevices}
+	want := []access.Permission{access.ReadProduction, access.RegisterDevices, access.ReadDevices, access.TestDevices}
 	if me.Operator.Name != "rig" || me.Operator.Site != "near" || !slices.Equal(me.Permissions, want) {
 		t.Errorf("got %+v", me)
 	}

@@ -90,7 +90,7 @@ func (a *API) describe() {
 var requestTypes = map[string]bool{
 	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "SiteUpdate": true, "OrderInput": true, "OrderPatch": true,
 	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true,
-	"TestResultInput": true, "Test": true,
+	"TestResultInput": true, "Test": true, "ReplacementInput": true, "Unit": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values
 }

@@ -314,6 +314,10 @@ func (m *memory) AddTestResult(_ context.Context, a access.Act, id int64, r *vet
 	})
 }
 
+func (m *memory) ReplaceDevice(ctx context.Context, a access.Act, id, by int64, note string) (*vetting.Device, error) {
+	return m.SetDeviceState(ctx, a, id, vetting.DeviceScrapped, note)
+}
+
 func (m *memory) ReworkDevice(ctx context.Context, a access.Act, id int64, note string) (*vetting.Device, error) {
 	return m.SetDeviceState(ctx, a, id, vetting.DeviceScrapped, note)
 }

@@ -74,6 +74,7 @@ type OrderInput struct {
 	NotAfter           time.Time           `json:"notAfter,omitzero" doc:"Until when devices may first enrol; absent means without end"`
 	Limits             vetting.Limits      `json:"limits,omitzero" doc:"How fast units may be issued"`
 	Waste              vetting.WastePolicy `json:"waste,omitempty" enum:"counts,returns" default:"counts" doc:"Whether a record that is scrapped before power-on uses up a unit, or leaves it to another device"`
+	Rework             vetting.Rework      `json:"rework,omitempty" enum:"administrator,site" default:"administrator" doc:"Who may replace a unit that failed before it used its certificate: the site's rigs, too, or an administrator only"`
 	ManifestSignatures int                 `json:"manifestSignatures,omitempty" default:"1" minimum:"1" maximum:"8" doc:"How many site operators must sign each manifest"`
 }
 
@@ -83,6 +84,7 @@ type OrderPatch struct {
 	Quantity  *int64              `json:"quantity,omitempty" minimum:"1" maximum:"100000000" doc:"The new quantity, at least what was issued already"`
 	NotBefore OptionalTime        `json:"notBefore,omitzero" doc:"The window's new begin; null removes it"`
 	NotAfter  OptionalTime        `json:"notAfter,omitzero" doc:"The window's new end; null removes it"`
+	Rework    *vetting.Rework     `json:"rework,omitempty" enum:"administrator,site" doc:"Who may replace a unit that failed before it used its certificate"`
 	Limits    *vetting.Limits     `json:"limits,omitempty" doc:"How fast units may be issued; replaces all limits"`
 }
 
@@ -312,7 +314,7 @@ func (a *API) orders() {
 	})
 	register(a, access.PlanProduction, operation{
 		id: "changeOrder", method: http.MethodPatch, path: "/orders/{name}", tag: tagPlanning,
-		summary:     "Change an order's state, quantity, window or limits",
+		summary:     "Change an order's state, quantity, window, limits or rework",
 		description: "What is absent stays. A draft may be opened or cancelled; an open order paused, closed or cancelled; a paused one opened again, closed or cancelled; a closed one opened again or cancelled. The quantity cannot fall below what was issued.",
 	}, changeOrder)
 }
@@ -320,7 +322,7 @@ func (a *API) orders() {
 func (in *OrderInput) order() *vetting.Order {
 	o := &vetting.Order{
 		Name: in.Name, Product: in.Product, Site: in.Site, Quantity: in.Quantity,
-		State: in.State, Identifiers: in.Identifiers, Limits: in.Limits, Waste: in.Waste, ManifestSignatures: in.ManifestSignatures,
+		State: in.State, Identifiers: in.Identifiers, Limits: in.Limits, Waste: in.Waste, Rework: in.Rework, ManifestSignatures: in.ManifestSignatures,
 		NotBefore: in.NotBefore.UTC(), NotAfter: in.NotAfter.UTC(),
 	}
 	return o
@@ -330,10 +332,10 @@ func changeOrder(ctx context.Context, c *call, in *namedBody[OrderPatch]) (*body
 	change := vetting.OrderChange{
 		State: in.Body.State, Quantity: in.Body.Quantity,
 		NotBefore: in.Body.NotBefore.pointer(), NotAfter: in.Body.NotAfter.pointer(),
-		Limits: in.Body.Limits,
+		Limits: in.Body.Limits, Rework: in.Body.Rework,
 	}
 	if change == (vetting.OrderChange{}) {
-		return nil, invalid("body", "the request changes nothing: give state, quantity, notBefore, notAfter or limits")
+		return nil, invalid("body", "the request changes nothing: give state, quantity, notBefore, notAfter, limits or rework")
 	}
 	return answer(c.ChangeOrder(ctx, c.act, in.Name, change))
 }

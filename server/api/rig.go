@@ -98,6 +98,43 @@ func (a *API) rigs() {
 		summary: "Hand in a unit's test result", status: http.StatusCreated,
 		description: "The latest result counts: a unit that failed is refused until it passes a later test. Results are kept for good, at most 100 for each unit, and rules can look at the latest. A device out of service takes none.",
 	}, addTestResult)
+	register(a, access.TestDevices, operation{
+		id: "replaceDevice", method: http.MethodPost, path: "/replacements", tag: tagDevices, errors: []int{404},
+		summary:     "Replace a unit that failed",
+		description: "In one step: the unit is scrapped, its certificate revoked, its unit of the order given back, and another new unit of the same order noted as its replacement, to be registered as any other. Only for a unit that failed its latest test and has not used its certificate, of an order whose rework is \"site\". Each unit takes one place only. It cannot be taken back; the same again changes nothing.",
+	}, replaceDevice)
+}
+
+// ReplacementInput names a unit that failed, and the one that takes its place.
+type ReplacementInput struct {
+	Unit
+	By   Unit   `json:"by" doc:"The unit that takes its place"`
+	Note string `json:"note" minLength:"1" maxLength:"1000" doc:"Why, for the audit log"`
+}
+
+// Replacement is what became of both.
+type Replacement struct {
+	Device vetting.Device `json:"device" doc:"The unit that failed, scrapped"`
+	By     vetting.Device `json:"by" doc:"The unit that takes its place"`
+}
+
+func replaceDevice(ctx context.Context, c *call, in *bodyOf[ReplacementInput]) (*bodyOutput[Replacement], error) {
+	d, err := in.Body.device(ctx, c, "body")
+	if err != nil {
+		return nil, err
+	}
+	by, err := in.Body.By.device(ctx, c, "body.by")
+	if err != nil {
+		return nil, err
+	}
+	if d, err = c.ReplaceDevice(ctx, c.act, d.ID, by.ID, in.Body.Note); err != nil {
+		return nil, err
+	}
+	by, err = c.Device(ctx, by.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &bodyOutput[Replacement]{&Replacement{*d, *by}}, nil
 }
 
 func addTestResult(ctx context.Context, c *call, in *bodyOf[TestResultInput]) (*bodyOutput[TestResultAnswer], error) {

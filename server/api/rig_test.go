@@ -74,3 +74,26 @@ func TestBadTestResults(t *testing.T) {
 	refused(t, w.as("rig", "POST", "/test-results", object{"serial": "S-near", "passed": true}), 409, "name the product")
 	decode[api.TestResultAnswer](t, w.as("rig", "POST", "/test-results", object{"product": "torch", "serial": "S-near", "passed": true}), 201)
 }
+
+// A rig replaces what its own site built by what its own site built.
+func TestReplacement(t *testing.T) {
+	w := newWorld(t)
+	for name, c := range map[string]struct {
+		body   object
+		status int
+		words  string
+	}{
+		"of another site":     {object{"serial": "S-far", "by": object{"serial": "S-near"}, "note": "dead"}, 404, "no record of site near"},
+		"by another site's":   {object{"serial": "S-near", "by": object{"serial": "S-far"}, "note": "dead"}, 404, "no record of site near"},
+		"by nothing":          {object{"serial": "S-near", "by": object{}, "note": "dead"}, 422, "at least a serial"},
+		"for no reason":       {object{"serial": "S-near", "by": object{"serial": "S-near"}, "note": ""}, 422, "note"},
+		"by what nobody read": {object{"serial": "S-near", "note": "dead"}, 422, "by"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused(t, w.as("rig", "POST", "/replacements", c.body), c.status, c.words)
+		})
+	}
+	if len(w.store.acted) != 0 {
+		t.Errorf("something was done: %+v", w.store.acted)
+	}
+}

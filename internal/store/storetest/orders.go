@@ -22,7 +22,7 @@ var orderCases = []conformance{
 func orderIsKept(t *trial) {
 	product, site := t.product("thermo"), t.site("hsinchu")
 	cet := time.FixedZone("CET", 3600)
-	given := &vetting.Order{Name: "po-1", Product: "thermo", Site: "hsinchu", Quantity: 7, ManifestSignatures: 2, Waste: vetting.WasteReturns,
+	given := &vetting.Order{Name: "po-1", Product: "thermo", Site: "hsinchu", Quantity: 7, ManifestSignatures: 2, Waste: vetting.WasteReturns, Rework: vetting.ReworkBySite,
 		Identifiers: vetting.Identifiers{Serials: []string{"SN-1..SN-9"}, MACs: []string{"02:00:00:00:00:01"}, UIDs: []string{"ab"}},
 		NotBefore:   time.Date(2027, 1, 1, 0, 0, 0, 0, cet), NotAfter: time.Date(2028, 1, 1, 0, 0, 0, 0, cet)}
 	made := ok(t.store.CreateOrder(t.ctx, By, given))(t)
@@ -108,6 +108,8 @@ func orderChanges(t *trial) {
 	expect("end", vetting.OrderChange{NotAfter: &end})
 	want.State = vetting.OrderClosed
 	expect("state", vetting.OrderChange{State: &want.State})
+	want.Rework = vetting.ReworkBySite
+	expect("rework", vetting.OrderChange{Rework: &want.Rework})
 	want.NotBefore = time.Time{}
 	expect("no begin", vetting.OrderChange{NotBefore: new(time.Time)})
 	want.NotAfter = time.Time{}
@@ -120,6 +122,7 @@ func orderInvalid(t *trial) {
 	begin, end := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2028, 1, 1, 0, 0, 0, 0, time.UTC)
 	want := t.change("po-1", vetting.OrderChange{NotBefore: &begin, NotAfter: &end})
 	closed, none, below, many, other := vetting.OrderClosed, int64(0), int64(-1), int64(vetting.MaxQuantity+1), int64(11)
+	nobody := vetting.Rework("nobody")
 	late, early := end.Add(time.Hour), begin.Add(-time.Hour)
 	for what, c := range map[string]vetting.OrderChange{
 		"no unit":              {Quantity: &none, State: &closed},
@@ -127,6 +130,7 @@ func orderInvalid(t *trial) {
 		"too many units":       {Quantity: &many},
 		"begins after its end": {NotBefore: &late, Quantity: &other},
 		"ends before it began": {NotAfter: &early, State: &closed},
+		"rework by nobody":     {Rework: &nobody},
 		"an empty window":      {NotBefore: &end},
 	} {
 		t.refuses(vetting.Invalid)(t.store.ChangeOrder(t.ctx, By, "po-1", c))

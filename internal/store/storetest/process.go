@@ -170,6 +170,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"Facts":                call(func() (any, error) { return s.Facts(ctx, first(0)) }),
 		"ReadmitDevice":        call(func() (any, error) { return s.ReadmitDevice(ctx, By, 1, "") }),
 		"AddTestResult":        call(func() (any, error) { return s.AddTestResult(ctx, By, 1, &passed) }),
+		"ReplaceDevice":        call(func() (any, error) { return s.ReplaceDevice(ctx, By, 1, 2, "") }),
 		"ReworkDevice":         call(func() (any, error) { return s.ReworkDevice(ctx, By, 1, "") }),
 		"UpdateSite":           call(func() (any, error) { return s.UpdateSite(ctx, By, &vetting.Site{Name: "hsinchu", Revision: 1}) }),
 		"Count":                call(func() (any, error) { return s.Count(ctx, counted(0), vetting.Looks{Pace: true, Attempts: true}) }),

@@ -53,6 +53,7 @@ var subjects = []struct {
 	{"waste", wasteCases},
 	{"life", lifeCases},
 	{"test results", testResultCases},
+	{"replace", replaceCases},
 	{"registrations", registrationCases},
 	{"log", logCases},
 	{"process", processCases},

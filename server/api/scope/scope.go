@@ -59,6 +59,7 @@ type Devices interface {
 	Device(ctx context.Context, id int64) (*vetting.Device, error)
 	DeviceHistory(ctx context.Context, id int64) (*vetting.History, error)
 	AddTestResult(ctx context.Context, act access.Act, deviceID int64, r *vetting.TestResult) (*vetting.TestResult, error)
+	ReplaceDevice(ctx context.Context, act access.Act, id, by int64, note string) (*vetting.Device, error)
 	ReworkDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)
 	ScrapRecord(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)
 	ReadmitDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error)

@@ -193,6 +193,17 @@ func (v View) AddTestResult(ctx context.Context, act access.Act, deviceID int64,
 	return v.store.AddTestResult(ctx, act, deviceID, r)
 }
 
+// ReplaceDevice lets another device of the site take the place of one that
+// failed.
+func (v View) ReplaceDevice(ctx context.Context, act access.Act, id, by int64, note string) (*vetting.Device, error) {
+	for _, id := range []int64{id, by} {
+		if _, err := v.Device(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	return v.store.ReplaceDevice(ctx, act, id, by, note)
+}
+
 // ReworkDevice scraps a device and gives its unit back to the order.
 func (v View) ReworkDevice(ctx context.Context, act access.Act, id int64, note string) (*vetting.Device, error) {
 	if _, err := v.Device(ctx, id); err != nil {
