@@ -23,7 +23,7 @@ unit passed its test. These commands need a rig's certificate (`+"`touchmark ope
 
 Exit status: 0 the unit is admitted, or what was to be kept is kept; 75 the unit is held, ask again later; 1 it is refused or something
 failed; 2 the command line makes no sense.`,
-		a.rigRegister(), a.rigTest("pass", true), a.rigTest("fail", false), a.rigReplace())
+		a.rigRegister(), a.rigTest("pass", true), a.rigTest("fail", false), a.rigReplace(), a.rigRun())
 }
 
 // unitFlags name the unit in front of the rig.
