@@ -20,6 +20,7 @@ import (
 
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/enroll/est"
+	"github.com/touchmark/touchmark/enroll/rest"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/cms"
@@ -154,7 +155,7 @@ func (s *Server) wire() {
 		{"certificates", validity(s.expiries, now)},
 	}}
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
-		s.estHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
+		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
 	s.door(door{name: "api", addr: s.config.API.Listen, limits: s.config.API.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.apiHandler(pipeline), 0)
 	if s.config.Ops.Listen != "" {
@@ -180,10 +181,24 @@ var opsLimits = Limits{
 	RequestTimeout: Duration(30 * time.Second), IdleTimeout: Duration(time.Minute),
 }
 
-func (s *Server) estHandler(pipeline enroller, forms est.Forms) http.Handler {
+// deviceHandler serves what devices ask for.
+func (s *Server) deviceHandler(pipeline enroller, forms est.Forms) http.Handler {
+	clients := &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Now: s.env.Now}
+	est, own := s.estHandler(clients, pipeline, forms), http.NewServeMux()
+	(&rest.Handler{Clients: clients, Lives: s.store, Issuers: s.authorities.DeviceKeyIDs, Log: s.env.Log, Now: s.env.Now}).Routes(own)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, rest.Prefix) {
+			own.ServeHTTP(w, r)
+		} else {
+			est.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (s *Server) estHandler(clients est.Identifier, pipeline enroller, forms est.Forms) http.Handler {
 	return &est.Handler{
 		Enroller:  pipeline,
-		Clients:   &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Now: s.env.Now},
+		Clients:   clients,
 		Active:    s.store,
 		Products:  s.store,
 		Forms:     forms,

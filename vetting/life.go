@@ -144,11 +144,28 @@ func (l Life) Suggests(c *Certificate) Window {
 	return Window{start, start.Add(c.NotAfter.Sub(start) / 2)}
 }
 
-// Standing is what a status responder says of a certificate: its state, but
+// Status is what a status responder says of a certificate: its state, but
 // on hold until it was first used if the product wants that.
-func (l Life) Standing(c *Certificate) CertificateState {
+func (l Life) Status(c *Certificate) CertificateState {
 	if l.HoldUntilActive && c.State == CertificateValid && c.Used.IsZero() {
 		return CertificateOnHold
 	}
 	return c.State
+}
+
+// Standing is a certificate with its device and product, and when an operator
+// wants it renewed.
+type Standing struct {
+	Certificate *Certificate
+	Device      *Device
+	Product     *Product
+	Hint        *Window // nil if no operator said anything
+}
+
+// Renew is when the certificate should be renewed.
+func (s Standing) Renew() Window {
+	if s.Hint != nil {
+		return *s.Hint
+	}
+	return s.Product.Life.Suggests(s.Certificate)
 }

@@ -56,7 +56,7 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-func TestStanding(t *testing.T) {
+func TestStatus(t *testing.T) {
 	for _, tt := range []struct {
 		hold bool
 		c    vetting.Certificate
@@ -68,7 +68,7 @@ func TestStanding(t *testing.T) {
 		{true, vetting.Certificate{State: vetting.CertificateRevoked}, vetting.CertificateRevoked},
 		{true, vetting.Certificate{State: vetting.CertificateSuperseded}, vetting.CertificateSuperseded},
 	} {
-		if got := (vetting.Life{HoldUntilActive: tt.hold}).Standing(&tt.c); got != tt.want {
+		if got := (vetting.Life{HoldUntilActive: tt.hold}).Status(&tt.c); got != tt.want {
 			t.Errorf("hold until active %v, %+v: %s, want %s", tt.hold, tt.c, got, tt.want)
 		}
 	}

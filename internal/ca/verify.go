@@ -27,6 +27,11 @@ func (a *Authorities) VerifyOperator(cert *x509.Certificate, at time.Time) error
 	return a.Operator.verify(cert, at)
 }
 
+// DeviceKeyIDs are the key identifiers of the CAs that issue to devices.
+func (a *Authorities) DeviceKeyIDs() [][]byte {
+	return [][]byte{a.Device.Certificate.SubjectKeyId}
+}
+
 // OfDevice reports whether a certificate names the device CA as its issuer.
 func (a *Authorities) OfDevice(cert *x509.Certificate) bool { return a.Device.IssuedBy(cert) }
 

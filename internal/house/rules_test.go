@@ -75,13 +75,13 @@ var rules = []rule{
 	},
 	{
 		name: "a wire adapter only turns bytes into a Claim and an Outcome into bytes",
-		from: []string{"enroll/est", "enroll/acme", "enroll/mqtt"},
+		from: []string{"enroll/est", "enroll/rest", "enroll/acme", "enroll/mqtt"},
 		not:  []string{"internal/store", "internal/ca", "internal/keys", "internal/audit", "server"},
 		why:  "an adapter that reaches past enroll can issue or record what was never judged",
 	},
 	{
 		name: "wire adapters do not know each other",
-		from: []string{"enroll/est"},
+		from: []string{"enroll/est", "enroll/rest"},
 		not:  []string{"enroll/acme", "enroll/mqtt"},
 		why:  "what two protocols share belongs in enroll",
 	},
@@ -102,7 +102,7 @@ var rules = []rule{
 	{
 		name: "the store knows no protocol",
 		from: []string{"internal/store"},
-		not:  []string{"server", "enroll/est", "enroll/acme", "enroll/mqtt", "internal/keys", "internal/ca", "net/http"},
+		not:  []string{"server", "enroll/est", "enroll/rest", "enroll/acme", "enroll/mqtt", "internal/keys", "internal/ca", "net/http"},
 		why:  "the store implements what others declare; it neither answers requests nor signs",
 	},
 	{

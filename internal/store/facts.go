@@ -242,7 +242,11 @@ func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
 			return err
 		}
 	}
-	return s.fill(ctx, f, units[0])
+	if err := s.fill(ctx, f, units[0]); err != nil || !f.Now.Before(f.Product.Life.RenewFrom(presented)) {
+		return err
+	}
+	f.Hint, err = s.hint(ctx, presented)
+	return err
 }
 
 // unusedSince reports whether none of a device's certificates after this one

@@ -160,6 +160,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"ScrapRecord":          call(func() (any, error) { return s.ScrapRecord(ctx, By, 1, "") }),
 		"RevokeDevice":         call(func() (any, error) { return s.RevokeDevice(ctx, By, 1, vetting.RevokedUnspecified, "") }),
 		"RevokeCertificate":    call(func() (any, error) { return s.RevokeCertificate(ctx, By, "00ff", vetting.RevokedUnspecified, "") }),
+		"Standing":             call(func() (any, error) { return s.Standing(ctx, "00ff") }),
 		"RenewalHint":          func() error { _, _, _, err := s.RenewalHint(ctx, 1); return err },
 		"Certificate":          call(func() (any, error) { return s.Certificate(ctx, "00ff") }),
 		"Registrations":        call(func() (any, error) { return s.Registrations(ctx, vetting.RegistrationFilter{}, page) }),

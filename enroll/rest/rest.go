@@ -1,0 +1,184 @@
+// Package rest is the devices' own door over HTTP, for what EST has no word
+// for: activation and hints when to renew. It lives beside EST, on the same
+// listener, below [Prefix]. Like every door it decides nothing.
+package rest
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Prefix is where the door lives.
+const Prefix = "/device/v1/"
+
+// Identifier tells who a client certificate speaks for; enroll.Authenticator
+// implements it.
+type Identifier interface {
+	Identify(ctx context.Context, cert *x509.Certificate) (enroll.Client, error)
+}
+
+// Lives tells where a device and its certificate stand.
+type Lives interface {
+	// Activate notes the first authenticated use of an official certificate,
+	// by serial number in hex. Using it again changes nothing.
+	Activate(ctx context.Context, serial string) error
+	// Standing finds an official certificate by serial number in hex, or a
+	// vetting.NotFound error.
+	Standing(ctx context.Context, serial string) (vetting.Standing, error)
+}
+
+// Handler serves the door.
+type Handler struct {
+	Clients Identifier
+	Lives   Lives
+	// Issuers are the key identifiers of the CAs that issue to devices, as
+	// their certificates' authorityKeyIdentifiers name them.
+	Issuers func() [][]byte
+	// CheckBack is how long a device may wait before it asks again when to
+	// renew; 0 is 6 hours.
+	CheckBack time.Duration
+	Log       *slog.Logger
+	Now       func() time.Time
+}
+
+// Routes adds the door's routes.
+func (h *Handler) Routes(mux *http.ServeMux) {
+	mux.HandleFunc("POST "+Prefix+"activation", h.answering(h.activation))
+	mux.HandleFunc("GET "+Prefix+"renewal-info/{id}", h.answering(h.renewalInfo))
+	mux.HandleFunc(Prefix, h.answering(func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		return nil, problem(http.StatusNotFound, "there is no %s %s; there are POST %sactivation and GET %srenewal-info/{certificate}", r.Method, r.URL.Path, Prefix, Prefix)
+	}))
+}
+
+// answering turns what a handler returns into an answer, and its error into
+// a problem.
+func (h *Handler) answering(do func(http.ResponseWriter, *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := do(w, r)
+		if err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		write(w, http.StatusOK, "application/json", v)
+	}
+}
+
+// Activation is the answer to a device that used its official certificate.
+type Activation struct {
+	Serial      string                   `json:"serial"`      // the device's
+	Certificate string                   `json:"certificate"` // its serial number in hex
+	State       vetting.CertificateState `json:"state"`
+	NotAfter    time.Time                `json:"notAfter"`
+	// Renew is when the device should renew.
+	Renew vetting.Window `json:"renew"`
+}
+
+// activation notes that the device holds its official key: the handshake has
+// proved it. Its bootstrap key is spent from then on.
+func (h *Handler) activation(_ http.ResponseWriter, r *http.Request) (any, error) {
+	c, err := h.official(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.Lives.Activate(r.Context(), c.Auth.Certificate); err != nil {
+		return nil, unknown(err, c.Auth.Certificate)
+	}
+	s, err := h.Lives.Standing(r.Context(), c.Auth.Certificate)
+	switch {
+	case err != nil:
+		return nil, unknown(err, c.Auth.Certificate)
+	case !s.Device.State.InService():
+		return nil, problem(http.StatusForbidden, "the device is %s", s.Device.State)
+	case s.Certificate.State != vetting.CertificateValid:
+		return nil, problem(http.StatusForbidden, "the certificate %s is %s", s.Certificate.Serial, s.Certificate.State)
+	}
+	return Activation{Serial: s.Device.Serial, Certificate: s.Certificate.Serial, State: s.Certificate.State, NotAfter: s.Certificate.NotAfter, Renew: s.Renew()}, nil
+}
+
+// official is the client, if it came with its official certificate.
+func (h *Handler) official(r *http.Request) (enroll.Client, error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return enroll.Client{}, problem(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake: use the official one")
+	}
+	c, err := h.Clients.Identify(r.Context(), r.TLS.PeerCertificates[0])
+	switch {
+	case err != nil:
+		return c, err
+	case c.Auth.Proof != vetting.ProofOfficial:
+		return c, problem(http.StatusForbidden, "the client certificate is not an official one: enrol first")
+	case c.Expired:
+		return c, problem(http.StatusForbidden, "the official certificate ran out at %s: renew it", c.Certificate.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return c, nil
+}
+
+func unknown(err error, serial string) error {
+	if vetting.ProblemOf(err) == vetting.NotFound {
+		return problem(http.StatusForbidden, "the certificate %s is not one that this server issued to a device", serial)
+	}
+	return err
+}
+
+// httpProblem is an error whose status and text are for the client.
+type httpProblem struct {
+	status int
+	text   string
+}
+
+func (p *httpProblem) Error() string { return p.text }
+
+func problem(status int, format string, args ...any) error {
+	return &httpProblem{status, fmt.Sprintf(format, args...)}
+}
+
+// fail is the one place where errors become answers: problem details (RFC
+// 9457).
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var p *httpProblem
+	var auth *enroll.AuthError
+	status, text := http.StatusServiceUnavailable, err.Error()
+	switch {
+	case errors.As(err, &p):
+		status = p.status
+	case errors.As(err, &auth):
+		status = http.StatusForbidden
+	case r.Context().Err() == context.DeadlineExceeded:
+		text = "the server did not get to this request in time; try again"
+	case r.Context().Err() != nil:
+		panic(http.ErrAbortHandler) // the client is gone; if it is not, silence must not look like success
+	default:
+		reference := strconv.FormatInt(h.Now().UnixNano(), 36)
+		h.Log.ErrorContext(r.Context(), "a device's request failed", "reference", reference, "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
+		text = "the server could not work on the request; try again. If it persists, give the operator the reference " + reference
+	}
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
+	write(w, status, "application/problem+json", map[string]any{"title": http.StatusText(status), "status": status, "detail": text})
+}
+
+func write(w http.ResponseWriter, status int, kind string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // cannot happen: the answers above always marshal
+		panic(fmt.Sprintf("rest: %v", err))
+	}
+	body = append(body, '\n')
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if w.Header().Get("Cache-Control") == "" {
+		w.Header().Set("Cache-Control", "no-store")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that is gone needs no answer
+}
