@@ -79,6 +79,9 @@ func copied(f *vetting.Facts) {
 	f.Current.Used = now
 }
 
+// sameKey: it renews without taking a new key.
+func sameKey(f *vetting.Facts) { f.Claim.Key, f.Current.Key = officialKey, officialKey }
+
 func another(f *vetting.Facts) { f.Claim.Key = otherKey }
 
 // asleep: all its certificates ran out so long ago, and it comes with its key;
@@ -325,6 +328,8 @@ var judgements = append(codeJudgements, []judged{
 	{name: "another key, revoked", given: with(issued, revoked, func(f *vetting.Facts) { f.Claim.Key = otherKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonCertificateEnded)},
 	{name: "superseded, the successor is revoked", given: with(superseded, revoked), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded)},
 	{name: "server key at renewal, the successor is revoked", given: with(superseded, serverKey, unused, revoked), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded)},
+	{name: "superseded on the same key, the reply was lost", given: with(superseded, sameKey), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "22"},
+	{name: "superseded on the same key, and copied", given: with(superseded, sameKey, func(f *vetting.Facts) { f.Current.Used = now }), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11), quarantine: true},
 	{name: "superseded and copied", given: with(copied), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11), quarantine: true},
 	{name: "superseded and copied, only noted", given: with(copied, func(f *vetting.Facts) { f.Product.Life.OnClone = vetting.CloneNote }), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11)},
 	{name: "superseded, run out and copied", given: with(copied, func(f *vetting.Facts) { f.Presented.NotAfter = now }), outcome: vetting.Refused, codes: codes(vetting.ReasonSuperseded), evidence: signs(vetting.EvidenceSuperseded, 11), quarantine: true},

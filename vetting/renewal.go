@@ -71,14 +71,15 @@ func (j *judgement) superseded() Verdict {
 	switch current := j.Current; {
 	case current == nil || current.State != CertificateValid:
 		return j.refuse(ReasonSuperseded, "The certificate %s was superseded; only its successor renews.", p.Serial)
-	case current.Key == j.Claim.Key && !j.Now.Before(current.NotAfter):
+	case !j.lost():
+	case !j.Now.Before(current.NotAfter):
 		return j.overslept(current)
-	case current.Key == j.Claim.Key:
-		// Also if the successor was used: whoever holds its key may have its
-		// certificate, which is no secret.
+	default:
 		v := j.admit(ReasonRepeated, "The device asked again before it used its new certificate and gets the same one.")
 		v.admission.repeat = current
 		return v
+	}
+	switch {
 	case !j.Unused:
 		return j.cloned()
 	case j.Claim.ServerKey != "":
@@ -95,6 +96,16 @@ func (j *judgement) superseded() Verdict {
 		func() Verdict {
 			return j.admit(ReasonReplaced, "The device lost its new key before it used it; it gets another, and the new certificate is superseded.")
 		})
+}
+
+// lost reports whether the device asks for what it was given already, because
+// the answer was lost: its current certificate's key, before that was used.
+// After that a key that is not the presented certificate's still proves that
+// this is no copy from before: whoever holds it may have its certificate,
+// which is no secret.
+func (j *judgement) lost() bool {
+	c, key := j.Current, j.Claim.Key
+	return c.Key == key && (c.Used.IsZero() || key != j.Presented.Key)
 }
 
 // cloned refuses the use of a certificate whose successor is at work: its key

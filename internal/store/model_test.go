@@ -144,7 +144,7 @@ func (m *model) renewal(u *modelUnit, c *modelCert, key vetting.Fingerprint) ans
 		return refused()
 	case now.state != vetting.CertificateValid:
 		return refused()
-	case superseded && now.key == key:
+	case superseded && now.key == key && (!now.used || key != c.key):
 		return answer{outcome: vetting.Admitted, repeat: now}
 	case superseded && usedSince(u, c):
 		return answer{outcome: vetting.Refused, clone: true}
