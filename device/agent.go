@@ -31,7 +31,7 @@ type Agent struct {
 func (a *Agent) Run(ctx context.Context) error {
 	c, err := a.PowerOn(ctx)
 	for err == nil {
-		if err = a.sleepUntil(ctx, RenewAt(c.Leaf())); err == nil {
+		if err = a.awaitRenewal(ctx, c.Leaf()); err == nil {
 			c, err = a.renew(ctx)
 		}
 	}
@@ -127,24 +127,9 @@ func (a *Agent) backoff(failures int) time.Duration {
 	return shortest/2 + rand.N(shortest/2+1)
 }
 
-// nap is the longest single wait of a device whose certificate has time: a
-// clock that is set meanwhile is noticed.
+// nap is the longest single wait of a device that no server told when to
+// renew: a clock that is set meanwhile is noticed.
 const nap = time.Hour
-
-func (a *Agent) sleepUntil(ctx context.Context, at time.Time) error {
-	for {
-		left := nap
-		if !at.IsZero() {
-			left = min(nap, at.Sub(a.Device.Client.now()))
-		}
-		if left <= 0 {
-			return nil
-		}
-		if err := a.pause(ctx, left); err != nil {
-			return err
-		}
-	}
-}
 
 func (a *Agent) pause(ctx context.Context, d time.Duration) error {
 	if a.Pause != nil {

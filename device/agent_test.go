@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"testing"
@@ -127,6 +128,39 @@ func TestAgentRenews(t *testing.T) {
 		}
 		if s.Keys() != want {
 			t.Errorf("re-key %v: %d keys were certified instead of %d", rekey, s.Keys(), want)
+		}
+	}
+}
+
+// TestAgentFollowsTheServer: the server says when to renew, however much of
+// its life a certificate has left; and it is asked again as it wants.
+func TestAgentFollowsTheServer(t *testing.T) {
+	s, asked := devicetest.New(t), []string{}
+	d := newDevice(s, built(t))
+	c, err := d.PowerOn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(1000 * time.Hour)
+	s.Window = func(name string) (start, end time.Time) {
+		if asked = append(asked, name); len(asked) == 3 { // something happened
+			return time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
+		}
+		return later, later
+	}
+	var pauses []time.Duration
+	a := agent(d, 2, &pauses)
+	if err := a.Run(t.Context()); !errors.Is(err, errEnough) {
+		t.Fatal(err)
+	}
+	number := c.Leaf().SerialNumber.Bytes()
+	name := base64.RawURLEncoding.EncodeToString(c.Leaf().AuthorityKeyId) + "." + base64.RawURLEncoding.EncodeToString(number)
+	if len(asked) != 4 || asked[0] != name || asked[1] != name || asked[2] != name || asked[3] == name {
+		t.Errorf("it asked for %q, the certificate is %q", asked, name)
+	}
+	for _, p := range pauses {
+		if p != 30*time.Minute {
+			t.Errorf("it waited %s", pauses)
 		}
 	}
 }

@@ -131,23 +131,33 @@ func (c *Client) exchange(ctx context.Context, method, op string, by *Credential
 		request.Header.Set("Content-Type", "application/pkcs10")
 		request.Header.Set("Content-Transfer-Encoding", "base64")
 	}
+	response, body, err := c.roundTrip(op, request, by)
+	if err != nil {
+		return nil, err
+	}
+	return c.read(op, response, body)
+}
+
+// roundTrip sends a request on a connection of its own and reads the answer
+// to its end.
+func (c *Client) roundTrip(op string, request *http.Request, by *Credential) (*http.Response, []byte, error) {
 	transport := c.transport(by)
 	if t, ok := transport.(*http.Transport); ok {
 		defer t.CloseIdleConnections()
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return nil, c.failure(op, err)
+		return nil, nil, c.failure(op, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxReply+1))
 	if err != nil {
-		return nil, &LineError{op, fmt.Errorf("the answer broke off: %w", err)}
+		return nil, nil, &LineError{op, fmt.Errorf("the answer broke off: %w", err)}
 	}
 	if len(body) > maxReply {
-		return nil, &ReplyError{op, fmt.Errorf("it is longer than %d bytes", maxReply)}
+		return nil, nil, &ReplyError{op, fmt.Errorf("it is longer than %d bytes", maxReply)}
 	}
-	return c.read(op, response, body)
+	return response, body, nil
 }
 
 func (c *Client) path(op string) string {

@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"math/big"
 	"net/http"
@@ -34,6 +35,9 @@ type Server struct {
 	// Answer, if set, is asked first at an enrolment; it returns true if it
 	// answered. peer is the client certificate or nil.
 	Answer func(w http.ResponseWriter, peer *x509.Certificate, csr *x509.CertificateRequest) bool
+	// Window, if set, says when a certificate should be renewed, of which it
+	// is told the name (RFC 9773 §4.1).
+	Window func(name string) (start, end time.Time)
 	// Template, if set, changes a certificate before it is signed.
 	Template func(*x509.Certificate)
 
@@ -154,6 +158,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	var peer *x509.Certificate
 	if len(r.TLS.PeerCertificates) > 0 {
 		peer = r.TLS.PeerCertificates[0]
+	}
+	if name, ok := strings.CutPrefix(r.URL.Path, "/device/v1/renewal-info/"); ok && s.Window != nil {
+		start, end := s.Window(name)
+		w.Header().Set("Retry-After", "1800")
+		fmt.Fprintf(w, `{"suggestedWindow": {"start": %q, "end": %q}}`, start.Format(time.RFC3339), end.Format(time.RFC3339))
+		return
 	}
 	op := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	s.seen[op]++
