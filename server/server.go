@@ -261,6 +261,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.every(work, time.Duration(s.config.Audit.Interval), s.publishing.run)
 	s.every(work, resumeEvery, s.resume)
+	s.every(work, jobsEvery, s.jobs)
 	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {
 		s.count(work)
 		s.every(work, t, s.tally)

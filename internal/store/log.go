@@ -154,6 +154,12 @@ var tables = []struct {
 		err := r.Scan(t.dest()...)
 		return t.object(), err
 	}},
+	{queryJobs + `j.state <> 'planned'`, func(r row) (audit.Object, error) {
+		var j jobRow
+		err := r.Scan(append(j.dest(), &j.body, &j.ids)...)
+		j.seal()
+		return j.object(), err
+	}},
 	{`SELECT ` + evidenceColumns + ` FROM evidence e`, func(r row) (audit.Object, error) {
 		var e evidenceRow
 		err := r.Scan(e.dest()...)

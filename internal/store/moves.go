@@ -77,6 +77,6 @@ func (w *writing) moveDevice(a access.Act, have *vetting.Device, m move) error {
 	if err := x.move(h, m.to); err != nil {
 		return err
 	}
-	w.leaf(act, operatorOf(a), m.note, x.write()...)
+	w.leaves(act, operatorOf(a), m.note, x.write()...)
 	return nil
 }

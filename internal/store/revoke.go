@@ -35,7 +35,7 @@ func (s *Store) RevokeDevice(ctx context.Context, a access.Act, id int64, reason
 		}
 		x := newChanges(w)
 		x.revoke(h, int64(code))
-		w.leaf("device.revoke", operatorOf(a), because(reason, note), x.write()...)
+		w.leaves("device.revoke", operatorOf(a), because(reason, note), x.write()...)
 		return id, nil
 	})
 	if err != nil {

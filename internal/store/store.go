@@ -59,7 +59,8 @@ type Store struct {
 
 	panicked func(any)
 	patience time.Duration
-	failing  atomic.Bool // the last transaction did
+	failing  atomic.Bool  // the last transaction did
+	written  atomic.Int64 // how many jobs of the writer shared transactions
 
 	jobs    chan *job
 	closing chan struct{}

@@ -154,6 +154,9 @@ func (s *Store) run(batch []*job) {
 	}
 	began := time.Now()
 	errs, err := s.attempt(live)
+	if !live[0].alone {
+		s.written.Add(int64(len(live)))
+	}
 	s.failing.Store(err != nil)
 	s.observe(len(live), time.Since(began))
 	switch {

@@ -144,6 +144,7 @@ func New(c Config) *API {
 	a.rigs()
 	a.devices()
 	a.certificates()
+	a.jobs()
 	a.operators()
 	a.finishSpec()
 	return a

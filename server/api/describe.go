@@ -24,6 +24,7 @@ const (
 	tagPlanning  = "planning"
 	tagManifests = "manifests"
 	tagDevices   = "devices"
+	tagJobs      = "jobs"
 	tagOperators = "operators"
 )
 
@@ -31,6 +32,7 @@ var tags = []*huma.Tag{
 	{Name: tagPlanning, Description: "Products, sites and production orders"},
 	{Name: tagManifests, Description: "The signed lists of manufacturing records"},
 	{Name: tagDevices, Description: "Devices, their registrations, certificates and evidence"},
+	{Name: tagJobs, Description: "Acts on many devices"},
 	{Name: tagOperators, Description: "Who uses this API"},
 }
 
@@ -91,6 +93,7 @@ var requestTypes = map[string]bool{
 	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "SiteUpdate": true, "OrderInput": true, "OrderPatch": true,
 	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true,
 	"TestResultInput": true, "Test": true, "ReplacementInput": true, "Unit": true,
+	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values
 }

@@ -26,6 +26,7 @@ type memory struct {
 	past          []vetting.Past
 	evidence      []*vetting.Evidence
 	operators     []*access.Operator
+	job           vetting.Job
 	acts          map[[2]string]done
 	acted         []access.Act // every act, repetitions too
 	pages         []vetting.Page
@@ -40,7 +41,7 @@ type done struct {
 }
 
 func newMemory() *memory {
-	return &memory{acts: map[[2]string]done{}, histories: map[int64]*vetting.History{}, id: 1000}
+	return &memory{acts: map[[2]string]done{}, histories: map[int64]*vetting.History{}, id: 1000, job: vetting.Job{ID: 51, State: vetting.JobPlanned, Digest: "aa"}}
 }
 
 func (m *memory) next() int64 { m.id++; return m.id }

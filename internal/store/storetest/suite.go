@@ -54,6 +54,7 @@ var subjects = []struct {
 	{"life", lifeCases},
 	{"test results", testResultCases},
 	{"replace", replaceCases},
+	{"jobs", jobCases},
 	{"registrations", registrationCases},
 	{"log", logCases},
 	{"process", processCases},

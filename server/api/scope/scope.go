@@ -24,6 +24,7 @@ type Store interface {
 	Plans
 	Manifests
 	Devices
+	Jobs
 	Operators
 }
 
@@ -68,6 +69,22 @@ type Devices interface {
 	Certificate(ctx context.Context, serial string) (*vetting.Certificate, error)
 	RevokeCertificate(ctx context.Context, act access.Act, serial string, reason vetting.RevocationReason, note string) (*vetting.Certificate, error)
 	Evidence(context.Context, vetting.EvidenceFilter, vetting.Page) ([]*vetting.Evidence, error)
+}
+
+// Jobs are acts on many devices. They are worked on in the background, by
+// one of the servers.
+type Jobs interface {
+	// PlanJob looks what a task would do, and keeps that as a plan.
+	PlanJob(context.Context, access.Act, vetting.Task) (*vetting.Job, error)
+	// ConfirmJob starts a planned job. The digest names the plan that was
+	// looked at; where others would change by now, that is a Conflict unless
+	// accept is set.
+	ConfirmJob(ctx context.Context, act access.Act, id int64, digest string, accept bool) (*vetting.Job, error)
+	CancelJob(ctx context.Context, act access.Act, id int64, note string) (*vetting.Job, error)
+	ResumeJob(ctx context.Context, act access.Act, id int64, note string) (*vetting.Job, error)
+	Jobs(context.Context, vetting.Page) ([]*vetting.Job, error)
+	Job(ctx context.Context, id int64) (*vetting.Job, error)
+	JobDevices(ctx context.Context, id int64, p vetting.Page) ([]*vetting.JobDevice, error)
 }
 
 // Operators are the API's own users.
