@@ -19,15 +19,18 @@ import (
 func (a *app) deviceCommand() *cobra.Command {
 	return group("device", "Devices, their states and histories",
 		`A device is named by its number or its serial number. One that consists of digits is a number; write serial:4711 for
-a serial number that does, too.`,
+a serial number that does, too.
+
+Commands that change a device take a selection instead of one, too, such as --order PO-4711 --made-before 2026-03-01. They show
+what would change (--dry-run: no more than that), ask, and leave the work to the server as a job.`,
 		a.deviceList(), a.deviceShow(), a.deviceHistory(),
-		a.deviceMove("suspend", vetting.DeviceSuspended, "Take a device out of service for a while", "It gets no certificate meanwhile and its present one is on hold; resume takes that back."),
-		a.deviceMove("resume", vetting.DeviceActive, "Put a suspended device back into service", ""),
-		a.deviceMove("quarantine", vetting.DeviceQuarantined, "Lock a device that may be counterfeit", "It gets no certificate meanwhile and its present one is on hold; release takes that back."),
+		a.deviceMove("suspend", vetting.JobSuspend, vetting.DeviceSuspended, "Take a device out of service for a while", "It gets no certificate meanwhile and its present one is on hold; resume takes that back."),
+		a.deviceMove("resume", vetting.JobResume, vetting.DeviceActive, "Put a suspended device back into service", ""),
+		a.deviceMove("quarantine", vetting.JobQuarantine, vetting.DeviceQuarantined, "Lock a device that may be counterfeit", "It gets no certificate meanwhile and its present one is on hold; release takes that back."),
 		a.deviceRelease(),
-		a.deviceMove("retire", vetting.DeviceRetired, "Take a device out of service for good", "Its certificate is revoked. That cannot be taken back."),
+		a.deviceMove("retire", vetting.JobRetire, vetting.DeviceRetired, "Take a device out of service for good", "Its certificate is revoked. That cannot be taken back."),
 		a.deviceScrap(),
-		a.deviceRework(), a.deviceReadmit(), a.deviceRevoke())
+		a.deviceRework(), a.deviceReadmit(), a.deviceRevoke(), a.deviceRenew())
 }
 
 func (a *app) deviceList() *cobra.Command {
@@ -103,15 +106,15 @@ func (a *app) deviceHistory() *cobra.Command {
 
 // deviceMove makes a command that moves a device to a state. A warning makes
 // it ask first.
-func (a *app) deviceMove(name string, to vetting.DeviceState, about, warning string) *cobra.Command {
-	c := &cobra.Command{Use: name + " DEVICE", Short: about, Args: cobra.ExactArgs(1), Long: about + ". " + warning,
-		Example: fmt.Sprintf("  touchmark device %s A-0001 --note 'ticket 815'", name)}
-	return a.deviceChange(c, warning, func(*vetting.Device) (vetting.DeviceState, error) { return to, nil })
+func (a *app) deviceMove(name string, action vetting.JobAction, to vetting.DeviceState, about, warning string) *cobra.Command {
+	c := &cobra.Command{Use: name + " [DEVICE]", Short: about, Long: about + ". " + warning,
+		Example: fmt.Sprintf("  touchmark device %s A-0001 --note 'ticket 815'\n  touchmark device %[1]s --order PO-4711 --line 3 --note 'ticket 815' --dry-run", name)}
+	return a.deviceChange(c, action, warning, func(*vetting.Device) (vetting.DeviceState, error) { return to, nil })
 }
 
 func (a *app) deviceRelease() *cobra.Command {
-	c := &cobra.Command{Use: "release DEVICE", Short: "Take a device out of quarantine, back to the state it came from", Args: cobra.ExactArgs(1)}
-	return a.deviceChange(c, "", func(d *vetting.Device) (vetting.DeviceState, error) {
+	c := &cobra.Command{Use: "release [DEVICE]", Short: "Take a device out of quarantine, back to the state it came from"}
+	return a.deviceChange(c, vetting.JobRelease, "", func(d *vetting.Device) (vetting.DeviceState, error) {
 		if d.State != vetting.DeviceQuarantined {
 			return "", fmt.Errorf("device %d (%s) is %s, not in quarantine: there is nothing to release it from", d.ID, d.Serial, d.State)
 		}
@@ -122,7 +125,7 @@ func (a *app) deviceRelease() *cobra.Command {
 // deviceScrap uses the door that is open to a site's operators, too, where it
 // may.
 func (a *app) deviceScrap() *cobra.Command {
-	c := a.deviceMove("scrap", vetting.DeviceScrapped, "Note that a device was destroyed", "Its certificates are revoked, and its unit of the order stays used. That cannot be taken back.")
+	c := a.deviceMove("scrap", vetting.JobScrap, vetting.DeviceScrapped, "Note that a device was destroyed", "Its certificates are revoked, and its unit of the order stays used. That cannot be taken back.")
 	c.Long += `
 A site's operators may scrap what was never powered on. That uses up a unit of the order, as long as one is left, unless
 the order was made with --waste returns.`
@@ -165,13 +168,13 @@ func (a *app) deviceEnd(c *cobra.Command, act, warning string) *cobra.Command {
 
 func (a *app) deviceRevoke() *cobra.Command {
 	var in api.RevocationInput
-	c := &cobra.Command{Use: "revoke DEVICE", Short: "Revoke a device's certificates", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "revoke [DEVICE]", Short: "Revoke a device's certificates",
 		Long: `revoke ends all certificates that a device has, superseded ones among them. The device stays in its state, but has no way to
 another certificate until an administrator readmits it. That cannot be taken back; suspend and quarantine can.`,
-		Example: "  touchmark device revoke A-0001 --reason keyCompromise --note 'ticket 815'"}
+		Example: "  touchmark device revoke A-0001 --reason keyCompromise --note 'ticket 815'\n  touchmark device revoke --order PO-4711 --made-before 2026-03-01 --reason keyCompromise --note 'ticket 815'"}
 	revocationFlags(c, &in)
 	a.yesFlag(c)
-	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+	c = objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
 		id, err := deviceID(ctx, cl, args[0])
 		if err != nil {
 			return nil, err
@@ -182,16 +185,15 @@ another certificate until an administrator readmits it. That cannot be taken bac
 		err = cl.api(ctx, http.MethodPost, "/devices/"+id+"/revoke", in, &raw)
 		return raw, err
 	}, showDevice)
+	return a.orMany(c, vetting.JobRevoke, func(b *bulk) { b.in.Note, b.in.Reason = in.Note, in.Reason })
 }
 
-func (a *app) deviceChange(c *cobra.Command, warning string, to func(*vetting.Device) (vetting.DeviceState, error)) *cobra.Command {
+func (a *app) deviceChange(c *cobra.Command, action vetting.JobAction, warning string, to func(*vetting.Device) (vetting.DeviceState, error)) *cobra.Command {
 	note := ""
 	c.Flags().StringVar(&note, "note", "", "why, for the audit log (required)")
 	_ = c.MarkFlagRequired("note")
-	if warning != "" {
-		a.yesFlag(c)
-	}
-	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+	a.yesFlag(c)
+	c = objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
 		id, err := deviceID(ctx, cl, args[0])
 		if err != nil {
 			return nil, err
@@ -217,6 +219,7 @@ func (a *app) deviceChange(c *cobra.Command, warning string, to func(*vetting.De
 		err = cl.api(ctx, http.MethodPost, "/devices/"+id+"/state", api.DeviceStateInput{State: state, Note: note}, &raw)
 		return raw, err
 	}, showDevice)
+	return a.orMany(c, action, func(b *bulk) { b.in.Note = note })
 }
 
 func showDevice(w io.Writer, d *vetting.Device) {

@@ -68,21 +68,26 @@ func listCommand[T any](a *app, c *cobra.Command, path string, query func() url.
 	c.Flags().IntVar(&limit, "limit", 100, "show at most so many; 0 shows all")
 	c.Args = cobra.NoArgs
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		api, err := a.client()
-		if err != nil {
-			return err
-		}
-		p, err := api.list(cmd.Context(), path, query(), limit)
-		if err != nil {
-			return err
-		}
-		raw, err := json.Marshal(p)
-		if err != nil {
-			return err
-		}
-		return a.printList(raw, p, func(w io.Writer) error { return t.write(w, p) })
+		return runList(cmd.Context(), a, path, query(), limit, t)
 	}
 	return a.jsonFlag(c)
+}
+
+// runList prints a list.
+func runList[T any](ctx context.Context, a *app, path string, query url.Values, limit int, t table[T]) error {
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	p, err := api.list(ctx, path, query, limit)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return a.printList(raw, p, func(w io.Writer) error { return t.write(w, p) })
 }
 
 func (a *app) printList(raw []byte, p page, people func(io.Writer) error) error {
