@@ -16,7 +16,7 @@ const (
 	// jobLease is how long a server may be silent before another takes its
 	// job over. Nothing but speed depends on it: where a job stands is
 	// checked in each transaction.
-	jobLease = 10 * time.Second
+	jobLease = 3 * time.Second
 	// restShare is for how many times as long as a chunk took a job rests,
 	// when others wrote meanwhile.
 	restShare = 3
