@@ -51,7 +51,20 @@ func (j *judgement) first() Verdict {
 	if v, done := j.entitled(); done {
 		return v
 	}
-	return j.admit(ReasonVetted, "The device is in the records of order %s and within its quota.", j.Order.Name)
+	return j.vetted()
+}
+
+func (j *judgement) vetted() Verdict {
+	v := j.admit(ReasonVetted, "The device is in the records of order %s and within its quota.", j.Order.Name)
+	j.sayRules(v.Reasons[0].Values)
+	return v
+}
+
+// sayRules notes which version of the product's rules judged.
+func (j *judgement) sayRules(values map[string]string) {
+	if j.Rules != nil {
+		values["rulesVersion"] = fmt.Sprint(j.Product.RulesVersion)
+	}
 }
 
 // unknown refuses a claim for which there is no record, and says why there
@@ -313,11 +326,12 @@ func (j *judgement) rules() (holds []Reason, refusal *Verdict) {
 }
 
 func (j *judgement) ruled(b BrokenRule) Reason {
-	r := j.reason(ReasonRule, "%s", b.Text(j.Product.Name))
+	r := j.reason(ReasonRule, "%s", b.Text(j.Product.Name, j.Product.RulesVersion))
 	r.Values["rule"], r.Values["expression"] = b.Rule.Name, b.Rule.Expression
 	for name, value := range b.Values {
 		r.Values[name] = value
 	}
+	j.sayRules(r.Values)
 	return r
 }
 
@@ -352,7 +366,7 @@ func (j *judgement) decided(d Decision) (Verdict, bool) {
 	if !d.Admit {
 		return j.turnedAway(d), true
 	}
-	v := j.admit(ReasonVetted, "The device is in the records of order %s and within its quota.", j.Order.Name)
+	v := j.vetted()
 	v.Reasons = append(v.Reasons, j.letIn(d))
 	return v, true
 }

@@ -55,6 +55,9 @@ type Product struct {
 	AwaitRecords string `json:"awaitRecords,omitempty"`
 	// Rules are what first enrolments must meet beyond record and order.
 	Rules []Rule `json:"rules,omitempty"`
+	// RulesVersion grows with every change of the rules; 0 before the first,
+	// and for rules from before versions were kept.
+	RulesVersion int64 `json:"rulesVersion,omitempty"`
 	// ServerKeys says whether the server makes private keys for devices.
 	ServerKeys ServerKeys `json:"serverKeys,omitempty"`
 	// SiteCodes lets the operators of a site make enrolment codes for its

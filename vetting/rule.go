@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Rule is a condition of a product on its devices' first enrolment, beyond
@@ -19,6 +20,28 @@ type Rule struct {
 	Otherwise Outcome `json:"otherwise"`
 	// Text tells the person on the line what to do about it.
 	Text string `json:"text,omitempty"`
+}
+
+// RuleVersion is the rules of a product as they were from some change on.
+type RuleVersion struct {
+	ID      int64 `json:"-"`
+	Version int64 `json:"version"`
+	// At and By are when and by whom the change was made, e.g.
+	// "operator:anna"; zero for rules from before versions were kept.
+	At    time.Time `json:"at,omitzero"`
+	By    string    `json:"by,omitempty"`
+	Rules []Rule    `json:"rules"`
+	Leaf  int64     `json:"leaf"` // -1 if unknown
+}
+
+// Rule returns the rule of a name, nil if the version has none.
+func (v *RuleVersion) Rule(name string) *Rule {
+	for i := range v.Rules {
+		if v.Rules[i].Name == name {
+			return &v.Rules[i]
+		}
+	}
+	return nil
 }
 
 // Bounds of a product's rules.
@@ -78,13 +101,18 @@ type BrokenRule struct {
 }
 
 // Text tells the person on the line what is wrong: the rule's own words, what
-// it wants, and the values that it looked at.
-func (b BrokenRule) Text(product string) string {
+// it wants, and the values that it looked at. The version is that of the
+// product's rules; 0 is not named.
+func (b BrokenRule) Text(product string, version int64) string {
 	text := b.Rule.Text
 	if text == "" {
 		text = fmt.Sprintf("The device does not meet the rule %q of product %s.", b.Rule.Name, product)
 	}
-	detail := fmt.Sprintf("rule %s wants %s", b.Rule.Name, b.Rule.Expression)
+	detail := "rule " + b.Rule.Name
+	if version > 0 {
+		detail += fmt.Sprintf(" of version %d", version)
+	}
+	detail += " wants " + b.Rule.Expression
 	for i, name := range slices.Sorted(maps.Keys(b.Values)) {
 		detail += map[bool]string{true: "; ", false: ", "}[i == 0] + name + " is " + b.Values[name]
 	}

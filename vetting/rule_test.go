@@ -9,11 +9,11 @@ import (
 
 func TestRuleText(t *testing.T) {
 	b := vetting.BrokenRule{Rule: &vetting.Rule{Name: "rate", Expression: "a < b", Text: "Slow down."}, Values: map[string]string{"b": "2", "a": "3"}}
-	if got, want := b.Text("lamp"), "Slow down. (rule rate wants a < b; a is 3, b is 2)"; got != want {
+	if got, want := b.Text("lamp", 3), "Slow down. (rule rate of version 3 wants a < b; a is 3, b is 2)"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	b = vetting.BrokenRule{Rule: &vetting.Rule{Name: "rate", Expression: "false"}}
-	if got, want := b.Text("lamp"), `The device does not meet the rule "rate" of product lamp. (rule rate wants false)`; got != want {
+	if got, want := b.Text("lamp", 0), `The device does not meet the rule "rate" of product lamp. (rule rate wants false)`; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

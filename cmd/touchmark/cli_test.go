@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -205,6 +206,23 @@ func TestRules(t *testing.T) {
 	w.admin(t, "rule", "remove", "thermostat", "tested").want(t, 0, "day")
 	w.admin(t, "rule", "remove", "thermostat", "tested").want(t, exitFailed, `no rule "tested"`)
 	w.site(t, "rule", "try", "thermostat", "true").want(t, exitFailed, "plan production")
+	// Versions 1 and 2 came and went with "any"; 3 is tested, 4 and 5 are day, 6 is the end of tested.
+	w.admin(t, "rule", "list", "thermostat").want(t, 0, "version", "6")
+	w.admin(t, "rule", "history", "thermostat", "day").want(t, 0, "5  ", "by operator:admin", "now.getHours() >= 6, otherwise held", "now.getHours() >= 7, otherwise held", "(none)")
+	changes := decodeAs[[]ruleChange](t, w.admin(t, "rule", "history", "thermostat", "--json").want(t, 0).out)
+	var versions []int64
+	for _, c := range changes {
+		versions = append(versions, c.Version)
+	}
+	if !slices.Equal(versions, []int64{6, 5, 4, 3, 2, 1}) || changes[0].After != nil || changes[0].Before.Name != "tested" || changes[5].Before != nil {
+		t.Errorf("%+v", changes)
+	}
+	w.admin(t, "rule", "history", "thermostat", "none").want(t, 0, "no such rules")
+	w.admin(t, "rule", "history", "none").want(t, exitFailed, `no product "none"`)
+	w.admin(t, "rule", "try", "thermostat", "--version", "3").want(t, 0, "Of 0 devices")
+	w.admin(t, "rule", "try", "thermostat", "--version", "2").want(t, exitFailed, "had no rules")
+	w.admin(t, "rule", "try", "thermostat", "--version", "9").want(t, exitFailed, "no version 9")
+	w.admin(t, "rule", "try", "thermostat", "true", "--version", "3").want(t, exitUsage, "not both")
 }
 
 func TestOperators(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,7 +89,7 @@ func TestRigTests(t *testing.T) {
 	w.admin(t, "rule", "try", "thermostat", "test.passed", "--otherwise", "refused").want(t, 0, "Of 1 device that were let in, 1 would have been refused", "A-000002")
 	w.admin(t, "rule", "set", "thermostat", "tested", `test.passed && test.values.rssi > -80`, "--otherwise", "refused", "--text", "Test the unit first.").want(t, 0)
 	csr := request(t, "A-000000")
-	rig("register", "--serial", "A-000000", "--csr", csr).want(t, exitFailed, "Test the unit first.", "test.passed is false")
+	rig("register", "--serial", "A-000000", "--csr", csr).want(t, exitFailed, "Test the unit first.", "rule tested of version 1 wants", "test.passed is false")
 
 	rig("fail", "--serial", "A-000000", "--station", "FCT-2", "--failed", "rssi=-95 dBm", "--test", "firmware=1.4.2", "--note", "antenna loose").
 		want(t, 0, "failed at rig rig-7, station FCT-2", "rssi is -95 dBm; antenna loose", "firmware is 1.4.2", "mend it and test it again")
@@ -101,10 +102,13 @@ func TestRigTests(t *testing.T) {
 	if a := decodeAs[api.TestResultAnswer](t, pass.out); a.Next != api.NextRegister || a.Result.Tested.IsZero() || a.Result.Tests[0].Limit != ">= -80" || a.Device.Failed() {
 		t.Errorf("%+v", a)
 	}
-	rig("register", "--serial", "A-000000", "--csr", csr).want(t, 0, "admitted")
+	admitted := decodeAs[api.RegistrationResult](t, rig("register", "--serial", "A-000000", "--csr", csr, "--json").want(t, 0, "admitted").out)
 	w.admin(t, "device", "history", "A-000000").want(t, 0, "passed at rig rig-7", "failed at rig rig-7", "rssi is -61.5 dBm (limit >= -80)", "admitted")
 	w.admin(t, "device", "show", "A-000000").want(t, 0, "passed at rig rig-7")
-	w.admin(t, "rule", "try", "thermostat").want(t, 0, "Of 2 devices", "1 would have been refused", "A-000002")
+	w.admin(t, "rule", "set", "thermostat", "tested", "true").want(t, 0)
+	w.admin(t, "rule", "try", "thermostat").want(t, 0, "Of 2 devices", "0 would have been refused")
+	w.admin(t, "rule", "try", "thermostat", "--version", "1").want(t, 0, "Of 2 devices", "1 would have been refused", "A-000002")
+	w.admin(t, "registration", "show", fmt.Sprint(admitted.Registration), "--json").want(t, 0, `"rulesVersion": "1"`)
 
 	rig("fail", "--serial", "A-000000", "--note", "dead after the burn-in").want(t, 0, "replace it")
 	rig("register", "--serial", "A-000000", "--csr", csr).want(t, exitFailed, "replace the unit")

@@ -21,7 +21,7 @@ Otherwise the device is held, or refused, and the person on the line is told the
 
 An expression may look at:
 
-`+rules.Vocabulary(), a.ruleSet(), a.ruleRemove(), a.ruleList(), a.ruleTry())
+`+rules.Vocabulary(), a.ruleSet(), a.ruleRemove(), a.ruleList(), a.ruleHistory(), a.ruleTry())
 }
 
 // ruleFlags are what can be said about a rule beside its expression.
@@ -92,33 +92,35 @@ func showRules(w io.Writer, p *vetting.Product) {
 		field(w, "otherwise", r.Otherwise)
 		field(w, "says", r.Text)
 	}
+	field(w, "version", number(p.RulesVersion))
 }
 
 func (a *app) ruleTry() *cobra.Command {
 	var r ruleFlags
 	var since string
+	version := int64(-1)
 	c := &cobra.Command{
 		Use: "try PRODUCT [EXPRESSION]", Short: "Say what a rule would have done to the devices that were let in", Args: cobra.RangeArgs(1, 2),
-		Long:              "try runs an expression, or without one the product's own rules, over past registrations. Nothing changes.",
-		Example:           "  touchmark rule try thermostat 'history.order_last_hour < 100' --since 2026-11-01",
+		Long:              "try runs an expression, or without one the product's own rules, or with --version those of an earlier version, over past registrations. Nothing changes.",
+		Example:           "  touchmark rule try thermostat 'history.order_last_hour < 100' --since 2026-11-01\n  touchmark rule try thermostat --version 3",
 		ValidArgsFunction: a.completeFirst("/products"),
 	}
 	r.add(c)
 	c.Flags().StringVar(&since, "since", "", "only registrations from then on: `time` as 2026-12-01 or RFC 3339")
+	c.Flags().Int64Var(&version, "version", -1, "the rules as they were in this `version`, as history numbers them")
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
 		var in api.TrialInput
 		if in.Since, err = parseTime("--since", since, false); err != nil {
 			return nil, err
 		}
-		if len(args) == 2 {
+		switch {
+		case len(args) == 2 && version >= 0:
+			return nil, usagef("give an expression or --version, not both")
+		case len(args) == 2:
 			in.Rules = []vetting.Rule{r.rule("tried", args[1])}
-		} else {
-			var p vetting.Product
-			if err := cl.api(ctx, http.MethodGet, "/products/"+segment(args[0]), nil, &p); err != nil {
+		default:
+			if in.Rules, err = rulesOf(ctx, cl, args[0], version); err != nil {
 				return nil, err
-			}
-			if in.Rules = p.Rules; len(in.Rules) == 0 {
-				return nil, usagef("product %s has no rules: give an expression to try", p.Name)
 			}
 		}
 		err = cl.api(ctx, http.MethodPost, "/products/"+segment(args[0])+"/rule-trials", in, &raw)

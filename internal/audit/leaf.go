@@ -33,7 +33,8 @@ const (
 	KindCode         Kind = "code"      // an enrolment code, of which only the hash is kept
 	KindAuthority    Kind = "authority" // a CA or the log itself
 	KindTestResult   Kind = "test-result"
-	KindJob          Kind = "job" // an act on many devices
+	KindJob          Kind = "job"   // an act on many devices
+	KindRules        Kind = "rules" // one version of a product's
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

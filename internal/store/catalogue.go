@@ -74,9 +74,11 @@ func (s *Store) CreateProduct(ctx context.Context, a access.Act, p *vetting.Prod
 		}
 		made := *p
 		made.Created, made.Updated = w.now, w.now
-		row := productRowOf(w.ids(1), 1, &made)
+		id := w.ids(1)
+		rules := w.changeRules(id, nil, &made)
+		row := productRowOf(id, 1, &made)
 		w.exec(`INSERT INTO products (id, name, revision, body) VALUES ($1, $2, $3, $4)`, row.ID, row.Name, row.Revision, row.Body)
-		w.leaf("product.create", operatorOf(a), p.Name, row.object())
+		rules.save(w, w.leaf("product.create", operatorOf(a), p.Name, rules.objects(row.object())...))
 		return row.ID, nil
 	})
 	if err != nil {
@@ -108,9 +110,10 @@ func (s *Store) UpdateProduct(ctx context.Context, a access.Act, p *vetting.Prod
 		}
 		made := *p
 		made.Created, made.Updated = old.Created, w.now
+		rules := w.changeRules(have.ID, old, &made)
 		row := productRowOf(have.ID, have.Revision+1, &made)
 		w.exec(`UPDATE products SET revision = $2, body = $3 WHERE id = $1`, row.ID, row.Revision, row.Body)
-		w.leaf("product.update", operatorOf(a), p.Name, row.object())
+		rules.save(w, w.leaf("product.update", operatorOf(a), p.Name, rules.objects(row.object())...))
 		return row.ID, nil
 	})
 	if err != nil {

@@ -246,6 +246,15 @@ func TestOtherWritesFail(t *testing.T) {
 			_, err := w.Store.CreateProduct(ctx, storetest.By, &vetting.Product{Name: "other"})
 			return err
 		},
+		"rules": func(w *storetest.World) error {
+			p, err := w.Store.Product(ctx, "thermo")
+			if err != nil {
+				return err
+			}
+			p.Rules = []vetting.Rule{{Name: "a", Expression: "true", Otherwise: vetting.Held}}
+			_, err = w.Store.UpdateProduct(ctx, storetest.By, p)
+			return err
+		},
 		"operator": func(w *storetest.World) error {
 			_, err := w.Store.CreateOperator(ctx, storetest.By, &access.Operator{Name: "anna", Role: access.RoleAdmin, Key: storetest.Key("anna", 1)})
 			return err
@@ -341,6 +350,8 @@ func TestTamperingIsFound(t *testing.T) {
 			"a leaf changes":          `UPDATE leaves SET body = (SELECT body FROM leaves WHERE idx = 2) WHERE idx = 3`,
 			"the last leaf goes":      `DELETE FROM leaves WHERE idx = (SELECT MAX(idx) FROM leaves)`,
 			"a site gets renamed":     `UPDATE sites SET name = 'elsewhere'`,
+			"rules of once change":    `UPDATE rule_versions SET body = '[]' WHERE version = 1`,
+			"rules of once go":        `DELETE FROM rule_versions WHERE version = 1`,
 			"a test gets worse":       `UPDATE test_results SET body = '{"passed":false}'`,
 			"a test goes":             `DELETE FROM test_results`,
 			"an operator gets rights": `UPDATE operators SET role = 'admin'`,
@@ -355,6 +366,13 @@ func TestTamperingIsFound(t *testing.T) {
 				w.Load(t, storetest.Unit(0), storetest.Unit(1))
 				if _, err := s.CreateOperator(ctx, storetest.By, &access.Operator{Name: "max", Role: access.RoleSupport, Key: storetest.Key("max", 1)}); err != nil {
 					t.Fatal(err)
+				}
+				for _, rules := range [][]vetting.Rule{{{Name: "a", Expression: "true", Otherwise: vetting.Held}}, nil} {
+					w.Product.Rules = rules
+					var err error
+					if w.Product, err = s.UpdateProduct(ctx, storetest.By, w.Product); err != nil {
+						t.Fatal(err)
+					}
 				}
 				withCode(t, w, 1)
 				if _, _, err := storetest.Enrol(ctx, s, storetest.ByCode(0, 1)); err != nil {

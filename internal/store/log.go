@@ -149,6 +149,11 @@ var tables = []struct {
 		err := r.Scan(c.dest()...)
 		return c.object(), err
 	}},
+	{`SELECT ` + ruleVersionColumns + ` FROM rule_versions rv`, func(r row) (audit.Object, error) {
+		var v ruleVersionRow
+		err := r.Scan(v.dest()...)
+		return v.object(), err
+	}},
 	{`SELECT ` + testColumns + ` FROM test_results tr`, func(r row) (audit.Object, error) {
 		var t testRow
 		err := r.Scan(t.dest()...)

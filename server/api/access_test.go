@@ -65,6 +65,7 @@ func attempts(t testing.TB) map[string]attempt {
 		"getProduct":           {near: "/products/lamp", status: 200},
 		"replaceProduct":       {near: "/products/lamp", body: with(product, "revision", 3), status: 200},
 		"tryRules":             {near: "/products/lamp/rule-trials", body: map[string]any{"rules": []any{map[string]any{"name": "r", "expression": "true", "otherwise": "held"}}}, status: 200},
+		"listRuleVersions":     {near: "/products/lamp/rule-versions", status: 200},
 		"listSites":            {near: "/sites", status: 200},
 		"createSite":           {near: "/sites", body: map[string]any{"name": "new"}, status: 201},
 		"getSite":              {near: "/sites/near", far: "/sites/far", status: 200},
@@ -113,7 +114,7 @@ func attempts(t testing.TB) map[string]attempt {
 // who is the permission of every route, written down a second time: a change
 // of either needs the other.
 var who = map[string]access.Permission{
-	"listProducts": access.ReadProduction, "createProduct": access.PlanProduction, "getProduct": access.ReadProduction, "replaceProduct": access.PlanProduction, "tryRules": access.PlanProduction,
+	"listProducts": access.ReadProduction, "createProduct": access.PlanProduction, "getProduct": access.ReadProduction, "replaceProduct": access.PlanProduction, "tryRules": access.PlanProduction, "listRuleVersions": access.ReadProduction,
 	"listSites": access.ReadProduction, "createSite": access.PlanProduction, "getSite": access.ReadProduction, "replaceSite": access.PlanProduction,
 	"listOrders": access.ReadProduction, "createOrder": access.PlanProduction, "getOrder": access.ReadProduction, "changeOrder": access.PlanProduction,
 	"handInManifest": access.HandInManifests, "listManifests": access.ReadManifests, "getManifest": access.ReadManifests, "addManifestSignature": access.HandInManifests,

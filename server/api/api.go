@@ -137,6 +137,7 @@ func New(c Config) *API {
 	a.huma = humago.NewWithPrefix(a.mux, Base, humaConfig())
 	a.products()
 	a.trials()
+	a.ruleVersions()
 	a.sites()
 	a.orders()
 	a.manifests()

@@ -140,6 +140,15 @@ func (m *memory) CreateProduct(_ context.Context, a access.Act, p *vetting.Produ
 	})
 }
 
+func (m *memory) RuleVersions(_ context.Context, product string, p vetting.Page) ([]*vetting.RuleVersion, error) {
+	of, err := m.Product(context.Background(), product)
+	if err != nil {
+		return nil, err
+	}
+	list := []*vetting.RuleVersion{{ID: 1, Version: 1, At: today, By: "operator:planner", Rules: of.Rules}}
+	return pick(m, list, p, true, func(v *vetting.RuleVersion) int64 { return v.ID }, func(*vetting.RuleVersion) bool { return true })
+}
+
 func (m *memory) PastRegistrations(_ context.Context, product string, since time.Time, limit int, fn func(vetting.Past) error) error {
 	if _, err := m.Product(context.Background(), product); err != nil {
 		return err

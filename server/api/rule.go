@@ -25,6 +25,22 @@ func (a *API) trials() {
 	}, tryRules)
 }
 
+// ruleVersions lists what the rules were.
+func (a *API) ruleVersions() {
+	type list struct {
+		PageInput
+		Name string `path:"name" maxLength:"63" doc:"The product's name"`
+	}
+	register(a, access.ReadProduction, operation{
+		id: "listRuleVersions", method: http.MethodGet, path: "/products/{name}/rule-versions", tag: tagPlanning,
+		summary: "List the versions of a product's rules, newest first", errors: []int{400},
+		description: "Each change of the rules makes a version, with all the rules from then on. A registration that rules judged names the version in its reasons, as the value rulesVersion. Version 0 are rules from before versions were kept.",
+	}, func(ctx context.Context, c *call, in *list) (*listOutput[vetting.RuleVersion], error) {
+		return listing(in.PageInput, "rule-versions", func(v *vetting.RuleVersion) int64 { return v.ID },
+			func(p vetting.Page) ([]*vetting.RuleVersion, error) { return c.RuleVersions(ctx, in.Name, p) })
+	})
+}
+
 func tryRules(ctx context.Context, c *call, in *namedBody[TrialInput]) (*bodyOutput[rules.Trial], error) {
 	for i := range in.Body.Rules {
 		if err := in.Body.Rules[i].Check(); err != nil {

@@ -205,7 +205,7 @@ func TestUntested(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if b := set.Broken(f); len(b) != 1 || !strings.Contains(b[0].Text("lamp"), want) {
+			if b := set.Broken(f); len(b) != 1 || !strings.Contains(b[0].Text("lamp", 0), want) {
 				t.Errorf("%s: %+v", expression, b)
 			}
 		}

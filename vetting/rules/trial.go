@@ -82,7 +82,7 @@ func (t *Trial) judge(f *vetting.Facts, p vetting.Past) {
 	}
 	c := Case{Registration: p.Registration.ID, At: p.Registration.At, Device: p.Record.ID, Serial: p.Record.Serial, Order: p.Order.Name, Verdict: vetting.Held}
 	for _, b := range broken {
-		c.Reasons = append(c.Reasons, b.Text(t.product))
+		c.Reasons = append(c.Reasons, b.Text(t.product, 0))
 		if b.Rule.Otherwise == vetting.Refused {
 			c.Verdict = vetting.Refused
 		}

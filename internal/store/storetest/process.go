@@ -179,6 +179,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"Tally":                call(func() (any, error) { return s.Tally(ctx) }),
 		"Facts":                call(func() (any, error) { return s.Facts(ctx, first(0)) }),
 		"ReadmitDevice":        call(func() (any, error) { return s.ReadmitDevice(ctx, By, 1, "") }),
+		"RuleVersions":         call(func() (any, error) { return s.RuleVersions(ctx, "thermo", page) }),
 		"AddTestResult":        call(func() (any, error) { return s.AddTestResult(ctx, By, 1, &passed) }),
 		"ReplaceDevice":        call(func() (any, error) { return s.ReplaceDevice(ctx, By, 1, 2, "") }),
 		"ReworkDevice":         call(func() (any, error) { return s.ReworkDevice(ctx, By, 1, "") }),

@@ -38,6 +38,7 @@ var subjects = []struct {
 }{
 	{"catalogue", catalogueCases},
 	{"acts", actCases},
+	{"rule versions", ruleVersionCases},
 	{"orders", orderCases},
 	{"manifests", manifestCases},
 	{"records", recordCases},

@@ -34,6 +34,7 @@ type Plans interface {
 	Product(ctx context.Context, name string) (*vetting.Product, error)
 	CreateProduct(context.Context, access.Act, *vetting.Product) (*vetting.Product, error)
 	UpdateProduct(context.Context, access.Act, *vetting.Product) (*vetting.Product, error)
+	RuleVersions(ctx context.Context, product string, p vetting.Page) ([]*vetting.RuleVersion, error)
 	PastRegistrations(ctx context.Context, product string, since time.Time, limit int, fn func(vetting.Past) error) error
 	Sites(context.Context, vetting.Page) ([]*vetting.Site, error)
 	Site(ctx context.Context, name string) (*vetting.Site, error)

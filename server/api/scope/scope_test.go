@@ -42,7 +42,7 @@ func (far) Operator(context.Context, string) (*access.Operator, error) {
 // open are the methods that are not about things of a site; whether the
 // operator may use them is a matter of permission.
 var open = map[string]bool{
-	"Operator": true, "Products": true, "Product": true, "CreateProduct": true, "UpdateProduct": true, "PastRegistrations": true, "CreateSite": true,
+	"Operator": true, "Products": true, "Product": true, "CreateProduct": true, "UpdateProduct": true, "PastRegistrations": true, "RuleVersions": true, "CreateSite": true,
 }
 
 // TestNothingFarIsSeen calls every method of a view as an operator of another

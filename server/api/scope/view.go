@@ -28,6 +28,15 @@ func (v View) CreateProduct(ctx context.Context, act access.Act, p *vetting.Prod
 	return v.store.CreateProduct(ctx, act, p)
 }
 
+// RuleVersions lists what a product's rules were.
+func (v View) RuleVersions(ctx context.Context, product string, p vetting.Page) ([]*vetting.RuleVersion, error) {
+	list, err := v.store.RuleVersions(ctx, product, p)
+	if vetting.ProblemOf(err) == vetting.NotFound {
+		return nil, unknownName("product", product)
+	}
+	return list, err
+}
+
 // PastRegistrations reads what rules are tried on: the whole product's
 // registrations, whatever the site, for those who plan production.
 func (v View) PastRegistrations(ctx context.Context, product string, since time.Time, limit int, fn func(vetting.Past) error) error {
