@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,7 +117,11 @@ func keep(ctx context.Context, address string, config *tls.Config) (*kept, error
 	}
 	context.AfterFunc(ctx, func() { _ = conn.Close() })
 	k := &kept{conn: conn.(*tls.Conn), in: bufio.NewReader(conn)}
-	k.head = "POST " + u.Path + " HTTP/1.1\r\nHost: " + u.Host + "\r\nContent-Type: application/pkcs10\r\nContent-Length: "
+	kind := "application/pkcs10"
+	if strings.HasPrefix(u.Path, "/api/") {
+		kind = "application/json"
+	}
+	k.head = "POST " + u.Path + " HTTP/1.1\r\nHost: " + u.Host + "\r\nContent-Type: " + kind + "\r\nContent-Length: "
 	return k, nil
 }
 

@@ -231,6 +231,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Enroller:    pipeline,
 		Operators:   ca.OperatorIssuer{Authorities: s.authorities, Now: s.env.Now},
 		Profiles:    s.authorities,
+		Examiner:    s.authorities,
 		Manifests:   s.importer,
 		Prover:      prover{checkpoints: s.store, tiles: tiles, verifier: signer.Verifier()},
 		Log:         s.env.Log,

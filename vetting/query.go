@@ -40,6 +40,8 @@ type EvidenceFilter struct {
 	Site     string
 	Kind     EvidenceKind
 	DeviceID int64
+	// Open keeps only what no person has cleared.
+	Open bool
 }
 
 // OrderChange is what a planner may change of an order; nil fields stay.

@@ -173,19 +173,6 @@ const (
 	EvidenceMisusedCode     EvidenceKind = "misused-code" // a code that there is, used twice or for another device
 )
 
-// Evidence is one observed sign, kept with the device it speaks against.
-type Evidence struct {
-	ID   int64        `json:"id"`
-	At   time.Time    `json:"at"`
-	Kind EvidenceKind `json:"kind"`
-	// DeviceID is the device or record it speaks against; 0 if none is known.
-	DeviceID       int64  `json:"device,omitempty"`
-	RegistrationID int64  `json:"registration,omitempty"`
-	ManifestID     int64  `json:"manifest,omitempty"`
-	Text           string `json:"text"`
-	Leaf           int64  `json:"leaf"`
-}
-
 // Registration is one request to be let in, with its verdict and reasons.
 type Registration struct {
 	ID       int64     `json:"id"`

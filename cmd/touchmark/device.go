@@ -265,7 +265,7 @@ func showHistory(w io.Writer, h *vetting.History) {
 		showTestResult(w, r)
 	}
 	for _, e := range h.Evidence {
-		fmt.Fprintf(w, "evidence\t%d  %s  %s  %s\n", e.ID, text(e.At), e.Kind, text(e.Text))
+		showEvidence(w, e)
 	}
 	for _, d := range h.Disputes {
 		fmt.Fprintf(w, "dispute\t%d  row %d of manifest %d: %s\n", d.ID, d.Record.Row, d.Record.ManifestID, join(d.Kinds))

@@ -19,6 +19,10 @@ const (
 	exitFailed = 1  // the command failed, or a check found something
 	exitUsage  = 2  // the command line makes no sense
 	exitHeld   = 75 // EX_TEMPFAIL of sysexits.h: a unit is held, ask again later
+
+	// What verify came to; 0 is genuine, and exitFailed also counterfeit.
+	exitSuspect = 3
+	exitUnknown = 4
 )
 
 func main() {
@@ -38,6 +42,10 @@ func (a *app) main(ctx context.Context, args []string) int {
 		return exitFailed // the findings were printed already
 	case errors.Is(err, errHeld):
 		return exitHeld
+	case errors.Is(err, errSuspect):
+		return exitSuspect
+	case errors.Is(err, errUnknown):
+		return exitUnknown
 	case errors.As(err, &usage):
 		fmt.Fprintf(a.err, "touchmark: %v\n", err)
 		return exitUsage
@@ -68,7 +76,8 @@ your operator's certificate through --dir DIR (the file DIR/cli.yaml; without --
 through --server, --cert, --key and --ca, or through TOUCHMARK_DIR, TOUCHMARK_SERVER, TOUCHMARK_CERT, TOUCHMARK_KEY and
 TOUCHMARK_CA. A flag goes before the environment, the environment before the file.
 
-Exit status: 0 success; 1 the command failed, or a check found something; 2 the command line makes no sense; 75 a unit is held (rig register).`,
+Exit status: 0 success; 1 the command failed, or a check found something; 2 the command line makes no sense; 3 a device is suspect,
+4 unknown (verify); 75 a unit is held (rig register).`,
 		Example:       "  touchmark init /var/lib/touchmark --name 'Example AG' --dns touchmark.example.com\n  touchmark serve --dir /var/lib/touchmark\n  touchmark --dir /var/lib/touchmark product create thermostat --proof bootstrap-key",
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -86,7 +95,7 @@ Exit status: 0 success; 1 the command failed, or a check found something; 2 the 
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{a.productCommand(), a.ruleCommand(), a.siteCommand(), a.orderCommand(), a.manifestCommand(), a.registrationCommand(),
-		a.deviceCommand(), a.jobCommand(), a.evidenceCommand(), a.certificateCommand(), a.operatorCommand(), a.rigCommand(), a.auditCommand()} {
+		a.deviceCommand(), a.jobCommand(), a.verifyCommand(), a.evidenceCommand(), a.certificateCommand(), a.operatorCommand(), a.rigCommand(), a.auditCommand()} {
 		c.GroupID = "work"
 		root.AddCommand(c)
 	}

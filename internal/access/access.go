@@ -46,16 +46,22 @@ const (
 	ManageDevices   Permission = "manage devices"
 	ScrapRecords    Permission = "scrap records" // of devices that were never powered on
 	ReadAudit       Permission = "read the audit log"
+	// VerifyDevices is to ask whether a device is genuine.
+	VerifyDevices Permission = "verify devices"
+	// ReadParticulars is to see, of what one may read, also who did it and
+	// from where: operators' names, addresses, bootstrap keys, disputed records.
+	ReadParticulars Permission = "read particulars"
+	ClearEvidence   Permission = "clear evidence"
 )
 
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
-		Decide, ReadDevices, ManageDevices, ScrapRecords, ReadAudit},
-	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices},
-	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords},
-	RoleRig:          {ReadProduction, RegisterDevices, TestDevices, ReadDevices},
-	RoleSupport:      {ReadProduction, ReadDevices},
-	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadAudit},
+		Decide, ReadDevices, ManageDevices, ScrapRecords, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence},
+	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, VerifyDevices, ReadParticulars, ClearEvidence},
+	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, VerifyDevices, ReadParticulars},
+	RoleRig:          {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},
+	RoleSupport:      {ReadProduction, ReadDevices, VerifyDevices},
+	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadAudit, VerifyDevices, ReadParticulars},
 }
 
 // Operator is a person or machine that uses the API with a client

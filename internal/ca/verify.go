@@ -50,7 +50,7 @@ func (a Authority) IssuedBy(cert *x509.Certificate) bool {
 func (a Authority) verify(cert *x509.Certificate, at time.Time) error {
 	switch {
 	case !a.IssuedBy(cert):
-		return fmt.Errorf("the certificate was issued by %q, not by %q", cert.Issuer, a.Certificate.Subject)
+		return &otherIssuer{cert, a.Certificate}
 	case at.Before(cert.NotBefore):
 		return fmt.Errorf("the certificate is not valid before %s", cert.NotBefore.UTC().Format(time.RFC3339))
 	case at.After(cert.NotAfter):
@@ -69,6 +69,14 @@ func (a Authority) verify(cert *x509.Certificate, at time.Time) error {
 		return fmt.Errorf("the certificate's signature is not by %q: %w", a.Certificate.Subject, err)
 	}
 	return nil
+}
+
+// otherIssuer says that a certificate is another authority's. Most who ask
+// only want to know that, and writing names down takes long.
+type otherIssuer struct{ cert, authority *x509.Certificate }
+
+func (e *otherIssuer) Error() string {
+	return fmt.Sprintf("the certificate was issued by %q, not by %q", e.cert.Issuer, e.authority.Subject)
 }
 
 // checkSignature checks the signature once for each certificate where few

@@ -21,6 +21,8 @@ type cache struct {
 	products map[int64]*vetting.Product
 	orders   map[int64]*cachedOrder
 
+	orderNames map[int64]string
+
 	paces  map[int64]cachedPace
 	issued time.Time // when units were issued last, by this server
 
@@ -126,6 +128,26 @@ func (s *Store) siteName(ctx context.Context, id int64) (string, error) {
 		s.cache.sites = map[int64]string{}
 	}
 	s.cache.sites[id] = name
+	return name, nil
+}
+
+// orderName is an order's name, which never changes.
+func (s *Store) orderName(ctx context.Context, id int64) (name string, err error) {
+	s.cache.mu.RLock()
+	name, ok := s.cache.orderNames[id]
+	s.cache.mu.RUnlock()
+	if ok {
+		return name, nil
+	}
+	if _, err := one(ctx, s.db, `SELECT name FROM orders WHERE id = $1`, []any{id}, &name); err != nil || name == "" {
+		return "", err
+	}
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	if s.cache.orderNames == nil || len(s.cache.orderNames) >= maxCached {
+		s.cache.orderNames = map[int64]string{}
+	}
+	s.cache.orderNames[id] = name
 	return name, nil
 }
 

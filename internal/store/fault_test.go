@@ -272,6 +272,9 @@ func TestOtherWritesFail(t *testing.T) {
 			_, err := w.Store.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{Limits: &vetting.Limits{PerHour: 3}})
 			return err
 		},
+		"evidence": func(w *storetest.World) error {
+			return w.Store.RecordEvidence(ctx, storetest.By, []vetting.Evidence{{Kind: vetting.EvidenceForged, Text: "x", Mark: []byte("m")}})
+		},
 		"manifest": func(w *storetest.World) error {
 			r := storetest.Unit(9)
 			_, err := w.TryLoad(r)

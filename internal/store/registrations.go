@@ -97,31 +97,3 @@ func (s *Store) DecideRegistration(ctx context.Context, a access.Act, id int64, 
 	}
 	return s.Registration(ctx, id)
 }
-
-func (s *Store) evidence(ctx context.Context, where string, args ...any) (list []*vetting.Evidence, err error) {
-	err = s.db.query(ctx, `SELECT `+evidenceColumns+` FROM evidence e WHERE `+where, args, func(r row) error {
-		var e evidenceRow
-		if err := r.Scan(e.dest()...); err != nil {
-			return err
-		}
-		list = append(list, e.evidence())
-		return nil
-	})
-	return list, err
-}
-
-// Evidence lists evidence, newest first.
-func (s *Store) Evidence(ctx context.Context, f vetting.EvidenceFilter, p vetting.Page) ([]*vetting.Evidence, error) {
-	where, args := `e.id < $1`, []any{newestFirst(p)}
-	and := func(condition string, value any, given bool) {
-		if given {
-			args = append(args, value)
-			where += fmt.Sprintf(" AND "+condition, len(args))
-		}
-	}
-	and(`e.site_id = (SELECT id FROM sites WHERE name = $%d)`, f.Site, f.Site != "")
-	and(`e.kind = $%d`, string(f.Kind), f.Kind != "")
-	and(`e.device_id = $%d`, f.DeviceID, f.DeviceID != 0)
-	args = append(args, limit(p))
-	return s.evidence(ctx, where+fmt.Sprintf(` ORDER BY e.id DESC LIMIT $%d`, len(args)), args...)
-}

@@ -179,39 +179,6 @@ func (r *registrationRow) registration() (*vetting.Registration, error) {
 	return out, nil
 }
 
-// evidenceRow is a row of evidence.
-type evidenceRow struct {
-	ID, At                               int64
-	Kind                                 string
-	DeviceID, RegistrationID, ManifestID int64
-	SiteID                               int64
-	Text                                 string
-
-	leaf int64
-}
-
-const evidenceColumns = `e.id, e.at, e.kind, e.device_id, e.registration_id, e.manifest_id, e.site_id, e.text, e.leaf`
-
-func (e *evidenceRow) dest() []any {
-	return []any{&e.ID, &e.At, &e.Kind, &e.DeviceID, &e.RegistrationID, &e.ManifestID, &e.SiteID, &e.Text, &e.leaf}
-}
-
-func (e *evidenceRow) object() audit.Object {
-	return audit.Object{Kind: audit.KindEvidence, ID: e.ID, Digest: audit.DigestOf(e)}
-}
-
-func (e *evidenceRow) evidence() *vetting.Evidence {
-	return &vetting.Evidence{
-		ID: e.ID, At: fromMicros(e.At), Kind: vetting.EvidenceKind(e.Kind), DeviceID: e.DeviceID,
-		RegistrationID: e.RegistrationID, ManifestID: e.ManifestID, Text: e.Text, Leaf: e.leaf,
-	}
-}
-
-func (w *writing) insertEvidence(e *evidenceRow) {
-	w.insert(`evidence (id, at, kind, device_id, registration_id, manifest_id, site_id, text, leaf)`,
-		e.ID, e.At, e.Kind, e.DeviceID, e.RegistrationID, e.ManifestID, e.SiteID, e.Text, e.leaf)
-}
-
 // recordRow is a row of records; contested is no part of its digest.
 type recordRow struct {
 	ID, ManifestID, Row        int64

@@ -94,6 +94,10 @@ func attempts(t testing.TB) map[string]attempt {
 		"addTestResult":        {near: "/test-results", body: map[string]any{"serial": "S-near", "passed": true}, status: 201},
 		"replaceDevice":        {near: "/replacements", body: map[string]any{"serial": "S-near", "by": map[string]any{"serial": "S-near"}, "note": "dead"}, status: 200},
 		"listEvidence":         {near: "/evidence", status: 200},
+		"clearEvidence":        {near: "/evidence/41/clear", body: map[string]any{"note": "test bench"}, status: 200},
+		"reopenEvidence":       {near: "/evidence/41/reopen", body: map[string]any{"note": "it was not"}, status: 200},
+		"clearDeviceEvidence":  {near: "/devices/11/evidence/clear", body: map[string]any{"note": "test bench"}, status: 200},
+		"verifyDevice":         {near: "/verify", body: map[string]any{"serial": "S-near"}, status: 200},
 		"getCertificate":       {near: "/certificates/" + nearCert, far: "/certificates/" + farCert, status: 200},
 		"getCertificateProof":  {near: "/certificates/" + nearCert + "/proof", far: "/certificates/" + farCert + "/proof", status: 200},
 		"planJob":              {near: "/jobs", body: map[string]any{"action": "suspend", "note": "recall", "selected": map[string]any{"order": "order-near"}}, status: 201},
@@ -122,9 +126,10 @@ var who = map[string]access.Permission{
 	"listDevices": access.ReadDevices, "getDevice": access.ReadDevices, "getDeviceHistory": access.ReadDevices, "setDeviceState": access.ManageDevices, "reworkDevice": access.ManageDevices, "readmitDevice": access.ManageDevices,
 	"scrapRecord": access.ScrapRecords, "revokeDevice": access.ManageDevices, "revokeCertificate": access.ManageDevices,
 	"addTestResult": access.TestDevices, "replaceDevice": access.TestDevices,
-	"listEvidence": access.ReadDevices, "getCertificate": access.ReadDevices, "getCertificateProof": access.ReadDevices,
 	"planJob": access.ManageDevices, "confirmJob": access.ManageDevices, "cancelJob": access.ManageDevices, "resumeJob": access.ManageDevices,
 	"listJobs": access.ReadAudit, "getJob": access.ReadAudit, "listJobDevices": access.ReadAudit,
+	"listEvidence": access.ReadDevices, "clearEvidence": access.ClearEvidence, "reopenEvidence": access.ClearEvidence, "clearDeviceEvidence": access.ClearEvidence,
+	"verifyDevice": access.VerifyDevices, "getCertificate": access.ReadDevices, "getCertificateProof": access.ReadDevices,
 	"listOperators": access.ReadAudit, "createOperator": access.ManageOperators, "getOperator": access.ReadAudit, "revokeOperator": access.ManageOperators,
 	"whoami": api.AnyOperator,
 }
@@ -322,7 +327,7 @@ func TestRevocationIsImmediate(t *testing.T) {
 func TestWhoami(t *testing.T) {
 	w := newWorld(t)
 	me := decode[api.Whoami](t, w.as("rig", "GET", "/whoami", nil), 200)
-	want := []access.Permission{access.ReadProduction, access.RegisterDevices, access.ReadDevices, access.TestDevices}
+	want := []access.Permission{access.ReadProduction, access.RegisterDevices, access.ReadDevices, access.TestDevices, access.VerifyDevices, access.ReadParticulars}
 	if me.Operator.Name != "rig" || me.Operator.Site != "near" || !slices.Equal(me.Permissions, want) {
 		t.Errorf("got %+v", me)
 	}

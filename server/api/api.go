@@ -93,6 +93,7 @@ type Config struct {
 	Enroller    Enroller
 	Operators   OperatorIssuer
 	Profiles    ProfileChecker
+	Examiner    Examiner
 	Manifests   Importer
 	Prover      Prover
 	Log         *slog.Logger
@@ -144,6 +145,8 @@ func New(c Config) *API {
 	a.registrations()
 	a.rigs()
 	a.devices()
+	a.verification()
+	a.evidence()
 	a.certificates()
 	a.jobs()
 	a.operators()

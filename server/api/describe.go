@@ -26,6 +26,8 @@ const (
 	tagDevices   = "devices"
 	tagJobs      = "jobs"
 	tagOperators = "operators"
+
+	tagAuthenticity = "authenticity"
 )
 
 var tags = []*huma.Tag{
@@ -33,6 +35,7 @@ var tags = []*huma.Tag{
 	{Name: tagManifests, Description: "The signed lists of manufacturing records"},
 	{Name: tagDevices, Description: "Devices, their registrations, certificates and evidence"},
 	{Name: tagJobs, Description: "Acts on many devices"},
+	{Name: tagAuthenticity, Description: "Whether a device is genuine, and what speaks against it"},
 	{Name: tagOperators, Description: "Who uses this API"},
 }
 
@@ -94,6 +97,7 @@ var requestTypes = map[string]bool{
 	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true,
 	"TestResultInput": true, "Test": true, "ReplacementInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
+	"VerifyInput": true, "EvidenceNote": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values
 }

@@ -113,22 +113,4 @@ func (a *API) devices() {
 	}, func(ctx context.Context, c *call, in *idBody[ReasonInput]) (*bodyOutput[vetting.Device], error) {
 		return answer(c.ReadmitDevice(ctx, c.act, in.ID, in.Body.Note))
 	})
-	a.evidence()
-}
-
-func (a *API) evidence() {
-	type list struct {
-		PageInput
-		Site   string               `query:"site" maxLength:"63" doc:"Only evidence about devices of this site"`
-		Kind   vetting.EvidenceKind `query:"kind" enum:"unknown-device,wrong-key,identity-mismatch,duplicate-serial,duplicate-uid,duplicate-mac,duplicate-key,over-quota,out-of-window,wrong-site,spent-bootstrap-key,superseded-certificate" doc:"Only evidence of this kind"`
-		Device int64                `query:"device" minimum:"1" doc:"Only evidence against this device"`
-	}
-	register(a, access.ReadDevices, operation{
-		id: "listEvidence", method: http.MethodGet, path: "/evidence", tag: tagDevices,
-		summary: "List evidence of counterfeit and misuse, newest first", errors: []int{400},
-	}, func(ctx context.Context, c *call, in *list) (*listOutput[vetting.Evidence], error) {
-		f := vetting.EvidenceFilter{Site: in.Site, Kind: in.Kind, DeviceID: in.Device}
-		return listing(in.PageInput, "evidence", func(e *vetting.Evidence) int64 { return e.ID },
-			func(p vetting.Page) ([]*vetting.Evidence, error) { return c.Evidence(ctx, f, p) })
-	})
 }

@@ -371,18 +371,6 @@ func (m *memory) Certificate(_ context.Context, serial string) (*vetting.Certifi
 	return find(m, m.certificates, func(c *vetting.Certificate) bool { return c.Serial == serial })
 }
 
-func (m *memory) Evidence(_ context.Context, f vetting.EvidenceFilter, p vetting.Page) ([]*vetting.Evidence, error) {
-	return pick(m, m.evidence, p, true, func(e *vetting.Evidence) int64 { return e.ID }, func(e *vetting.Evidence) bool {
-		site := ""
-		for _, d := range m.devices {
-			if d.ID == e.DeviceID {
-				site = d.Site
-			}
-		}
-		return fits(f.Site, site) && fits(f.Kind, e.Kind) && fits(f.DeviceID, e.DeviceID)
-	})
-}
-
 func (m *memory) Operators(_ context.Context, p vetting.Page) ([]*access.Operator, error) {
 	return pick(m, m.operators, p, false, func(o *access.Operator) int64 { return o.ID }, func(*access.Operator) bool { return true })
 }

@@ -33,6 +33,7 @@ var permissions = []access.Permission{
 	AnyOperator, access.ManageOperators, access.PlanProduction, access.ReadProduction,
 	access.HandInManifests, access.ReadManifests, access.RegisterDevices, access.Decide,
 	access.ReadDevices, access.ManageDevices, access.ScrapRecords, access.TestDevices, access.ReadAudit,
+	access.VerifyDevices, access.ReadParticulars, access.ClearEvidence,
 }
 
 // operation describes a route for people and for the machinery.

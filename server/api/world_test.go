@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -130,7 +131,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 		w.addOperator(string(role), role)
 	}
 	c := api.Config{
-		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Profiles: w, Manifests: w.importer,
+		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Profiles: w, Examiner: w, Manifests: w.importer,
 		Prover: w.prover, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,
 	}
@@ -182,6 +183,21 @@ func (w *world) VerifyOperator(c *x509.Certificate, at time.Time) error {
 	return w.office.verify(c, at)
 }
 func (w *world) VerifyFactory(c *x509.Certificate, at time.Time) error { return w.plant.verify(c, at) }
+
+// Examine takes the plant for the device CA, and odd serial numbers for its own.
+func (w *world) Examine(c *x509.Certificate) *vetting.ShownCertificate {
+	shown := &vetting.ShownCertificate{Origin: vetting.OriginOther, Serial: fmt.Sprintf("%x", c.SerialNumber.Bytes()),
+		OwnSerial: c.SerialNumber.Bit(0) == 1, Key: vetting.KeyFingerprint(c.RawSubjectPublicKeyInfo), Digest: sha256.Sum256(c.Raw), Issuer: c.Issuer.String()}
+	switch {
+	case bytes.Equal(c.RawIssuer, c.RawSubject):
+		shown.Origin = vetting.OriginSelf
+	case c.Issuer.CommonName == "factory CA" && c.CheckSignatureFrom(w.plant.cert) == nil:
+		shown.Origin = vetting.OriginDeviceCA
+	case c.Issuer.CommonName == "factory CA":
+		shown.Origin = vetting.OriginForged
+	}
+	return shown
+}
 
 func (w *world) CheckProfile(context.Context, *vetting.Product) error { return w.profileErr }
 

@@ -29,6 +29,7 @@ func (t *trial) acts(w *World) map[string]func(a access.Act) (any, error) {
 	unit := t.facts(first(0)).Record.ID
 	issued, other, lost := t.admit(2), t.admit(3), t.admit(4)
 	held := t.enrol(first(1), vetting.ReasonOrderDraft).ID
+	noted := t.evidence("acts")
 	closed, quantity := vetting.OrderClosed, int64(50)
 	t.operator("berta", access.RoleAdmin, "")
 	return map[string]func(a access.Act) (any, error){
@@ -56,6 +57,7 @@ func (t *trial) acts(w *World) map[string]func(a access.Act) (any, error) {
 		"RevokeCertificate": func(a access.Act) (any, error) {
 			return t.store.RevokeCertificate(t.ctx, a, other.Certificate, vetting.RevokedKeyCompromise, "leaked")
 		},
+		"ClearEvidence": func(a access.Act) (any, error) { return t.store.ClearEvidence(t.ctx, a, noted, "test bench") },
 		"SetDeviceState": func(a access.Act) (any, error) {
 			return t.store.SetDeviceState(t.ctx, a, unit, vetting.DeviceQuarantined, "smells")
 		},

@@ -193,6 +193,13 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		}),
 		"RevokeCode":  call(func() (any, error) { return s.RevokeCode(ctx, By, 1) }),
 		"RevokeBatch": call(func() (any, error) { return s.RevokeBatch(ctx, By, 1) }),
+		"Subjects": call(func() (any, error) {
+			return s.Subjects(ctx, vetting.SubjectQuery{Identity: vetting.Identity{Serial: "SN-1"}})
+		}),
+		"RecordEvidence":      func() error { return s.RecordEvidence(ctx, By, []vetting.Evidence{{Kind: vetting.EvidenceForged}}) },
+		"ClearEvidence":       call(func() (any, error) { return s.ClearEvidence(ctx, By, 1, "") }),
+		"ReopenEvidence":      call(func() (any, error) { return s.ReopenEvidence(ctx, By, 1, "") }),
+		"ClearDeviceEvidence": call(func() (any, error) { return s.ClearDeviceEvidence(ctx, By, 1, "") }),
 		"PastRegistrations": func() error {
 			return s.PastRegistrations(ctx, "thermo", time.Time{}, 1, func(vetting.Past) error { return nil })
 		},

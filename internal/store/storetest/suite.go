@@ -57,6 +57,7 @@ var subjects = []struct {
 	{"replace", replaceCases},
 	{"jobs", jobCases},
 	{"registrations", registrationCases},
+	{"authenticity", authenticityCases},
 	{"log", logCases},
 	{"process", processCases},
 }

@@ -25,6 +25,7 @@ type Store interface {
 	Manifests
 	Devices
 	Jobs
+	Authenticity
 	Operators
 }
 
@@ -69,7 +70,18 @@ type Devices interface {
 	RevokeDevice(ctx context.Context, act access.Act, id int64, reason vetting.RevocationReason, note string) (*vetting.Device, error)
 	Certificate(ctx context.Context, serial string) (*vetting.Certificate, error)
 	RevokeCertificate(ctx context.Context, act access.Act, serial string, reason vetting.RevocationReason, note string) (*vetting.Certificate, error)
+}
+
+// Authenticity is what tells genuine devices from others.
+type Authenticity interface {
+	Subjects(context.Context, vetting.SubjectQuery) ([]*vetting.Subject, error)
 	Evidence(context.Context, vetting.EvidenceFilter, vetting.Page) ([]*vetting.Evidence, error)
+	// RecordEvidence keeps evidence; what is open under the same mark already
+	// is counted as seen again.
+	RecordEvidence(context.Context, access.Act, []vetting.Evidence) error
+	ClearEvidence(ctx context.Context, act access.Act, id int64, note string) (*vetting.Evidence, error)
+	ReopenEvidence(ctx context.Context, act access.Act, id int64, note string) (*vetting.Evidence, error)
+	ClearDeviceEvidence(ctx context.Context, act access.Act, device int64, note string) ([]*vetting.Evidence, error)
 }
 
 // Jobs are acts on many devices. They are worked on in the background, by

@@ -35,6 +35,9 @@ func (far) DeviceHistory(context.Context, int64) (*vetting.History, error) {
 func (far) Certificate(context.Context, string) (*vetting.Certificate, error) {
 	return &vetting.Certificate{DeviceID: 1}, nil
 }
+func (far) Subjects(context.Context, vetting.SubjectQuery) ([]*vetting.Subject, error) {
+	return []*vetting.Subject{{Device: vetting.Device{Site: "far"}, Shown: &vetting.Certificate{}}}, nil
+}
 func (far) Operator(context.Context, string) (*access.Operator, error) {
 	return &access.Operator{Site: "far"}, nil
 }
@@ -59,6 +62,10 @@ func TestNothingFarIsSeen(t *testing.T) {
 			out := v.Method(i).Call(arguments(t, v.Method(i).Type()))
 			err, _ := out[1].Interface().(error)
 			switch {
+			case name == "Inspect":
+				if f := out[0].Interface().(*vetting.Finding); err != nil || f.Verdict != vetting.Unknown || f.Subject != nil {
+					t.Errorf("site %q: an inspection found %+v, %v", site, f, err)
+				}
 			case out[0].Kind() == reflect.Slice:
 				if out[0].Len() != 0 || err != nil && vetting.ProblemOf(err) != vetting.NotFound {
 					t.Errorf("site %q, %s: %v, %v", site, name, out[0], err)

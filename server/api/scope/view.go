@@ -132,13 +132,15 @@ func (v View) Registrations(ctx context.Context, f vetting.RegistrationFilter, p
 	if !v.site(&f.Site) {
 		return nil, nil
 	}
-	return v.store.Registrations(ctx, f, p)
+	list, err := v.store.Registrations(ctx, f, p)
+	return masked(v, list, maskRegistration), err
 }
 
 // Registration finds a registration.
 func (v View) Registration(ctx context.Context, id int64) (*vetting.Registration, error) {
 	r, err := v.store.Registration(ctx, id)
-	return confine(v, r, err, func(r *vetting.Registration) string { return r.Site }, unknownID("registration", id))
+	r, err = confine(v, r, err, func(r *vetting.Registration) string { return r.Site }, unknownID("registration", id))
+	return mask(v, r, maskRegistration), err
 }
 
 // DecideRegistration decides a held registration.
@@ -154,13 +156,15 @@ func (v View) Devices(ctx context.Context, f vetting.DeviceFilter, p vetting.Pag
 	if !v.site(&f.Site) {
 		return nil, nil
 	}
-	return v.store.Devices(ctx, f, p)
+	list, err := v.store.Devices(ctx, f, p)
+	return masked(v, list, maskDevice), err
 }
 
 // Device finds a device.
 func (v View) Device(ctx context.Context, id int64) (*vetting.Device, error) {
 	d, err := v.store.Device(ctx, id)
-	return confine(v, d, err, func(d *vetting.Device) string { return d.Site }, unknownID("device", id))
+	d, err = confine(v, d, err, func(d *vetting.Device) string { return d.Site }, unknownID("device", id))
+	return mask(v, d, maskDevice), err
 }
 
 // DeviceHistory gives what is kept about a device. A site's operator does not
@@ -169,7 +173,7 @@ func (v View) DeviceHistory(ctx context.Context, id int64) (*vetting.History, er
 	h, err := v.store.DeviceHistory(ctx, id)
 	h, err = confine(v, h, err, func(h *vetting.History) string { return h.Device.Site }, unknownID("device", id))
 	if err != nil || !v.op.Role.OfSite() {
-		return h, err
+		return mask(v, h, maskHistory), err
 	}
 	own := *h
 	own.Disputes = slices.DeleteFunc(slices.Clone(h.Disputes), func(d *vetting.Dispute) bool {
@@ -261,14 +265,6 @@ func (v View) Certificate(ctx context.Context, serial string) (*vetting.Certific
 		return nil, err
 	}
 	return c, nil
-}
-
-// Evidence lists evidence.
-func (v View) Evidence(ctx context.Context, f vetting.EvidenceFilter, p vetting.Page) ([]*vetting.Evidence, error) {
-	if !v.site(&f.Site) {
-		return nil, nil
-	}
-	return v.store.Evidence(ctx, f, p)
 }
 
 // Operators lists operators; a site's operators know of none.

@@ -1,0 +1,153 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// A subject is read with one query, because verifying a serial number is
+// asked often: see `-only verify` of the benchmarks.
+const subjectQuery = `SELECT rec.id, rec.product_id, rec.site_id, rec.order_id, rec.serial, rec.mac, rec.uid, rec.contested,
+  d.state, d.issued, d.activated, c.serial, c.state, c.not_after, c.used,
+  (SELECT COUNT(*) FROM evidence e WHERE e.device_id = rec.id AND e.cleared = '')
+  FROM records rec LEFT JOIN devices d ON d.id = rec.id LEFT JOIN certificates c ON c.id = d.certificate_id
+  WHERE `
+
+// Subjects finds the devices that an inspection is about, each by any of what
+// is asked for, without order. Current carries no DER. Nothing found is no
+// error.
+func (s *Store) Subjects(ctx context.Context, q vetting.SubjectQuery) (list []*vetting.Subject, err error) {
+	add := func(where string, arg any) {
+		if err != nil {
+			return
+		}
+		var found []*vetting.Subject
+		found, err = s.subjects(ctx, where, arg)
+		for _, f := range found {
+			if !slices.ContainsFunc(list, func(o *vetting.Subject) bool { return o.Device.ID == f.Device.ID }) {
+				list = append(list, f)
+			}
+		}
+	}
+	var shown *vetting.Certificate
+	if q.Certificate != "" {
+		if shown, err = s.Certificate(ctx, q.Certificate); vetting.ProblemOf(err) == vetting.NotFound {
+			err = nil
+		} else if err == nil {
+			add(`rec.id = $1`, shown.DeviceID)
+		}
+	}
+	if !q.Bootstrap.IsZero() {
+		add(`rec.key = $1`, q.Bootstrap[:])
+	}
+	// A serial number is unique within a product only.
+	for _, by := range [...]struct{ where, value string }{
+		{`rec.serial = $1 LIMIT 50`, q.Serial}, {`rec.mac = $1`, q.MAC}, {`rec.uid = $1`, q.UID},
+	} {
+		if by.value != "" {
+			add(by.where, by.value)
+		}
+	}
+	if err == nil && !q.Bootstrap.IsZero() {
+		err = s.ownBootstrapKey(ctx, q.Bootstrap, list)
+	}
+	for _, f := range list {
+		if shown != nil && shown.DeviceID == f.Device.ID {
+			f.Shown, f.ShownDigest = shown, sha256.Sum256(shown.DER)
+		}
+	}
+	return list, err
+}
+
+// ownBootstrapKey marks the subject that a bootstrap key belongs to, be it by
+// its record or because it was first let in with it.
+func (s *Store) ownBootstrapKey(ctx context.Context, key vetting.Fingerprint, list []*vetting.Subject) error {
+	for _, f := range list {
+		var id int64
+		found, err := one(ctx, s.db, `SELECT rec.id FROM records rec LEFT JOIN devices d ON d.id = rec.id WHERE rec.id = $1 AND (rec.key = $2 OR d.bound = $2)`,
+			[]any{f.Device.ID, key[:]}, &id)
+		if err != nil {
+			return err
+		}
+		f.Bootstrap = found
+	}
+	return nil
+}
+
+func (s *Store) subjects(ctx context.Context, where string, arg any) (list []*vetting.Subject, err error) {
+	var rows []*subjectRow
+	err = s.db.query(ctx, subjectQuery+where, []any{arg}, func(r row) error {
+		u := new(subjectRow)
+		rows = append(rows, u)
+		return r.Scan(u.dest()...)
+	})
+	for _, u := range rows {
+		if err != nil {
+			break
+		}
+		var f *vetting.Subject
+		f, err = s.subject(ctx, u)
+		list = append(list, f)
+	}
+	return list, err
+}
+
+// subjectRow is a row of subjectQuery; NULL where there is no device or
+// certificate.
+type subjectRow struct {
+	id, product, site, order int64
+	serial                   string
+	mac, uid                 *string
+	contested                int64
+
+	state             *string
+	issued, activated *int64
+	certificate       []byte
+	standing          *string
+	notAfter, used    *int64
+	open              int64 // evidence
+}
+
+func (u *subjectRow) dest() []any {
+	return []any{&u.id, &u.product, &u.site, &u.order, &u.serial, &u.mac, &u.uid, &u.contested,
+		&u.state, &u.issued, &u.activated, &u.certificate, &u.standing, &u.notAfter, &u.used, &u.open}
+}
+
+func (s *Store) subject(ctx context.Context, u *subjectRow) (*vetting.Subject, error) {
+	out := &vetting.Subject{}
+	d := &out.Device
+	d.ID, d.State, d.Contested = u.id, vetting.DeviceManufactured, u.contested != 0
+	d.Identity = vetting.Identity{Serial: u.serial, MAC: orZero(u.mac), UID: orZero(u.uid)}
+	if u.state != nil {
+		d.State, d.Issued, d.Activated = vetting.DeviceState(*u.state), fromMicros(*u.issued), fromMicros(*u.activated)
+	}
+	if u.certificate != nil {
+		d.Certificate = hex.EncodeToString(u.certificate)
+		out.Current = &vetting.Certificate{DeviceID: d.ID, Serial: d.Certificate, State: vetting.CertificateState(*u.standing),
+			NotAfter: fromMicros(*u.notAfter), Used: fromMicros(*u.used)}
+	}
+	product, err := s.productAt(ctx, u.product, 0) // whichever revision: a name never changes
+	if err != nil {
+		return nil, err
+	}
+	d.Product = product.Name
+	if d.Site, err = s.siteName(ctx, u.site); err != nil {
+		return nil, err
+	}
+	if d.Order, err = s.orderName(ctx, u.order); err != nil || u.open == 0 {
+		return out, err
+	}
+	out.Evidence, err = s.evidence(ctx, `e.device_id = $1 AND e.cleared = '' ORDER BY e.id DESC LIMIT 1000`, d.ID)
+	return out, err
+}
+
+func orZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

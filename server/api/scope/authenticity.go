@@ -1,0 +1,66 @@
+package scope
+
+import (
+	"context"
+	"slices"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Inspect looks up what an inspection is about, and tells what it came to.
+// Devices of other sites look unknown. What it brings up by itself is kept as
+// evidence, whoever asked.
+func (v View) Inspect(ctx context.Context, act access.Act, i vetting.Inspection) (*vetting.Finding, error) {
+	all, err := v.store.Subjects(ctx, i.Query())
+	if err != nil {
+		return nil, err
+	}
+	i.Kept = slices.ContainsFunc(all, func(s *vetting.Subject) bool { return s.Shown != nil })
+	i.Subjects = slices.DeleteFunc(all, func(s *vetting.Subject) bool { return !v.sees(s.Device.Site) })
+	f := vetting.Inspect(i)
+	if len(f.Evidence) > 0 {
+		if err := v.store.RecordEvidence(ctx, act, f.Evidence); err != nil {
+			return nil, err
+		}
+	}
+	f.Subject = mask(v, f.Subject, func(s *vetting.Subject) {
+		maskDevice(&s.Device)
+		s.Evidence = each(s.Evidence, maskEvidence)
+	})
+	return &f, nil
+}
+
+// Evidence lists evidence.
+func (v View) Evidence(ctx context.Context, f vetting.EvidenceFilter, p vetting.Page) ([]*vetting.Evidence, error) {
+	if !v.site(&f.Site) {
+		return nil, nil
+	}
+	list, err := v.store.Evidence(ctx, f, p)
+	return masked(v, list, maskEvidence), err
+}
+
+// ClearEvidence keeps a person's word that evidence was a false alarm. It is
+// not a site's to say.
+func (v View) ClearEvidence(ctx context.Context, act access.Act, id int64, note string) (*vetting.Evidence, error) {
+	if v.op.Role.OfSite() {
+		return nil, unknownID("evidence", id)
+	}
+	return v.store.ClearEvidence(ctx, act, id, note)
+}
+
+// ReopenEvidence takes a clearing back.
+func (v View) ReopenEvidence(ctx context.Context, act access.Act, id int64, note string) (*vetting.Evidence, error) {
+	if v.op.Role.OfSite() {
+		return nil, unknownID("evidence", id)
+	}
+	return v.store.ReopenEvidence(ctx, act, id, note)
+}
+
+// ClearDeviceEvidence clears everything that is open against a device.
+func (v View) ClearDeviceEvidence(ctx context.Context, act access.Act, device int64, note string) ([]*vetting.Evidence, error) {
+	if v.op.Role.OfSite() {
+		return nil, unknownID("device", device)
+	}
+	return v.store.ClearDeviceEvidence(ctx, act, device, note)
+}

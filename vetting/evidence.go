@@ -1,0 +1,85 @@
+package vetting
+
+import (
+	"crypto/sha256"
+	"time"
+)
+
+// What [Inspect] brings up; other kinds come from [Judge] and manifests.
+const (
+	EvidenceForged             EvidenceKind = "forged-certificate"
+	EvidenceUnknownCertificate EvidenceKind = "unknown-certificate"
+)
+
+// EvidenceKinds lists every kind.
+var EvidenceKinds = []EvidenceKind{
+	EvidenceUnknownDevice, EvidenceWrongKey, EvidenceMismatch,
+	EvidenceDuplicateSerial, EvidenceDuplicateUID, EvidenceDuplicateMAC, EvidenceDuplicateKey,
+	EvidenceOverQuota, EvidenceOutOfWindow, EvidenceWrongSite, EvidenceSpentKey, EvidenceSuperseded,
+	EvidenceWrongCode, EvidenceMisusedCode,
+	EvidenceForged, EvidenceUnknownCertificate,
+}
+
+// Evidence is one observed sign, kept with the device it speaks against.
+type Evidence struct {
+	ID   int64        `json:"id"`
+	At   time.Time    `json:"at"`
+	Kind EvidenceKind `json:"kind"`
+	// DeviceID is the device or record it speaks against; 0 if none is known.
+	DeviceID       int64  `json:"device,omitempty"`
+	RegistrationID int64  `json:"registration,omitempty"`
+	ManifestID     int64  `json:"manifest,omitempty"`
+	Text           string `json:"text"`
+	// Repeats counts how often the same was seen again, Last when it was
+	// seen last; both only where it is known to be the same.
+	Repeats int64     `json:"repeats,omitempty"`
+	Last    time.Time `json:"last,omitzero"`
+	// Cleared is a person's word that it was a false alarm; nil while it
+	// speaks against the device.
+	Cleared *Clearing `json:"cleared,omitempty"`
+	Leaf    int64     `json:"leaf"`
+
+	// Mark names what was seen: while evidence with the same mark is open,
+	// seeing it again counts as a repetition. Empty for what always counts anew.
+	Mark []byte `json:"-"`
+}
+
+// Clearing is a person's word that evidence was a false alarm.
+type Clearing struct {
+	By   string    `json:"by"`
+	At   time.Time `json:"at"`
+	Note string    `json:"note"`
+}
+
+// Stands reports whether evidence still speaks against a device. What kept it
+// from being let in does not once it was let in.
+func (e *Evidence) Stands(d *Device) bool {
+	switch e.Kind {
+	case EvidenceOverQuota, EvidenceOutOfWindow, EvidenceWrongSite:
+		if !d.Issued.IsZero() && !e.At.After(d.Issued) {
+			return false
+		}
+	}
+	return e.Cleared == nil
+}
+
+// duplicate reports whether two records or devices claim the same.
+func (e *Evidence) duplicate() bool {
+	switch e.Kind {
+	case EvidenceDuplicateSerial, EvidenceDuplicateUID, EvidenceDuplicateMAC, EvidenceDuplicateKey:
+		return true
+	}
+	return false
+}
+
+// evidenceMark names what was seen: a kind of evidence, and what tells one
+// such sign from another.
+func evidenceMark(kind EvidenceKind, parts ...[]byte) []byte {
+	h := sha256.New()
+	h.Write([]byte(kind))
+	for _, p := range parts {
+		h.Write([]byte{0, byte(len(p))})
+		h.Write(p)
+	}
+	return h.Sum(nil)[:16]
+}
