@@ -157,6 +157,7 @@ func TestAnswersThatGrantNothing(t *testing.T) {
 		{403, "", "over-production", false, true, 0},
 		{400, "", "not a request", false, true, 0},
 		{501, "", "not here", false, true, 0},
+		{403, "3600", "too early", false, false, time.Hour},
 		{503, "7", "busy", false, false, 7 * time.Second},
 		{429, "nonsense", "slower", false, false, 0},
 		{500, "", "", false, false, 0},

@@ -28,8 +28,11 @@ func (e *StatusError) Error() string {
 }
 
 // Final reports whether asking the same again is pointless: the server
-// understood the request and refused it.
+// understood the request and refused it, and did not say when to come again.
 func (e *StatusError) Final() bool {
+	if e.RetryAfter > 0 {
+		return false
+	}
 	switch e.Status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return false

@@ -43,7 +43,8 @@ type Outcome struct {
 	// Key is the private key that the server made; nil unless it was admitted
 	// and asked for. It exists nowhere else, and cannot be had again.
 	Key *ServerKey
-	// RetryAfter is when a held request should come again.
+	// RetryAfter is when a held request should come again, or one that was
+	// refused because it came too early; 0 if coming again is of no use.
 	RetryAfter time.Duration
 }
 
@@ -193,6 +194,8 @@ func (e *Enroller) try(ctx context.Context, r Request) (Outcome, error) {
 		out.Certificate, out.Key = issued.DER, key
 	case verdict.Outcome == vetting.Held:
 		out.RetryAfter = e.RetryAfter
+	case !verdict.RetryAt.IsZero():
+		out.RetryAfter = verdict.RetryAt.Sub(facts.Now)
 	}
 	done, err := e.Ledger.Commit(ctx, commit)
 	if err != nil {

@@ -162,9 +162,29 @@ func TestRenewalInfo(t *testing.T) {
 	if code, _, body := w.est(v13, official, "simplereenroll", csr); code != 403 || !strings.Contains(body, "renews from") {
 		t.Errorf("renewal before its time: %d %s", code, body)
 	}
+	if wait := w.renewAfter(official, csr); wait < 814*24*time.Hour || wait > 815*24*time.Hour+time.Second {
+		t.Errorf("renewal before its time: Retry-After %s", wait)
+	}
 	if start, _ := ask(); !start.Equal(official.cert.NotAfter.Add(-10 * 24 * time.Hour)) {
 		t.Errorf("the window begins at %s, where the product renews 10 days before %s", start, official.cert.NotAfter)
 	}
+}
+
+// renewAfter asks for a renewal and returns the answer's Retry-After.
+func (w *works) renewAfter(p pair, csr []byte) time.Duration {
+	w.t.Helper()
+	client := w.speaks(v13, p)
+	defer client.CloseIdleConnections()
+	resp, err := client.Post("https://"+w.server.Addrs()["est"]+"/.well-known/est/simplereenroll", "application/pkcs10", strings.NewReader(base64.StdEncoding.EncodeToString(csr)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	s, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil {
+		w.t.Errorf("Retry-After: %v", err)
+	}
+	return time.Duration(s) * time.Second
 }
 
 func TestRenewalInfoRefuses(t *testing.T) {

@@ -29,7 +29,9 @@ func (j *judgement) renewal() Verdict {
 		return j.overslept(j.Presented)
 	}
 	if from := j.renewFrom(); j.Now.Before(from) {
-		return j.refuse(ReasonTooSoon, "The certificate %s renews from %s on: ask again then.", j.Presented.Serial, stamp(from))
+		v := j.refuse(ReasonTooSoon, "The certificate %s renews from %s on: ask again then.", j.Presented.Serial, stamp(from))
+		v.RetryAt = from
+		return v
 	}
 	return j.admit(ReasonRenewed, "The device renewed with its official certificate.")
 }

@@ -87,6 +87,9 @@ type Verdict struct {
 	// Quarantine takes the device out of service, because its key is seen to
 	// have two holders.
 	Quarantine bool
+	// RetryAt is from when on the same request would be let in, if it comes
+	// too early; zero if time alone changes nothing.
+	RetryAt time.Time
 
 	admission Admission
 }

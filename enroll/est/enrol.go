@@ -125,6 +125,9 @@ func (h *Handler) enrol(x *exchange, r enroll.Request, admitted func(enroll.Outc
 		if out.Reasons[0].Code == vetting.ReasonWrongCode {
 			return x.challenged(problem(http.StatusUnauthorized, "%s", out.Text()))
 		}
+		if out.RetryAfter > 0 {
+			x.w.Header().Set("Retry-After", retryAfter(out.RetryAfter))
+		}
 		return problem(http.StatusForbidden, "%s", out.Text())
 	}
 	return nil
