@@ -65,7 +65,12 @@ func (d *Demo) Run(ctx context.Context) (bool, error) {
 	if err := d.play(ctx, groups); err != nil {
 		return false, err
 	}
-	return d.report(ctx, groups, time.Since(began))
+	good := d.table(groups)
+	fine, err := d.secondAct(ctx, c.honest)
+	if err != nil {
+		return false, err
+	}
+	return d.report(ctx, good && fine, time.Since(began))
 }
 
 func (d *Demo) say(format string, args ...any) { fmt.Fprintf(d.Out, format+"\n", args...) }
