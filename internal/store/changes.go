@@ -65,7 +65,7 @@ func (w *writing) holdings(ids []any) ([]*held, error) {
 		known[id.(int64)] = list[i]
 		w.loadDevice(id.(int64))
 	}
-	w.fetchOneOf(`SELECT `+certificateColumns+` FROM certificates c WHERE c.device_id IN`, nil, ids, func(r row) error {
+	w.fetchOneOf(certificateQuery+`WHERE c.device_id IN`, nil, ids, func(r row) error {
 		c := new(certificateRow)
 		err := r.Scan(c.dest()...)
 		h := known[c.DeviceID]

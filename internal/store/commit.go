@@ -157,7 +157,7 @@ func (w *writing) read() error {
 		w.orders[o.ID] = o
 		return err
 	})
-	w.fetchOneOf(`SELECT `+certificateColumns+` FROM certificates c WHERE c.id IN`, nil, w.wantCertificates, func(r row) error {
+	w.fetchOneOf(certificateQuery+`WHERE c.id IN`, nil, w.wantCertificates, func(r row) error {
 		c := new(certificateRow)
 		err := r.Scan(c.dest()...)
 		w.certificates[c.ID] = c
@@ -257,7 +257,7 @@ func (e *enrolment) repeats() bool {
 }
 
 func (e *enrolment) loadFormer(w *writing) {
-	w.fetch(`SELECT `+certificateColumns+` FROM certificates c WHERE c.device_id = $1 AND c.id <> $2`, []any{e.facts.Record.ID, e.currentID()}, func(r row) error {
+	w.fetch(certificateQuery+`WHERE c.device_id = $1 AND c.id <> $2`, []any{e.facts.Record.ID, e.currentID()}, func(r row) error {
 		c := new(certificateRow)
 		e.former = append(e.former, c)
 		return r.Scan(c.dest()...)
@@ -344,8 +344,8 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 		State: string(vetting.CertificateValid), NotAfter: micros(e.issued.NotAfter), Issued: micros(w.now),
 		Leaf: w.tree.Size(), // the leaf that is about to be appended
 	}
-	w.insert(`certificates (id, device_id, serial, key, der, state, not_after, issued, used, revoked, reason, leaf)`,
-		cert.ID, cert.DeviceID, cert.Serial, cert.Key, cert.DER, cert.State, cert.NotAfter, cert.Issued, cert.Used, cert.Revoked, cert.Reason, cert.Leaf)
+	w.insert(`certificates (id, device_id, serial, key, der, state, not_after, issued, revoked, reason, leaf)`,
+		cert.ID, cert.DeviceID, cert.Serial, cert.Key, cert.DER, cert.State, cert.NotAfter, cert.Issued, cert.Revoked, cert.Reason, cert.Leaf)
 	d.Key, d.CertificateID = key[:], cert.ID
 	w.keys[key] = d.ID
 	w.save(d)
@@ -369,7 +369,7 @@ func (w *writing) end(c *certificateRow, state vetting.CertificateState, reason 
 func (w *writing) use(c *certificateRow) {
 	if c.Used == 0 {
 		c.Used = micros(w.now)
-		w.exec(`UPDATE certificates SET used = $2 WHERE id = $1`, c.ID, c.Used)
+		w.insert(`first_uses (certificate_id, at)`, c.ID, c.Used)
 	}
 }
 

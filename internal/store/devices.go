@@ -84,7 +84,7 @@ func (s *Store) DeviceHistory(ctx context.Context, id int64) (*vetting.History, 
 }
 
 func (s *Store) certificates(ctx context.Context, where string, args ...any) (list []*vetting.Certificate, err error) {
-	err = s.db.query(ctx, `SELECT `+certificateColumns+` FROM certificates c WHERE `+where, args, func(r row) error {
+	err = s.db.query(ctx, certificateQuery+`WHERE `+where, args, func(r row) error {
 		var c certificateRow
 		if err := r.Scan(c.dest()...); err != nil {
 			return err

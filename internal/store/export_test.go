@@ -70,3 +70,33 @@ func (s *Store) Tamper(ctx context.Context, sql string) error {
 
 // Waiting is how many jobs wait for the writer.
 func (s *Store) Waiting() int { return len(s.jobs) }
+
+// Exec runs a statement in a database of some schema, before any store opens
+// it.
+func Exec(ctx context.Context, dsn string, schema int64, sql string, args ...any) error {
+	db, err := open(ctx, dsn, standardPatience)
+	if err != nil {
+		return err
+	}
+	defer db.close()
+	if err := db.migrate(ctx, schema); err != nil {
+		return err
+	}
+	t, err := db.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer t.rollback()
+	t.exec(sql, args...)
+	return t.commit()
+}
+
+// Explain is how PostgreSQL would carry out a query.
+func Explain(ctx context.Context, s *Store, sql string) (plan string, err error) {
+	err = s.db.query(ctx, "EXPLAIN "+sql, nil, func(r row) error {
+		var line string
+		defer func() { plan += line + "\n" }()
+		return r.Scan(&line)
+	})
+	return plan, err
+}

@@ -40,8 +40,9 @@ const unitTables = `
 // of their own.
 const deviceAndCertificate = `SELECT ` + deviceColumns + `,
   COALESCE(c.id, 0), COALESCE(c.device_id, 0), c.serial, c.key, c.der, COALESCE(c.state, ''), COALESCE(c.not_after, 0),
-  COALESCE(c.issued, 0), COALESCE(c.used, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0), ` + testOrNone + `
-  FROM devices d LEFT JOIN certificates c ON c.id = d.certificate_id LEFT JOIN test_results tr ON tr.id = d.test_id WHERE d.id IN`
+  COALESCE(c.issued, 0), COALESCE(u.at, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0), ` + testOrNone + `
+  FROM devices d LEFT JOIN certificates c ON c.id = d.certificate_id LEFT JOIN first_uses u ON u.certificate_id = c.id
+  LEFT JOIN test_results tr ON tr.id = d.test_id WHERE d.id IN`
 
 func (s *Store) units(ctx context.Context, where string, args ...any) ([]*unit, error) {
 	return s.readUnits(ctx, `0`, where, args)
@@ -253,7 +254,7 @@ func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
 // was ever used.
 func (s *Store) unusedSince(ctx context.Context, c *vetting.Certificate) (bool, error) {
 	var id int64
-	used, err := one(ctx, s.db, `SELECT c.id FROM certificates c WHERE c.device_id = $1 AND c.id > $2 AND c.used <> 0 LIMIT 1`, []any{c.DeviceID, c.ID}, &id)
+	used, err := one(ctx, s.db, `SELECT c.id FROM certificates c JOIN first_uses u ON u.certificate_id = c.id WHERE c.device_id = $1 AND c.id > $2 LIMIT 1`, []any{c.DeviceID, c.ID}, &id)
 	return !used, err
 }
 
@@ -392,7 +393,7 @@ func (s *Store) Certificate(ctx context.Context, serial string) (*vetting.Certif
 		return nil, vetting.Errorf(vetting.Invalid, "%q is not a certificate serial number in hexadecimal", serial)
 	}
 	var c certificateRow
-	found, err := one(ctx, s.db, `SELECT `+certificateColumns+` FROM certificates c WHERE c.serial = $1`, []any{b}, c.dest()...)
+	found, err := one(ctx, s.db, certificateQuery+`WHERE c.serial = $1`, []any{b}, c.dest()...)
 	if err != nil {
 		return nil, err
 	}

@@ -134,9 +134,9 @@ var tables = []struct {
 		err := r.Scan(d.dest()...)
 		return d.object(), err
 	}},
-	{`SELECT ` + certificateColumns + ` FROM certificates c`, func(r row) (audit.Object, error) {
+	{`SELECT id, der, state FROM certificates`, func(r row) (audit.Object, error) {
 		var c certificateRow
-		err := r.Scan(c.dest()...)
+		err := r.Scan(&c.ID, &c.DER, &c.State)
 		return c.object(), err
 	}},
 	{`SELECT ` + registrationColumns + ` FROM registrations r`, func(r row) (audit.Object, error) {

@@ -28,6 +28,12 @@ func openPostgres(ctx context.Context, dsn string, patience time.Duration) (*pos
 	cfg.MaxConns = max(cfg.MaxConns, 8)
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	cfg.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
+	// A statement stays prepared, and its plan with it: one that was made while
+	// a table was empty reads the whole table, until the statistics are made
+	// anew. So indexes are preferred from the beginning; what no index serves
+	// seems expensive by that, and is not worth compiling.
+	cfg.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
+	cfg.ConnConfig.RuntimeParams["jit"] = "off"
 	// A network that drops packets and a database that hangs say nothing.
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = connectTime
@@ -137,14 +143,8 @@ func (p *postgres) begin(ctx context.Context) (transaction, error) {
 	}
 	t := &pgTx{ctx: ctx, conn: conn, batch: &pgx.Batch{}}
 	t.batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
-	t.batch.Queue(preferIndexes)
 	return t, nil
 }
-
-// preferIndexes keeps PostgreSQL from a plan that it made for a list while
-// the table was empty, which reads the whole table: until the statistics are
-// made anew it would be used for the full table, too.
-const preferIndexes = "SET LOCAL enable_seqscan = off"
 
 type pgTx struct {
 	ctx   context.Context

@@ -49,7 +49,7 @@ func (w *writing) replace(a access.Act, have, other *vetting.Device, note string
 	if err := replaceable(have, h.order); err != nil {
 		return err
 	}
-	used, err := w.taken(`SELECT 1 FROM certificates WHERE device_id = $1 AND used <> 0 LIMIT 1`, have.ID)
+	used, err := w.taken(`SELECT 1 FROM certificates c JOIN first_uses u ON u.certificate_id = c.id WHERE c.device_id = $1 LIMIT 1`, have.ID)
 	if err != nil {
 		return err
 	}

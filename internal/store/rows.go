@@ -97,7 +97,7 @@ func (w *writing) write(d *deviceRow) {
 		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces)
 }
 
-// certificateRow is a row of certificates.
+// certificateRow is a row of certificates, with its first use.
 type certificateRow struct {
 	ID, DeviceID     int64
 	Serial, Key, DER []byte
@@ -107,7 +107,8 @@ type certificateRow struct {
 	Reason, Leaf     int64
 }
 
-const certificateColumns = `c.id, c.device_id, c.serial, c.key, c.der, c.state, c.not_after, c.issued, c.used, c.revoked, c.reason, c.leaf`
+const certificateQuery = `SELECT c.id, c.device_id, c.serial, c.key, c.der, c.state, c.not_after, c.issued, COALESCE(u.at, 0), c.revoked, c.reason, c.leaf
+  FROM certificates c LEFT JOIN first_uses u ON u.certificate_id = c.id `
 
 func (c *certificateRow) dest() []any {
 	return []any{&c.ID, &c.DeviceID, &c.Serial, &c.Key, &c.DER, &c.State, &c.NotAfter, &c.Issued, &c.Used, &c.Revoked, &c.Reason, &c.Leaf}

@@ -12,10 +12,10 @@ import (
 // A subject is read with one query, because verifying a serial number is
 // asked often: see `-only verify` of the benchmarks.
 const subjectQuery = `SELECT rec.id, rec.product_id, rec.site_id, rec.order_id, rec.serial, rec.mac, rec.uid, rec.contested,
-  d.state, d.issued, d.activated, c.serial, c.state, c.not_after, c.used,
+  d.state, d.issued, d.activated, c.serial, c.state, c.not_after, COALESCE(u.at, 0),
   (SELECT COUNT(*) FROM evidence e WHERE e.device_id = rec.id AND e.cleared = '')
   FROM records rec LEFT JOIN devices d ON d.id = rec.id LEFT JOIN certificates c ON c.id = d.certificate_id
-  WHERE `
+  LEFT JOIN first_uses u ON u.certificate_id = c.id WHERE `
 
 // Subjects finds the devices that an inspection is about, each by any of what
 // is asked for, without order. Current carries no DER. Nothing found is no
@@ -108,8 +108,8 @@ type subjectRow struct {
 	issued, activated *int64
 	certificate       []byte
 	standing          *string
-	notAfter, used    *int64
-	open              int64 // evidence
+	notAfter          *int64
+	used, open        int64 // open: evidence
 }
 
 func (u *subjectRow) dest() []any {
@@ -128,7 +128,7 @@ func (s *Store) subject(ctx context.Context, u *subjectRow) (*vetting.Subject, e
 	if u.certificate != nil {
 		d.Certificate = hex.EncodeToString(u.certificate)
 		out.Current = &vetting.Certificate{DeviceID: d.ID, Serial: d.Certificate, State: vetting.CertificateState(*u.standing),
-			NotAfter: fromMicros(*u.notAfter), Used: fromMicros(*u.used)}
+			NotAfter: fromMicros(*u.notAfter), Used: fromMicros(u.used)}
 	}
 	product, err := s.productAt(ctx, u.product, 0) // whichever revision: a name never changes
 	if err != nil {
