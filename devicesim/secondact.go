@@ -187,7 +187,7 @@ func (l *later) forge() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	issuer := *l.Server.CAs[0]
+	issuer := *c.Chain[1]
 	issuer.PublicKey = key.Public()
 	t := &x509.Certificate{SerialNumber: new(big.Int).Add(c.Leaf().SerialNumber, big.NewInt(1)), RawSubject: c.Leaf().RawSubject,
 		NotBefore: c.Leaf().NotBefore, NotAfter: c.Leaf().NotAfter}
