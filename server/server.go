@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -233,6 +234,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Profiles:    s.authorities,
 		Examiner:    s.authorities,
 		Manifests:   s.importer,
+		EST:         s.estAddress,
 		Prover:      prover{checkpoints: s.store, tiles: tiles, verifier: signer.Verifier()},
 		Log:         s.env.Log,
 		Now:         s.env.Now,
@@ -243,6 +245,16 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Checkpoints: s.store, Tiles: tiles, VerifierKey: signer.VerifierKey(), Verifier: signer.Verifier(), Log: s.env.Log,
 	}))
 	return mux
+}
+
+// estAddress is where devices find the EST door, as far as the configuration
+// tells: at the first of the server's names.
+func (s *Server) estAddress() string {
+	_, port, err := net.SplitHostPort(s.Addrs()["est"])
+	if err != nil { // the door is not open
+		return s.config.Names[0]
+	}
+	return net.JoinHostPort(s.config.Names[0], port)
 }
 
 // Start opens the doors and begins the work in the background.

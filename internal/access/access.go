@@ -44,7 +44,9 @@ const (
 	Decide          Permission = "decide held registrations"
 	ReadDevices     Permission = "read devices"
 	ManageDevices   Permission = "manage devices"
-	ScrapRecords    Permission = "scrap records" // of devices that were never powered on
+	ScrapRecords    Permission = "scrap records"        // of devices that were never powered on
+	MakeCodes       Permission = "make enrolment codes" // a site operator only where the product says so
+	ReadCodes       Permission = "read enrolment codes"
 	ReadAudit       Permission = "read the audit log"
 	// VerifyDevices is to ask whether a device is genuine.
 	VerifyDevices Permission = "verify devices"
@@ -56,12 +58,12 @@ const (
 
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
-		Decide, ReadDevices, ManageDevices, ScrapRecords, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence},
-	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, VerifyDevices, ReadParticulars, ClearEvidence},
-	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, VerifyDevices, ReadParticulars},
+		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence},
+	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence},
+	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars},
 	RoleRig:          {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},
 	RoleSupport:      {ReadProduction, ReadDevices, VerifyDevices},
-	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadAudit, VerifyDevices, ReadParticulars},
+	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars},
 }
 
 // Operator is a person or machine that uses the API with a client

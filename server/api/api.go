@@ -96,7 +96,9 @@ type Config struct {
 	Examiner    Examiner
 	Manifests   Importer
 	Prover      Prover
-	Log         *slog.Logger
+	// EST tells the host and port that devices enrol at, for labels.
+	EST func() string
+	Log *slog.Logger
 	// Now is the clock that certificates are checked by.
 	Now func() time.Time
 	// MaxManifest bounds the upload of a manifest, signatures included, in
@@ -149,6 +151,7 @@ func New(c Config) *API {
 	a.evidence()
 	a.certificates()
 	a.jobs()
+	a.codes()
 	a.operators()
 	a.finishSpec()
 	return a

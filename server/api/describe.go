@@ -25,6 +25,7 @@ const (
 	tagManifests = "manifests"
 	tagDevices   = "devices"
 	tagJobs      = "jobs"
+	tagCodes     = "codes"
 	tagOperators = "operators"
 
 	tagAuthenticity = "authenticity"
@@ -36,6 +37,7 @@ var tags = []*huma.Tag{
 	{Name: tagDevices, Description: "Devices, their registrations, certificates and evidence"},
 	{Name: tagJobs, Description: "Acts on many devices"},
 	{Name: tagAuthenticity, Description: "Whether a device is genuine, and what speaks against it"},
+	{Name: tagCodes, Description: "One-time codes by which devices enrol"},
 	{Name: tagOperators, Description: "Who uses this API"},
 }
 
@@ -98,7 +100,7 @@ var requestTypes = map[string]bool{
 	"TestResultInput": true, "Test": true, "ReplacementInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
 	"VerifyInput": true, "EvidenceNote": true,
-	"Profile": true, "Identifiers": true,
+	"CodesInput": true, "Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values
 }
 

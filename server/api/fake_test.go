@@ -27,6 +27,8 @@ type memory struct {
 	evidence      []*vetting.Evidence
 	operators     []*access.Operator
 	job           vetting.Job
+	codes         []*vetting.EnrolmentCode
+	hashes        []vetting.CodeHash // of all codes, in their order
 	acts          map[[2]string]done
 	acted         []access.Act // every act, repetitions too
 	pages         []vetting.Page

@@ -32,7 +32,7 @@ const AnyOperator access.Permission = "be an operator"
 var permissions = []access.Permission{
 	AnyOperator, access.ManageOperators, access.PlanProduction, access.ReadProduction,
 	access.HandInManifests, access.ReadManifests, access.RegisterDevices, access.Decide,
-	access.ReadDevices, access.ManageDevices, access.ScrapRecords, access.TestDevices, access.ReadAudit,
+	access.ReadDevices, access.ManageDevices, access.ScrapRecords, access.TestDevices, access.MakeCodes, access.ReadCodes, access.ReadAudit,
 	access.VerifyDevices, access.ReadParticulars, access.ClearEvidence,
 }
 

@@ -132,7 +132,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 	}
 	c := api.Config{
 		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Profiles: w, Examiner: w, Manifests: w.importer,
-		Prover: w.prover, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
+		Prover: w.prover, EST: func() string { return "est.example.com:8443" }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,
 	}
 	for _, f := range change {
@@ -150,7 +150,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 // furnish puts two of everything into the store, one at each site.
 func (w *world) furnish() {
 	s := w.store
-	s.products = []*vetting.Product{{ID: 1, Name: "lamp", Profile: vetting.Profile{Validity: "825d"}, Proofs: []vetting.Proof{vetting.ProofRig}, Revision: 3}}
+	s.products = []*vetting.Product{{ID: 1, Name: "lamp", Profile: vetting.Profile{Validity: "825d"}, Proofs: []vetting.Proof{vetting.ProofRig}, SiteCodes: true, Revision: 3}}
 	for i, site := range []string{"near", "far"} {
 		n := int64(i + 1)
 		s.sites = append(s.sites, &vetting.Site{ID: n, Name: site})
@@ -160,6 +160,7 @@ func (w *world) furnish() {
 			Identity: vetting.Identity{Serial: "S-" + site, MAC: fmt.Sprintf("02:00:00:00:00:0%d", n)}})
 		s.registrations = append(s.registrations, &vetting.Registration{ID: 30 + n, Site: site, Order: "order-" + site, DeviceID: 10 + n, Outcome: vetting.Held})
 		s.certificates = append(s.certificates, &vetting.Certificate{ID: n, DeviceID: 10 + n, Serial: fmt.Sprintf("0a1%d", n), DER: []byte("DER"), Leaf: 7})
+		s.codes = append(s.codes, &vetting.EnrolmentCode{ID: 50 + n, Batch: 50 + n, Order: "order-" + site, Site: site, State: vetting.CodeUnused})
 		s.evidence = append(s.evidence, &vetting.Evidence{ID: 40 + n, DeviceID: 10 + n, Kind: vetting.EvidenceWrongKey})
 	}
 }

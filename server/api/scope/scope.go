@@ -26,6 +26,7 @@ type Store interface {
 	Devices
 	Jobs
 	Authenticity
+	Codes
 	Operators
 }
 
@@ -98,6 +99,16 @@ type Jobs interface {
 	Jobs(context.Context, vetting.Page) ([]*vetting.Job, error)
 	Job(ctx context.Context, id int64) (*vetting.Job, error)
 	JobDevices(ctx context.Context, id int64, p vetting.Page) ([]*vetting.JobDevice, error)
+}
+
+// Codes are enrolment codes, of which only hashes are kept.
+type Codes interface {
+	Codes(context.Context, vetting.CodeFilter, vetting.Page) ([]*vetting.EnrolmentCode, error)
+	Code(ctx context.Context, id int64) (*vetting.EnrolmentCode, error)
+	CreateCodes(context.Context, access.Act, vetting.NewCodes) ([]*vetting.EnrolmentCode, error)
+	RevokeCode(ctx context.Context, act access.Act, id int64) (*vetting.EnrolmentCode, error)
+	// RevokeBatch names a batch by its first code.
+	RevokeBatch(ctx context.Context, act access.Act, batch int64) (revoked int64, err error)
 }
 
 // Operators are the API's own users.

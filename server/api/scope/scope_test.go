@@ -38,6 +38,9 @@ func (far) Certificate(context.Context, string) (*vetting.Certificate, error) {
 func (far) Subjects(context.Context, vetting.SubjectQuery) ([]*vetting.Subject, error) {
 	return []*vetting.Subject{{Device: vetting.Device{Site: "far"}, Shown: &vetting.Certificate{}}}, nil
 }
+func (far) Code(context.Context, int64) (*vetting.EnrolmentCode, error) {
+	return &vetting.EnrolmentCode{Site: "far"}, nil
+}
 func (far) Operator(context.Context, string) (*access.Operator, error) {
 	return &access.Operator{Site: "far"}, nil
 }
@@ -70,7 +73,7 @@ func TestNothingFarIsSeen(t *testing.T) {
 				if out[0].Len() != 0 || err != nil && vetting.ProblemOf(err) != vetting.NotFound {
 					t.Errorf("site %q, %s: %v, %v", site, name, out[0], err)
 				}
-			case !out[0].IsNil() || vetting.ProblemOf(err) != vetting.NotFound:
+			case !out[0].IsZero() || vetting.ProblemOf(err) != vetting.NotFound:
 				t.Errorf("site %q, %s: %v, %v", site, name, out[0], err)
 			}
 		}
