@@ -257,10 +257,8 @@ func (j *judgement) again() Verdict {
 // key. If another record claims the same identity by now, whose new key that
 // is takes a person to tell.
 func (j *judgement) replace() Verdict {
-	if j.fresh() != nil { // another proof than the first time, so it is held to the rules, too
-		if _, refusal := j.rules(); refusal != nil {
-			return *refusal
-		}
+	if refusal := j.barred(); refusal != nil {
+		return *refusal
 	}
 	admit := func() Verdict {
 		return j.admit(ReasonReplaced, "The device came back with a new key before activation; its earlier certificate is superseded.")

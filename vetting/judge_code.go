@@ -22,21 +22,34 @@ func (j *judgement) code() (Verdict, bool) {
 		return j.refuseCode(ReasonCodeForeign, "The enrolment code %d is for another device or order.", c.ID), true
 	case j.Record == nil && j.Claim.Asserted.IsZero():
 		return j.refuseCode(ReasonUnnamed, "The enrolment code %d is good for any device of its order and does not tell which one asks: give the device's serial number as the user name.", c.ID), true
-	case j.Record != nil && c.DeviceID == 0 && j.Device.State == DeviceIssued && !j.same():
+	case j.Record != nil && c.DeviceID == 0 && j.placed() && !j.same():
 		j.misused("A second device that calls itself %s came with the unused code %d of the order, from %s.", j.Record.Serial, c.ID, j.Claim.Remote)
 		return j.refuseCode(ReasonBound, "A device %s was let in already, with other keys. If this is that device and it lost its key, ask the planner for a code made for it; otherwise one of the two is a copy.", j.Record.Serial), true
 	}
 	return Verdict{}, false
 }
 
-// same reports whether the claim comes from the device that the record's
-// present certificate was given to: it has proved the bootstrap key that the
-// record lists or that was bound to it, or asks for a certificate on the key
-// that was certified.
+// placed reports whether the record's place was taken by a device already,
+// which did not use its certificate, or was readmitted.
+func (j *judgement) placed() bool { return j.Device.State == DeviceIssued || j.Device.Readmitted() }
+
+// same reports whether the claim comes from the device that was let in before:
+// it has proved the bootstrap key that the record lists or that was bound to
+// it, or asks for a certificate on the key that was certified.
 func (j *judgement) same() bool {
 	key := j.Claim.Auth.Key
 	return !key.IsZero() && (key == j.Record.BootstrapKey || key == j.Device.BoundKey) ||
-		j.Current != nil && j.Current.Key == j.Claim.Key
+		!j.Device.Readmitted() && j.Current != nil && j.Current.Key == j.Claim.Key
+}
+
+// barred refuses a device that comes back with a new code, which is another
+// proof than the first time, if the rules do.
+func (j *judgement) barred() *Verdict {
+	if j.fresh() == nil {
+		return nil
+	}
+	_, refusal := j.rules()
+	return refusal
 }
 
 // fresh is the code that an admission would use up.

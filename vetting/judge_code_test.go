@@ -25,6 +25,12 @@ func boundKey(f *vetting.Facts)  { f.Device.BoundKey = bootstrapKey }
 func boundElse(f *vetting.Facts) { f.Device.BoundKey = otherKey }
 func listed(f *vetting.Facts)    { f.Record.BootstrapKey = bootstrapKey }
 
+// afresh: the device was in service and is readmitted.
+func afresh(f *vetting.Facts) {
+	f.Device.State, f.Device.Issued = vetting.DeviceManufactured, now.Add(-time.Hour)
+	f.Current.State = vetting.CertificateRevoked
+}
+
 // usedCode: the device was let in by the code before.
 func usedCode(f *vetting.Facts) { f.Code.Used, f.Code.UsedBy = now.Add(-time.Minute), 11 }
 
@@ -96,6 +102,11 @@ var codeJudgements = []judged{
 	{name: "another code made for the device before activation", given: with(issued, coded, codeOnly, otherCSR, ofDevice), outcome: vetting.Admitted, codes: codes(vetting.ReasonReplaced)},
 	{name: "another code made for the device before activation, another bootstrap key", given: with(issued, coded, otherCSR, boundElse, ofDevice), outcome: vetting.Admitted, codes: codes(vetting.ReasonReplaced)},
 	{name: "another code made for the device before activation, a rule refuses", given: with(issued, coded, codeOnly, otherCSR, ofDevice, ruled(vetting.Refused)), outcome: vetting.Refused, codes: codes(vetting.ReasonRule)},
+	{name: "a used code after readmission", given: with(issued, coded, usedCode, codeOnly, afresh), outcome: vetting.Refused, codes: codes(vetting.ReasonCodeSpent), evidence: misused11},
+	{name: "a used code after readmission by the bound bootstrap key", given: with(issued, coded, usedCode, boundKey, otherCSR, afresh), outcome: vetting.Admitted, codes: codes(vetting.ReasonReadmitted)},
+	{name: "another code of the order after readmission", given: with(issued, coded, codeOnly, otherCSR, afresh), outcome: vetting.Refused, codes: codes(vetting.ReasonBound), evidence: misused11},
+	{name: "another code made for the device after readmission", given: with(issued, coded, codeOnly, otherCSR, ofDevice, afresh), outcome: vetting.Admitted, codes: codes(vetting.ReasonReadmitted)},
+	{name: "another code made for the device after readmission, a rule refuses", given: with(issued, coded, codeOnly, otherCSR, ofDevice, afresh, ruled(vetting.Refused)), outcome: vetting.Refused, codes: codes(vetting.ReasonRule)},
 	{name: "a used code after activation", given: with(issued, coded, usedCode, boundKey, active), outcome: vetting.Refused, codes: codes(vetting.ReasonAlreadyActive), evidence: misused11},
 	{name: "another code after activation", given: with(issued, coded, ofDevice, codeOnly, otherCSR, active), outcome: vetting.Refused, codes: codes(vetting.ReasonAlreadyActive), evidence: misused11},
 	{name: "another key with a used code by a rig", given: with(issued, coded, usedCode, otherCSR, byRigWithCode), outcome: vetting.Refused, codes: codes(vetting.ReasonCodeSpent), evidence: misused11},

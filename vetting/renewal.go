@@ -145,6 +145,9 @@ func (j *judgement) readmitted() Verdict {
 	if c := j.Current; c != nil && c.Key == j.Claim.Key && c.Reason == keyCompromise {
 		return j.refuse(ReasonKeyInUse, "The key %s was revoked as compromised: the device has to make another.", j.Claim.Key)
 	}
+	if refusal := j.barred(); refusal != nil {
+		return *refusal
+	}
 	admit := func() Verdict {
 		return j.admit(ReasonReadmitted, "The device was readmitted and starts anew, on the unit that it took before.")
 	}

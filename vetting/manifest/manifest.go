@@ -60,7 +60,7 @@ func RulesFor(o *vetting.Order, p *vetting.Product) (Rules, error) {
 	}
 	return Rules{
 		Order: o.Name, Product: o.Product, Identifiers: set,
-		NeedKey: !p.Accepts(vetting.ProofRig),
+		NeedKey: !slices.ContainsFunc(p.Proofs, func(proof vetting.Proof) bool { return proof != vetting.ProofBootstrapKey }),
 	}, nil
 }
 

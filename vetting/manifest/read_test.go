@@ -266,6 +266,20 @@ func TestRulesOfTheOrder(t *testing.T) {
 	}
 }
 
+// A record needs its device's key only where nothing else lets a device in.
+func TestWhoNeedsAKey(t *testing.T) {
+	for _, proof := range vetting.FirstProofs {
+		p := &vetting.Product{Name: "lamp", Proofs: []vetting.Proof{proof}}
+		for _, needs := range []bool{proof == vetting.ProofBootstrapKey, false} {
+			rules, err := RulesFor(&vetting.Order{Name: "PO-1", Product: "lamp"}, p)
+			if err != nil || rules.NeedKey != needs {
+				t.Errorf("%v: a key is needed: %v, %v", p.Proofs, rules.NeedKey, err)
+			}
+			p.Proofs = []vetting.Proof{vetting.ProofBootstrapKey, vetting.ProofCode}
+		}
+	}
+}
+
 func TestTheListIsBounded(t *testing.T) {
 	n := MaxListed + 5
 	_, err := readAll(strings.Repeat("x\n", n), vetting.FormatJSONLines, Rules{})
