@@ -68,7 +68,7 @@ func TestActivation(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &a); err != nil || code != 200 || header.Get("Content-Type") != "application/json" {
 			t.Fatalf("activation: %d %s, %v", code, body, err)
 		}
-		if a.Serial != "A-1" || a.Certificate != fmt.Sprintf("%x", official.cert.SerialNumber) || a.State != "valid" || !a.NotAfter.Equal(official.cert.NotAfter) ||
+		if a.Serial != "A-1" || a.Certificate != fmt.Sprintf("%034x", official.cert.SerialNumber) || a.State != "valid" || !a.NotAfter.Equal(official.cert.NotAfter) ||
 			!a.Renew.Start.After(w.now()) || !a.Renew.End.After(a.Renew.Start) || a.Renew.End.After(a.NotAfter) {
 			t.Errorf("activation: %s", body)
 		}
