@@ -60,6 +60,9 @@ type Order struct {
 	Waste WastePolicy `json:"waste,omitempty"`
 	// Rework says who may replace units that failed before they were used.
 	Rework Rework `json:"rework,omitempty"`
+	// RaiseApprovals is how many others must approve a larger quantity; 0
+	// needs nobody.
+	RaiseApprovals int `json:"raiseApprovals,omitempty"`
 	// ManifestSignatures is how many site operators must sign a manifest.
 	ManifestSignatures int       `json:"manifestSignatures"`
 	Revision           int64     `json:"revision"` // grows with every planner's change, not with Issued
@@ -82,6 +85,8 @@ func (o *Order) Check() error {
 		return fmt.Errorf("order %q has a quantity of %d: at most %d are allowed", o.Name, o.Quantity, int64(MaxQuantity))
 	case o.ManifestSignatures < 1 || o.ManifestSignatures > MaxSignatures:
 		return fmt.Errorf("order %q wants %d manifest signatures: between 1 and %d are allowed", o.Name, o.ManifestSignatures, MaxSignatures)
+	case o.RaiseApprovals < 0 || o.RaiseApprovals > MaxRaiseApprovals:
+		return fmt.Errorf("order %q wants %d approvals of a raise: between 0 and %d are allowed", o.Name, o.RaiseApprovals, MaxRaiseApprovals)
 	case !o.NotBefore.IsZero() && !o.NotAfter.IsZero() && !o.NotAfter.After(o.NotBefore):
 		return fmt.Errorf("order %q: its window ends (%s) before it begins (%s)", o.Name, o.NotAfter.Format(time.RFC3339), o.NotBefore.Format(time.RFC3339))
 	}

@@ -52,6 +52,8 @@ type OrderChange struct {
 	NotAfter  *time.Time
 	Limits    *Limits
 	Rework    *Rework
+	// RaiseApprovals can only grow.
+	RaiseApprovals *int
 }
 
 // History is everything that is kept about one device.

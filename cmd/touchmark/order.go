@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +24,8 @@ gives out no further unit, a cancelled one gives out nothing any more. A paused 
 		a.orderState("pause NAME", "Pause an open order: devices are held until it is opened again", vetting.OrderPaused, false),
 		a.orderState("close NAME", "Close an order: no further unit; issued ones may still fetch theirs", vetting.OrderClosed, false),
 		a.yesFlag(a.orderState("cancel NAME", "Cancel an order for good: nothing is issued any more", vetting.OrderCancelled, true)),
-		a.orderQuantity(), a.orderWindow(), a.orderLimits(), a.orderRework())
+		a.orderQuantity(), a.orderWindow(), a.orderLimits(), a.orderRework(),
+		a.orderRaiseApprovals(), a.orderRaises(), a.orderApproveRaise(), a.orderWithdrawRaise())
 }
 
 func (a *app) orderCreate() *cobra.Command {
@@ -53,6 +53,7 @@ func (a *app) orderCreate() *cobra.Command {
 	oneOf(c, "waste", vetting.WasteCounts, vetting.WasteReturns)
 	f.StringVar((*string)(&in.Rework), "rework", string(vetting.ReworkByAdministrator), "who may replace units that failed before they used their certificate: administrator, or site for its rigs, too")
 	oneOf(c, "rework", vetting.ReworkByAdministrator, vetting.ReworkBySite)
+	f.IntVar(&in.RaiseApprovals, "raise-approvals", 0, "how many others must approve a larger quantity")
 	f.IntVar(&in.ManifestSignatures, "signatures", 1, "how many site operators must sign each manifest")
 	for _, flag := range []string{"product", "site", "quantity"} {
 		_ = c.MarkFlagRequired(flag)
@@ -153,18 +154,6 @@ func (a *app) orderState(use, about string, to vetting.OrderState, ask bool) *co
 func changeOrder(ctx context.Context, cl *client, name string, p api.OrderPatch) (raw []byte, err error) {
 	err = cl.api(ctx, http.MethodPatch, "/orders/"+segment(name), p, &raw)
 	return raw, err
-}
-
-func (a *app) orderQuantity() *cobra.Command {
-	c := &cobra.Command{Use: "set-quantity NAME N", Short: "Change an order's quantity; not below what was issued", Args: cobra.ExactArgs(2),
-		Example: "  touchmark order set-quantity PO-4711 550", ValidArgsFunction: a.completeFirst("/orders")}
-	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
-		n, err := strconv.ParseInt(args[1], 10, 64)
-		if err != nil {
-			return nil, usagef("the quantity %q is no number", args[1])
-		}
-		return changeOrder(ctx, cl, args[0], api.OrderPatch{Quantity: &n})
-	}, showOrder)
 }
 
 func (a *app) orderWindow() *cobra.Command {
@@ -270,6 +259,9 @@ func showOrder(w io.Writer, o *vetting.Order) {
 	field(w, "not before", o.NotBefore)
 	field(w, "not after", o.NotAfter)
 	field(w, "limits", limits(o.Limits))
+	if o.RaiseApprovals > 0 {
+		field(w, "raises", "need "+counted(int64(o.RaiseApprovals), "approval", "approvals")+"; see touchmark order raises "+o.Name)
+	}
 	if o.Rework == vetting.ReworkBySite {
 		field(w, "rework", "by the site's rigs, too")
 	}

@@ -34,6 +34,7 @@ const (
 	KindAuthority    Kind = "authority" // a CA or the log itself
 	KindTestResult   Kind = "test-result"
 	KindJob          Kind = "job"   // an act on many devices
+	KindRaise        Kind = "raise" // of an order's quantity
 	KindRules        Kind = "rules" // one version of a product's
 )
 

@@ -3,8 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
 	"sync"
 	"time"
 
@@ -195,9 +193,9 @@ func (s *Store) orderFrom(ctx context.Context, o *orderRow) (*vetting.Order, err
 }
 
 func (s *Store) parseOrder(ctx context.Context, o *orderRow) (*cachedOrder, error) {
-	var b orderBody
-	if err := json.Unmarshal([]byte(o.Body), &b); err != nil {
-		return nil, fmt.Errorf("order %s in the database: %w", o.Name, err)
+	b, err := o.body()
+	if err != nil {
+		return nil, err
 	}
 	site, err := s.siteName(ctx, o.SiteID)
 	if err != nil {
@@ -210,7 +208,7 @@ func (s *Store) parseOrder(ctx context.Context, o *orderRow) (*cachedOrder, erro
 	return &cachedOrder{revision: o.Revision, order: vetting.Order{
 		ID: o.ID, Name: o.Name, Product: product, Site: site, Revision: o.Revision,
 		Identifiers: b.Identifiers, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
-		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Waste: cmp.Or(b.Waste, vetting.WasteCounts), Rework: cmp.Or(b.Rework, vetting.ReworkByAdministrator), Created: b.Created, Updated: b.Updated,
+		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Waste: cmp.Or(b.Waste, vetting.WasteCounts), Rework: cmp.Or(b.Rework, vetting.ReworkByAdministrator), RaiseApprovals: b.RaiseApprovals, Created: b.Created, Updated: b.Updated,
 		ProductID: o.ProductID, SiteID: o.SiteID,
 	}}, nil
 }

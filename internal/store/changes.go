@@ -2,7 +2,6 @@ package store
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -180,9 +179,9 @@ func (x *changes) move(h *held, to vetting.DeviceState) error {
 
 // waste uses up a unit of an order in which waste counts, if one is left.
 func (x *changes) waste(o *orderRow) error {
-	var body orderBody
-	if err := json.Unmarshal([]byte(o.Body), &body); err != nil {
-		return fmt.Errorf("order %s in the database: %w", o.Name, err)
+	body, err := o.body()
+	if err != nil {
+		return err
 	}
 	if body.Waste != vetting.WasteReturns && o.Issued+o.Wasted < o.Quantity {
 		o.Wasted++

@@ -353,6 +353,8 @@ func TestTamperingIsFound(t *testing.T) {
 			"a leaf changes":          `UPDATE leaves SET body = (SELECT body FROM leaves WHERE idx = 2) WHERE idx = 3`,
 			"the last leaf goes":      `DELETE FROM leaves WHERE idx = (SELECT MAX(idx) FROM leaves)`,
 			"a site gets renamed":     `UPDATE sites SET name = 'elsewhere'`,
+			"an approval is made up":  `UPDATE raises SET body = REPLACE(body, '"approvals":[]', '"approvals":[{"by":"anna"}]')`,
+			"a raise goes":            `DELETE FROM raises`,
 			"rules of once change":    `UPDATE rule_versions SET body = '[]' WHERE version = 1`,
 			"rules of once go":        `DELETE FROM rule_versions WHERE version = 1`,
 			"a test gets worse":       `UPDATE test_results SET body = '{"passed":false}'`,
@@ -368,6 +370,13 @@ func TestTamperingIsFound(t *testing.T) {
 				w := storetest.NewWorld(t, s, 1)
 				w.Load(t, storetest.Unit(0), storetest.Unit(1))
 				if _, err := s.CreateOperator(ctx, storetest.By, &access.Operator{Name: "max", Role: access.RoleSupport, Key: storetest.Key("max", 1)}); err != nil {
+					t.Fatal(err)
+				}
+				approvals := 2
+				if _, err := s.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{RaiseApprovals: &approvals}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.ProposeRaise(ctx, storetest.By, "po-1", 5, "more"); err != nil {
 					t.Fatal(err)
 				}
 				for _, rules := range [][]vetting.Rule{{{Name: "a", Expression: "true", Otherwise: vetting.Held}}, nil} {
@@ -565,4 +574,49 @@ func issued(t *testing.T, w *storetest.World) int64 {
 		t.Fatal(err)
 	}
 	return o.Issued
+}
+
+// An approval whose commit fails was given, or not; given again under its
+// key, the order is raised, once.
+func TestRaiseCommitFails(t *testing.T) {
+	ctx := context.Background()
+	var id int64
+	approve := func(w *storetest.World) error {
+		_, err := w.Store.ApproveRaise(ctx, access.Act{Operator: "berta", Key: "k"}, "po-1", id, 5)
+		return err
+	}
+	order := func(t *testing.T, w *storetest.World) *vetting.Order {
+		t.Helper()
+		o, err := w.Store.Order(ctx, "po-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	eachFaultAfter(t, func(t *testing.T, w *storetest.World) {
+		one := 1
+		if _, err := w.Store.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{RaiseApprovals: &one}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := w.Store.ProposeRaise(ctx, access.Act{Operator: "anna"}, "po-1", 5, "more")
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = r.ID
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		if err := approve(w); err == nil {
+			t.Error("no error although the write failed")
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		before := order(t, w)
+		if persisted := fault == "persisted anyway"; persisted != (before.Quantity == 5) {
+			t.Errorf("the order is for %d units", before.Quantity)
+		}
+		if err := approve(w); err != nil {
+			t.Errorf("given again: %v", err)
+		}
+		if o := order(t, w); o.Quantity != 5 || o.Revision != 3 {
+			t.Errorf("the order is for %d units, at revision %d", o.Quantity, o.Revision)
+		}
+	})
 }

@@ -154,6 +154,11 @@ var tables = []struct {
 		err := r.Scan(v.dest()...)
 		return v.object(), err
 	}},
+	{`SELECT ` + raiseColumns + ` FROM raises ra`, func(r row) (audit.Object, error) {
+		var ra raiseRow
+		err := ra.scan(r)
+		return ra.object(), err
+	}},
 	{`SELECT ` + testColumns + ` FROM test_results tr`, func(r row) (audit.Object, error) {
 		var t testRow
 		err := r.Scan(t.dest()...)

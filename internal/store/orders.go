@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
@@ -59,7 +58,7 @@ func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order)
 			return 0, err
 		}
 		row := &orderRow{ID: w.ids(1), ProductID: product, SiteID: site, Name: o.Name, State: string(o.State), Quantity: o.Quantity, Revision: 1,
-			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Limits: o.Limits, Waste: o.Waste, Rework: o.Rework, Created: w.now, Updated: w.now})}
+			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Limits: o.Limits, Waste: o.Waste, Rework: o.Rework, RaiseApprovals: o.RaiseApprovals, Created: w.now, Updated: w.now})}
 		if row.State == "" {
 			row.State = string(vetting.OrderDraft)
 		}
@@ -76,21 +75,17 @@ func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order)
 
 // ChangeOrder applies a planner's change. A change of state that does not
 // follow draft → open ⇄ paused or closed → cancelled, or a quantity below what was
-// issued, is a Conflict.
+// issued, is a Conflict; so is a raise that wants approvals (see ProposeRaise).
 func (s *Store) ChangeOrder(ctx context.Context, a access.Act, name string, c vetting.OrderChange) (*vetting.Order, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
-		o := new(orderRow)
-		w.fetch(`SELECT `+orderColumns+` FROM orders o WHERE o.name = $1`, []any{name}, func(r row) error { return r.Scan(o.dest()...) })
-		if err := w.flush(); err != nil {
+		o, err := w.orderNamed(name)
+		if err != nil {
 			return 0, err
 		}
-		if o.ID == 0 {
-			return 0, notFound("order", name)
-		}
-		if err := w.changeOrder(o, c); err != nil {
+		if err := w.changeOrder(o, c, false); err != nil {
 			return 0, err
 		}
-		w.exec(`UPDATE orders SET state = $2, quantity = $3, revision = $4, body = $5 WHERE id = $1`, o.ID, o.State, o.Quantity, o.Revision, o.Body)
+		w.saveOrder(o)
 		w.leaf("order.change", operatorOf(a), name+" is "+o.State, o.object())
 		return o.ID, nil
 	})
@@ -100,14 +95,32 @@ func (s *Store) ChangeOrder(ctx context.Context, a access.Act, name string, c ve
 	return s.Order(ctx, name)
 }
 
-// changeOrder checks a change against the order as it is now.
-func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange) error {
-	var body orderBody
-	if err := json.Unmarshal([]byte(row.Body), &body); err != nil {
+// orderNamed reads an order, or fails with NotFound.
+func (w *writing) orderNamed(name string) (*orderRow, error) {
+	o := new(orderRow)
+	w.fetch(`SELECT `+orderColumns+` FROM orders o WHERE o.name = $1`, []any{name}, func(r row) error { return r.Scan(o.dest()...) })
+	if err := w.flush(); err != nil {
+		return nil, err
+	}
+	if o.ID == 0 {
+		return nil, notFound("order", name)
+	}
+	return o, nil
+}
+
+func (w *writing) saveOrder(o *orderRow) {
+	w.exec(`UPDATE orders SET state = $2, quantity = $3, revision = $4, body = $5 WHERE id = $1`, o.ID, o.State, o.Quantity, o.Revision, o.Body)
+}
+
+// changeOrder checks a change against the order as it is now; approved says
+// that a raise has what approvals it wants.
+func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange, approved bool) error {
+	body, err := row.body()
+	if err != nil {
 		return err
 	}
 	o := vetting.Order{Name: row.Name, State: vetting.OrderState(row.State), Quantity: row.Quantity, Issued: row.Issued, Wasted: row.Wasted,
-		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures, Limits: body.Limits, Rework: body.Rework}
+		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures, Limits: body.Limits, Rework: body.Rework, RaiseApprovals: body.RaiseApprovals}
 	if c.State != nil && *c.State != o.State {
 		if !o.MayBecome(*c.State) {
 			return vetting.Errorf(vetting.Conflict, "order %s is %s and cannot become %q", o.Name, o.State, *c.State)
@@ -115,7 +128,16 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange) error {
 		o.State = *c.State
 	}
 	if c.Quantity != nil {
+		if *c.Quantity > o.Quantity && body.RaiseApprovals > 0 && !approved {
+			return vetting.Errorf(vetting.Conflict, "order %s is raised only with the approval of %d others: ask for a raise", o.Name, body.RaiseApprovals)
+		}
 		o.Quantity = *c.Quantity
+	}
+	if c.RaiseApprovals != nil {
+		if *c.RaiseApprovals < body.RaiseApprovals {
+			return vetting.Errorf(vetting.Conflict, "order %s wants %d approvals of a raise, and that cannot be made %d: it can only grow", o.Name, body.RaiseApprovals, *c.RaiseApprovals)
+		}
+		o.RaiseApprovals = *c.RaiseApprovals
 	}
 	if c.NotBefore != nil {
 		o.NotBefore = c.NotBefore.UTC()
@@ -136,6 +158,7 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange) error {
 		return vetting.Errorf(vetting.Conflict, "order %s has issued %d units already and lost %d by waste, so its quantity cannot become %d", o.Name, o.Issued, o.Wasted, o.Quantity)
 	}
 	body.NotBefore, body.NotAfter, body.Limits, body.Rework, body.Updated = o.NotBefore, o.NotAfter, o.Limits, o.Rework, w.now
+	body.RaiseApprovals = o.RaiseApprovals
 	row.State, row.Quantity, row.Body = string(o.State), o.Quantity, mustJSON(body)
 	row.Revision++
 	return nil

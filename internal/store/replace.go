@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
@@ -74,9 +72,9 @@ func (w *writing) replace(a access.Act, have, other *vetting.Device, note string
 
 // replaceable says why a site may not replace a device, if it may not.
 func replaceable(have *vetting.Device, o *orderRow) error {
-	var body orderBody
-	if err := json.Unmarshal([]byte(o.Body), &body); err != nil {
-		return fmt.Errorf("order %s in the database: %w", o.Name, err)
+	body, err := o.body()
+	if err != nil {
+		return err
 	}
 	conflict := func(format string, args ...any) error {
 		return vetting.Errorf(vetting.Conflict, "device %d (%s) "+format, append([]any{have.ID, have.Identity}, args...)...)

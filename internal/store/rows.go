@@ -36,7 +36,15 @@ type orderBody struct {
 	Limits             vetting.Limits      `json:",omitzero"`
 	Waste              vetting.WastePolicy `json:",omitempty"`
 	Rework             vetting.Rework      `json:",omitempty"`
+	RaiseApprovals     int                 `json:",omitempty"`
 	Created, Updated   time.Time
+}
+
+func (o *orderRow) body() (b orderBody, err error) {
+	if err = json.Unmarshal([]byte(o.Body), &b); err != nil {
+		err = fmt.Errorf("order %s in the database: %w", o.Name, err)
+	}
+	return b, err
 }
 
 const orderColumns = `o.id, o.product_id, o.site_id, o.name, o.state, o.quantity, o.issued, o.revision, o.body, o.wasted`

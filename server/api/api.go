@@ -143,6 +143,7 @@ func New(c Config) *API {
 	a.ruleVersions()
 	a.sites()
 	a.orders()
+	a.raises()
 	a.manifests()
 	a.registrations()
 	a.rigs()

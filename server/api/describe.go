@@ -97,7 +97,7 @@ func (a *API) describe() {
 var requestTypes = map[string]bool{
 	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "SiteUpdate": true, "OrderInput": true, "OrderPatch": true,
 	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true,
-	"TestResultInput": true, "Test": true, "ReplacementInput": true, "Unit": true,
+	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "ApprovalInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
 	"VerifyInput": true, "EvidenceNote": true,
 	"CodesInput": true, "Profile": true, "Identifiers": true,

@@ -255,6 +255,28 @@ func (m *memory) ChangeOrder(_ context.Context, a access.Act, name string, c vet
 	})
 }
 
+func (m *memory) Raises(_ context.Context, order string, p vetting.Page) ([]*vetting.Raise, error) {
+	return pick(m, []*vetting.Raise{{ID: 51, Order: order}}, p, true, func(r *vetting.Raise) int64 { return r.ID }, func(*vetting.Raise) bool { return true })
+}
+
+func (m *memory) ProposeRaise(_ context.Context, a access.Act, order string, to int64, note string) (*vetting.Raise, error) {
+	return act(m, a, func() (*vetting.Raise, error) {
+		return &vetting.Raise{ID: 51, Order: order, To: to, By: a.Operator, Note: note}, nil
+	})
+}
+
+func (m *memory) ApproveRaise(_ context.Context, a access.Act, order string, id, to int64) (*vetting.Raise, error) {
+	return act(m, a, func() (*vetting.Raise, error) {
+		return &vetting.Raise{ID: id, Order: order, To: to, Approvals: []vetting.Approval{{By: a.Operator}}}, nil
+	})
+}
+
+func (m *memory) WithdrawRaise(_ context.Context, a access.Act, order string, id int64, _ string) (*vetting.Raise, error) {
+	return act(m, a, func() (*vetting.Raise, error) {
+		return &vetting.Raise{ID: id, Order: order, State: vetting.RaiseWithdrawn}, nil
+	})
+}
+
 func (m *memory) Manifests(_ context.Context, f vetting.ManifestFilter, p vetting.Page) ([]*vetting.Manifest, error) {
 	return pick(m, m.manifests, p, false, func(x *vetting.Manifest) int64 { return x.ID }, func(x *vetting.Manifest) bool {
 		return fits(f.Site, x.Site) && fits(f.Order, x.Order)

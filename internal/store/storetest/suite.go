@@ -40,6 +40,7 @@ var subjects = []struct {
 	{"acts", actCases},
 	{"rule versions", ruleVersionCases},
 	{"orders", orderCases},
+	{"raises", raiseCases},
 	{"manifests", manifestCases},
 	{"records", recordCases},
 	{"facts", factCases},

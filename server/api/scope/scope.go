@@ -45,6 +45,10 @@ type Plans interface {
 	Orders(context.Context, vetting.OrderFilter, vetting.Page) ([]*vetting.Order, error)
 	Order(ctx context.Context, name string) (*vetting.Order, error)
 	CreateOrder(context.Context, access.Act, *vetting.Order) (*vetting.Order, error)
+	Raises(ctx context.Context, order string, p vetting.Page) ([]*vetting.Raise, error)
+	ProposeRaise(ctx context.Context, act access.Act, order string, to int64, note string) (*vetting.Raise, error)
+	ApproveRaise(ctx context.Context, act access.Act, order string, id, to int64) (*vetting.Raise, error)
+	WithdrawRaise(ctx context.Context, act access.Act, order string, id int64, note string) (*vetting.Raise, error)
 	ChangeOrder(ctx context.Context, act access.Act, name string, c vetting.OrderChange) (*vetting.Order, error)
 }
 

@@ -109,6 +109,38 @@ func (v View) ChangeOrder(ctx context.Context, act access.Act, name string, c ve
 	return v.store.ChangeOrder(ctx, act, name, c)
 }
 
+// Raises lists the raises of an order.
+func (v View) Raises(ctx context.Context, order string, p vetting.Page) ([]*vetting.Raise, error) {
+	if _, err := v.Order(ctx, order); err != nil {
+		return nil, err
+	}
+	return v.store.Raises(ctx, order, p)
+}
+
+// ProposeRaise asks for a larger quantity of an order.
+func (v View) ProposeRaise(ctx context.Context, act access.Act, order string, to int64, note string) (*vetting.Raise, error) {
+	if _, err := v.Order(ctx, order); err != nil {
+		return nil, err
+	}
+	return v.store.ProposeRaise(ctx, act, order, to, note)
+}
+
+// ApproveRaise approves a raise of an order.
+func (v View) ApproveRaise(ctx context.Context, act access.Act, order string, id, to int64) (*vetting.Raise, error) {
+	if _, err := v.Order(ctx, order); err != nil {
+		return nil, err
+	}
+	return v.store.ApproveRaise(ctx, act, order, id, to)
+}
+
+// WithdrawRaise takes a raise of an order back.
+func (v View) WithdrawRaise(ctx context.Context, act access.Act, order string, id int64, note string) (*vetting.Raise, error) {
+	if _, err := v.Order(ctx, order); err != nil {
+		return nil, err
+	}
+	return v.store.WithdrawRaise(ctx, act, order, id, note)
+}
+
 // Manifests lists manifests.
 func (v View) Manifests(ctx context.Context, f vetting.ManifestFilter, p vetting.Page) ([]*vetting.Manifest, error) {
 	if !v.site(&f.Site) {

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/touchmark/touchmark/server/api"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+func (a *app) orderQuantity() *cobra.Command {
+	note := ""
+	c := &cobra.Command{Use: "set-quantity NAME N", Short: "Change an order's quantity; not below what was issued", Args: cobra.ExactArgs(2),
+		Long: `set-quantity changes how many units may be issued. Where the order wants approvals of a larger quantity, it only asks for it: the order
+changes when others have approved (approve-raise). Such a raise expires after seven days, and is void once the order is changed.`,
+		Example: "  touchmark order set-quantity PO-4711 550\n  touchmark order set-quantity PO-4711 600 --note 'customer ordered 50 more'", ValidArgsFunction: a.completeFirst("/orders")}
+	c.Flags().StringVar(&note, "note", "", "why, for those who approve it")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		n, err := parseQuantity(args[1])
+		if err != nil {
+			return err
+		}
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		return a.setQuantity(cmd.Context(), cl, args[0], n, note)
+	}
+	return a.jsonFlag(c)
+}
+
+func parseQuantity(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, usagef("the quantity %q is no number", s)
+	}
+	return n, nil
+}
+
+// setQuantity changes an order, or asks for a raise of it.
+func (a *app) setQuantity(ctx context.Context, cl *client, name string, n int64, note string) error {
+	var o vetting.Order
+	if err := cl.api(ctx, http.MethodGet, "/orders/"+segment(name), nil, &o); err != nil {
+		return err
+	}
+	if o.RaiseApprovals == 0 || n <= o.Quantity {
+		raw, err := changeOrder(ctx, cl, name, api.OrderPatch{Quantity: &n})
+		if err != nil {
+			return err
+		}
+		return show(a, raw, showOrder)
+	}
+	if note == "" {
+		return usagef("order %s wants %s of a larger quantity: say why with --note", name, counted(int64(o.RaiseApprovals), "approval", "approvals"))
+	}
+	var raw []byte
+	if err := cl.api(ctx, http.MethodPost, "/orders/"+segment(name)+"/raises", api.RaiseInput{Quantity: n, Note: note}, &raw); err != nil {
+		return err
+	}
+	return show(a, raw, showRaise)
+}
+
+func (a *app) orderRaiseApprovals() *cobra.Command {
+	c := &cobra.Command{Use: "set-raise-approvals NAME N", Short: "Change how many others must approve a larger quantity; the number only grows", Args: cobra.ExactArgs(2),
+		Example: "  touchmark order set-raise-approvals PO-4711 2", ValidArgsFunction: a.completeFirst("/orders")}
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return nil, usagef("%q is no number", args[1])
+		}
+		return changeOrder(ctx, cl, args[0], api.OrderPatch{RaiseApprovals: &n})
+	}, showOrder)
+}
+
+func (a *app) orderRaises() *cobra.Command {
+	t := table[vetting.Raise]{
+		columns: "ASKED\tBY\tFROM\tTO\tSTATE\tAPPROVED BY\tEXPIRES\tWHY", none: "Nobody asked for a raise.",
+		row: func(r *vetting.Raise) []any {
+			return []any{r.At, r.By, r.From, r.To, r.State, approvals(r), r.Expires, r.Note}
+		},
+	}
+	c := &cobra.Command{Use: "raises NAME", Short: "List the raises of an order, newest first", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/orders")}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		p, err := cl.list(cmd.Context(), "/orders/"+segment(args[0])+"/raises", url.Values{}, 0)
+		if err != nil {
+			return err
+		}
+		raw, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		return a.printList(raw, p, func(w io.Writer) error { return t.write(w, p) })
+	}
+	return a.jsonFlag(c)
+}
+
+func (a *app) orderApproveRaise() *cobra.Command {
+	c := &cobra.Command{Use: "approve-raise NAME N", Short: "Approve that an order's quantity is raised to N", Args: cobra.ExactArgs(2),
+		Long: `approve-raise is your yes to the raise that waits, and says to which quantity, so that you approve what you looked at. Whoever asked for it
+cannot approve it, and nobody counts twice. With the last approval the order has the new quantity.`,
+		Example: "  touchmark order raises PO-4711\n  touchmark order approve-raise PO-4711 600", ValidArgsFunction: a.completeFirst("/orders")}
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		n, err := parseQuantity(args[1])
+		if err != nil {
+			return nil, err
+		}
+		path, err := latestRaise(ctx, cl, args[0])
+		if err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPost, path+"/approve", api.ApprovalInput{Quantity: n}, &raw)
+		return raw, err
+	}, showRaise)
+}
+
+func (a *app) orderWithdrawRaise() *cobra.Command {
+	note := ""
+	c := &cobra.Command{Use: "withdraw-raise NAME", Short: "Withdraw the raise that waits: yours, or another's", Args: cobra.ExactArgs(1),
+		Example: "  touchmark order withdraw-raise PO-4711 --note 'the customer cancelled'", ValidArgsFunction: a.completeFirst("/orders")}
+	c.Flags().StringVar(&note, "note", "", "why, for the audit log (required)")
+	_ = c.MarkFlagRequired("note")
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		path, err := latestRaise(ctx, cl, args[0])
+		if err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPost, path+"/withdraw", api.ReasonInput{Note: note}, &raw)
+		return raw, err
+	}, showRaise)
+}
+
+// latestRaise is the path of an order's newest raise, the only one that can
+// be waiting.
+func latestRaise(ctx context.Context, cl *client, order string) (string, error) {
+	path := "/orders/" + segment(order) + "/raises"
+	p, err := cl.list(ctx, path, url.Values{}, 1)
+	if err != nil {
+		return "", err
+	}
+	if len(p.Items) == 0 {
+		return "", fmt.Errorf("nobody asked for a raise of order %s", order)
+	}
+	var r vetting.Raise
+	if err := json.Unmarshal(p.Items[0], &r); err != nil {
+		return "", fmt.Errorf("the server's answer is not what this program knows: %w", err)
+	}
+	return path + "/" + strconv.FormatInt(r.ID, 10), nil
+}
+
+func showRaise(w io.Writer, r *vetting.Raise) {
+	field(w, "raise", fmt.Sprintf("order %s from %s to %s", r.Order, count(r.From), count(r.To)))
+	field(w, "state", r.State)
+	field(w, "asked by", r.By)
+	field(w, "why", r.Note)
+	field(w, "asked", r.At)
+	field(w, "approved by", approvals(r))
+	if missing := r.Wanted - len(r.Approvals); missing > 0 && r.State == vetting.RaisePending {
+		field(w, "still wanted", counted(int64(missing), "approval", "approvals")+" by others")
+	}
+	field(w, "expires", r.Expires)
+}
+
+func approvals(r *vetting.Raise) string {
+	var names []string
+	for _, a := range r.Approvals {
+		names = append(names, a.By)
+	}
+	return strings.Join(names, ", ")
+}
