@@ -1,0 +1,362 @@
+package server
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	mathrand "math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/internal/store/storetest"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Devices live through random events: they enrol, renew, are copied and come
+// with whatever they ever held, while operators move them about. Whatever the
+// order, and through whichever door, nobody finds a way back to a certificate
+// that is barred, whoever is entitled gets one, and the log accounts for every
+// state.
+func TestLives(t *testing.T) {
+	seen := map[string]int{}
+	for _, seed := range lifeSeeds(t) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			w := opened(t)
+			l := &lives{works: w, rand: mathrand.New(mathrand.NewPCG(seed, 3)), seen: seen}
+			l.doors = []entry{l.estDoor(), l.rigDoor()}
+			for range 6 {
+				l.born()
+			}
+			for range 150 {
+				l.step()
+				if t.Failed() {
+					return
+				}
+			}
+			if err := w.server.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			verifyLog(t, w.config)
+		})
+	}
+	for _, want := range []string{"est: enrolled", "rig: enrolled", "est: renewed", "est: repeated", "est: barred", "rig: barred", "cloned", "readmitted", "revoked", "quarantined", "released", "retired", "slept"} {
+		if seen[want] == 0 {
+			t.Errorf("no run met %q: %v", want, seen)
+		}
+	}
+}
+
+func lifeSeeds(t *testing.T) []uint64 {
+	list := []uint64{1, 2, 3}
+	if s := os.Getenv("TOUCHMARK_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("TOUCHMARK_SEED: %v", err)
+		}
+		list = append(list, n)
+	}
+	return list
+}
+
+// entry is a way for devices to come in. A new protocol is a new entry in
+// TestLives.
+type entry struct {
+	name string
+	// enrol asks for a first certificate on a key, by the device's first
+	// proof or in its name.
+	enrol func(d *lived, key *ecdsa.PrivateKey) answered
+	// renew asks for another by an official one; nil if the door has no such
+	// thing, as use.
+	renew func(by *grant, key *ecdsa.PrivateKey) answered
+	use   func(by *grant)
+}
+
+// answered is what a door said: a certificate or a text.
+type answered struct {
+	cert *x509.Certificate
+	text string
+}
+
+// lives is a server with its devices.
+type lives struct {
+	*works
+	rand  *mathrand.Rand
+	doors []entry
+	all   []*lived
+	seen  map[string]int
+}
+
+// lived is a device as the world knows it, from outside: nothing here is read
+// from the server but what an operator would.
+type lived struct {
+	serial string
+	id     int64
+	boot   pair
+	out    bool // of service
+	spent  bool // its official key was used
+	grants []*grant
+}
+
+// grant is a certificate that the device was given.
+type grant struct {
+	pair
+	used, ended bool
+}
+
+func (d *lived) current() *grant {
+	if len(d.grants) == 0 {
+		return nil
+	}
+	return d.grants[len(d.grants)-1]
+}
+
+func (l *lives) born() {
+	serial := fmt.Sprintf("L-%d", len(l.all))
+	d := &lived{serial: serial, boot: l.build(serial, l.now().Add(time.Hour))}
+	d.id = l.device(serial).ID
+	l.all = append(l.all, d)
+}
+
+func (l *lives) step() {
+	d := l.all[l.rand.IntN(len(l.all))]
+	door := l.doors[l.rand.IntN(len(l.doors))]
+	switch n := l.rand.IntN(100); {
+	case n < 25:
+		l.enrol(door, d)
+	case n < 60:
+		l.renew(d)
+	case n < 75:
+		l.use(d)
+	case n < 90:
+		l.act(d)
+	case n < 96:
+		l.born()
+	default:
+		l.sleep()
+	}
+}
+
+// key is a new one, or one that the device has held before.
+func (l *lives) key(d *lived) *ecdsa.PrivateKey {
+	if len(d.grants) > 0 && l.rand.IntN(3) == 0 {
+		return d.grants[l.rand.IntN(len(d.grants))].key
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return key
+}
+
+func (l *lives) enrol(door entry, d *lived) {
+	key, c := l.key(d), d.current()
+	barred := d.out || d.spent || c != nil && c.ended
+	a := door.enrol(d, key)
+	switch {
+	case a.cert != nil && barred:
+		l.t.Errorf("%s: %s got a certificate, though it is out: %v, its key spent: %v, its certificate revoked: %v", door.name, d.serial, d.out, d.spent, c != nil && c.ended)
+	case a.cert == nil && !barred:
+		l.t.Errorf("%s: %s was turned away: %s", door.name, d.serial, a.text)
+	case barred:
+		l.seen[door.name+": barred"]++
+	case c != nil && bytes.Equal(a.cert.Raw, c.cert.Raw):
+		l.seen[door.name+": repeated"]++
+	default:
+		l.seen[door.name+": enrolled"]++
+		if c != nil {
+			c.ended = true // replaced
+		}
+		d.grants = append(d.grants, &grant{pair: pair{key, a.cert}})
+	}
+}
+
+// renew comes with the newest certificate, or with any it ever had, as a copy
+// does.
+func (l *lives) renew(d *lived) {
+	i := slices.IndexFunc(l.doors, func(e entry) bool { return e.renew != nil })
+	door, by := l.doors[i], d.current()
+	if by == nil {
+		return
+	}
+	if l.rand.IntN(4) == 0 {
+		by = d.grants[l.rand.IntN(len(d.grants))]
+	}
+	c, key := d.current(), l.key(d)
+	expired := l.now().After(by.cert.NotAfter)
+	barred := d.out || by.ended || c.ended || expired
+	a := door.renew(by, key)
+	switch {
+	case a.cert == nil:
+		l.refused(d, by, key, barred, a.text)
+	case barred:
+		l.t.Errorf("%s: %s renewed by a certificate of %s, though it is out: %v, revoked: %v, run out: %v", door.name, d.serial, by.cert.NotBefore, d.out, by.ended || c.ended, expired)
+	case bytes.Equal(a.cert.Raw, c.cert.Raw):
+		l.seen[door.name+": repeated"]++
+	case by != c:
+		l.t.Errorf("%s: %s renewed by a superseded certificate", door.name, d.serial)
+	default:
+		l.seen[door.name+": renewed"]++
+		by.used, d.spent = true, true
+		d.grants = append(d.grants, &grant{pair: pair{key, a.cert}})
+	}
+}
+
+// refused: a renewal was. It may have been a copy's.
+func (l *lives) refused(d *lived, by *grant, key *ecdsa.PrivateKey, barred bool, text string) {
+	c := d.current()
+	quarantined := l.device(d.serial).State == vetting.DeviceQuarantined
+	switch {
+	case barred && !d.out && quarantined && !by.ended && !c.ended && by != c:
+		// It ran out, and is a copy none the less.
+	case barred:
+		l.seen["est: barred"]++
+	case by == c:
+		l.t.Errorf("%s could not renew: %s", d.serial, text)
+	}
+	if !d.out && quarantined {
+		at := slices.Index(d.grants, by)
+		if by == c || !slices.ContainsFunc(d.grants[at+1:], func(g *grant) bool { return g.used }) {
+			l.t.Errorf("%s was quarantined, though its successor was never used: %s", d.serial, text)
+		}
+		l.seen["cloned"]++
+		d.out = true
+	}
+}
+
+func (l *lives) use(d *lived) {
+	c := d.current()
+	if c == nil {
+		return
+	}
+	for _, door := range l.doors {
+		if door.use != nil {
+			door.use(c)
+		}
+	}
+	if !d.out && !c.ended && l.now().Before(c.cert.NotAfter) {
+		c.used, d.spent = true, true
+	}
+}
+
+// act is an operator's.
+func (l *lives) act(d *lived) {
+	s, ctx, by := l.server.store, l.t.Context(), storetest.By
+	before := l.device(d.serial)
+	end := func() {
+		for _, g := range d.grants {
+			g.ended = true
+		}
+	}
+	switch n := l.rand.IntN(7); {
+	case n == 0:
+		if _, err := s.SetDeviceState(ctx, by, d.id, vetting.DeviceSuspended, "test"); err == nil {
+			d.out = true
+		}
+	case n == 1:
+		if _, err := s.SetDeviceState(ctx, by, d.id, vetting.DeviceQuarantined, "test"); err == nil {
+			l.seen["quarantined"]++
+			d.out = true
+		}
+	case n < 4 && before.State == vetting.DeviceQuarantined:
+		if _, err := s.SetDeviceState(ctx, by, d.id, before.Before, "test"); err == nil {
+			l.seen["released"]++
+			d.out = !before.Before.InService()
+		}
+	case n < 4 && before.State == vetting.DeviceSuspended:
+		if _, err := s.SetDeviceState(ctx, by, d.id, vetting.DeviceActive, "test"); err == nil {
+			d.out = false
+		}
+	case n == 4:
+		if _, err := s.RevokeDevice(ctx, by, d.id, vetting.RevokedUnspecified, "test"); err == nil {
+			l.seen["revoked"]++
+			end()
+		}
+	case n == 5:
+		if _, err := s.ReadmitDevice(ctx, by, d.id, "test"); err == nil {
+			l.seen["readmitted"]++
+			d.spent, d.grants = false, nil
+		}
+	case n == 6 && l.rand.IntN(4) == 0:
+		if _, err := s.SetDeviceState(ctx, by, d.id, vetting.DeviceRetired, "test"); err == nil {
+			l.seen["retired"]++
+			d.out = true
+			end()
+		}
+	}
+}
+
+// sleep lets half a certificate's life go by.
+func (l *lives) sleep() {
+	l.seen["slept"]++
+	l.ahead.Add(int64(412 * 24 * time.Hour)) // the profile gives 825 days
+}
+
+// csr asks for a certificate on a key, in a subject's name.
+func (l *lives) csr(key *ecdsa.PrivateKey, template x509.CertificateRequest) []byte {
+	der, err := x509.CreateCertificateRequest(rand.Reader, &template, key)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return der
+}
+
+func (l *lives) posted(p pair, operation string, csr []byte) answered {
+	code, _, body := l.est(v13, p, operation, csr)
+	if code != 200 {
+		return answered{text: fmt.Sprint(code, " ", body)}
+	}
+	return answered{cert: certificates(l.t, body)[0]}
+}
+
+func (l *lives) estDoor() entry {
+	return entry{
+		name: "est",
+		enrol: func(d *lived, key *ecdsa.PrivateKey) answered {
+			return l.posted(d.boot, "simpleenroll", l.csr(key, x509.CertificateRequest{}))
+		},
+		renew: func(by *grant, key *ecdsa.PrivateKey) answered {
+			return l.posted(by.pair, "simplereenroll", l.csr(key, x509.CertificateRequest{RawSubject: by.cert.RawSubject}))
+		},
+		use: func(by *grant) { l.getsCACerts(v13, by.pair, "use") },
+	}
+}
+
+// rigDoor is EST in a device's name.
+func (l *lives) rigDoor() entry {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	csr, err := x509.ParseCertificateRequest(l.csr(key, x509.CertificateRequest{}))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	print, err := vetting.PublicKeyFingerprint(key.Public())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if _, err := l.server.store.CreateOperator(l.t.Context(), storetest.By, &access.Operator{Name: "rig-1", Role: access.RoleRig, Site: "hsinchu", Key: print}); err != nil {
+		l.t.Fatal(err)
+	}
+	return entry{name: "rig", enrol: func(d *lived, official *ecdsa.PrivateKey) answered {
+		// A new one each time, for years go by.
+		der, err := ca.OperatorIssuer{Authorities: l.server.authorities, Now: l.now}.IssueOperator(csr, "rig-1", access.RoleRig, "hsinchu")
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		return l.posted(pair{key, cert}, "simpleenroll", l.csr(official, x509.CertificateRequest{Subject: pkix.Name{SerialNumber: d.serial}}))
+	}}
+}
