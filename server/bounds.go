@@ -143,6 +143,10 @@ func (p *place) enter() error {
 	return nil
 }
 
+// Leave gives the place up for good, while the answer goes on: a stream
+// waits most of its time. server/api looks for it on a request's body.
+func (p *place) Leave() { p.leave() }
+
 func (p *place) leave() {
 	if !p.away {
 		p.away = true

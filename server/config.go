@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/internal/events/webhook"
 )
 
 // Config is everything that can be set, in one YAML file. The comments below
@@ -66,6 +67,9 @@ type Config struct {
 
 	// Audit is the log of everything that is issued and changed.
 	Audit Audit `yaml:"audit"`
+
+	// Events are what became of devices, for webhooks and dashboards.
+	Events Events `yaml:"events"`
 
 	// Log is the server's own log, on standard error.
 	Log Log `yaml:"log"`
@@ -178,6 +182,18 @@ type Audit struct {
 	Interval Duration `yaml:"interval"`
 }
 
+// Events configures webhooks and streams.
+type Events struct {
+	// AllowTargets lists the host names, addresses and networks that webhooks
+	// may go to besides public addresses by https: "erp.example.com",
+	// "10.1.0.0/16". To these they may also go by http. Whoever may create a
+	// webhook can have the server send requests there.
+	AllowTargets []string `yaml:"allow_targets"`
+	// MaxStreams bounds the streams of events that are open at a time. One
+	// beyond is answered 503 with Retry-After.
+	MaxStreams int `yaml:"max_streams"`
+}
+
 // Log configures the server's own log.
 type Log struct {
 	// Level is debug, info, warn or error. At debug each request is logged.
@@ -210,6 +226,7 @@ func Default() *Config {
 		Exempt:   []string{"127.0.0.0/8", "::1/128"},
 		Ops:      Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
 		Audit:    Audit{Interval: Duration(time.Second)},
+		Events:   Events{AllowTargets: []string{}, MaxStreams: 100},
 		Log:      Log{Level: slog.LevelInfo, Format: "json"},
 		Stop:     Duration(30 * time.Second),
 	}
@@ -263,6 +280,10 @@ func (c *Config) Check() error {
 	atLeast("est.retry_after", c.EST.RetryAfter, time.Second, bad)
 	atLeast("api.upload_stall", c.API.UploadStall, time.Second, bad)
 	atLeast("audit.interval", c.Audit.Interval, 10*time.Millisecond, bad)
+	if _, err := webhook.NewTargets(c.Events.AllowTargets); err != nil {
+		bad("events.allow_targets: %w", err)
+	}
+	inRange("events.max_streams", c.Events.MaxStreams, 0, 1<<16, bad)
 	if c.API.MaxManifest < 1<<10 {
 		bad("api.max_manifest is %s: no manifest would fit; want 1KiB or more", c.API.MaxManifest)
 	}

@@ -33,6 +33,8 @@ type metrics struct {
 	checkpoint    prometheus.Gauge
 	published     prometheus.Gauge
 	unpublished   prometheus.Counter
+	streams       prometheus.Gauge
+	webhooks      webhookMetrics
 	tally         tally
 }
 
@@ -78,15 +80,20 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		published: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "touchmark_log_published_timestamp_seconds", Help: "When publishing the audit log last succeeded, as Unix time.",
 		}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "touchmark_event_streams", Help: "Streams of events that are open.",
+		}),
+		webhooks: newWebhookMetrics(),
 		unpublished: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "touchmark_log_publish_failures_total", Help: "Attempts to publish a checkpoint that failed.",
 		}),
 	}
 	m.registry.MustRegister(
-		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.working, m.connections, m.checkpoint, m.published, m.unpublished,
+		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.working, m.connections, m.checkpoint, m.published, m.unpublished, m.streams,
 		&m.tally, expiryCollector{expiries, now}, newBuildInfo(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	m.registry.MustRegister(m.webhooks.collectors()...)
 	return m
 }
 

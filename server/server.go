@@ -25,6 +25,8 @@ import (
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/cms"
+	"github.com/touchmark/touchmark/internal/events"
+	"github.com/touchmark/touchmark/internal/events/webhook"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting/manifest"
@@ -60,6 +62,9 @@ type Server struct {
 	publishing  *publishing
 	metrics     *metrics
 	health      *health
+	feed        *events.Feed
+	dispatcher  *webhook.Dispatcher
+	stopping    chan struct{} // closed when streams have to end
 
 	doors  []*door // est, api, and ops last
 	failed chan error
@@ -76,7 +81,7 @@ type Server struct {
 // schema, a log that is behind its checkpoint. It answers nobody before
 // Start. Stop must be called also if Start is not.
 func New(ctx context.Context, c *Config, env Environment) (*Server, error) {
-	s := &Server{config: c, env: env.complete(), failed: make(chan error, 3)}
+	s := &Server{config: c, env: env.complete(), failed: make(chan error, 3), stopping: make(chan struct{})}
 	if err := s.open(ctx); err != nil {
 		if s.store != nil {
 			err = errors.Join(err, s.store.Close())
@@ -100,10 +105,15 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = newMetrics(s.expiries, s.env.Now)
+	s.feed = events.NewFeed(nil)
 	s.store, err = store.Open(ctx, store.Options{DSN: s.config.DSN(), Log: s.env.Log, Now: s.env.Now,
-		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue, Patience: time.Duration(s.config.DatabaseTimeout),
+		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue, Patience: time.Duration(s.config.DatabaseTimeout), Grew: s.feed.Grew,
 		Panicked: func(p any) { s.metrics.panicked(s.env.Log, p, "where", "database writer") }})
 	if err != nil {
+		return err
+	}
+	s.feed.Source = s.store
+	if s.dispatcher, err = s.newDispatcher(); err != nil {
 		return err
 	}
 	if err := s.store.Bind(ctx, s.authorities.Name(), s.authorities.Kin()...); err != nil {
@@ -236,6 +246,9 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Manifests:   s.importer,
 		EST:         s.estAddress,
 		Prover:      prover{checkpoints: s.store, tiles: tiles, verifier: signer.Verifier()},
+		Feed:        s.feed,
+		Webhooks:    s.dispatcher,
+		Streams:     api.Streams{Max: s.config.Events.MaxStreams, Stopping: s.stopping, Count: s.metrics.streams.Set},
 		Log:         s.env.Log,
 		Now:         s.env.Now,
 		MaxManifest: int64(s.config.API.MaxManifest),
@@ -275,6 +288,8 @@ func (s *Server) Start(ctx context.Context) error {
 	s.every(work, time.Duration(s.config.Audit.Interval), s.publishing.run)
 	s.every(work, resumeEvery, s.resume)
 	s.every(work, jobsEvery, s.jobs)
+	s.every(work, watchEvery, s.feed.Watch)
+	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)
 	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {
 		s.count(work)
 		s.every(work, t, s.tally)
@@ -381,6 +396,7 @@ const closingTime = 5 * time.Second
 func (s *Server) shutdown(ctx context.Context) error {
 	s.env.Log.InfoContext(ctx, "stopping", "deadline", s.config.Stop.String())
 	s.health.stopping.Store(true)
+	close(s.stopping)
 	var errs [3]error
 	var closing sync.WaitGroup
 	for i, d := range s.doors {

@@ -54,11 +54,12 @@ const (
 	// from where: operators' names, addresses, bootstrap keys, disputed records.
 	ReadParticulars Permission = "read particulars"
 	ClearEvidence   Permission = "clear evidence"
+	ManageWebhooks  Permission = "manage webhooks"
 )
 
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
-		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence},
+		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks},
 	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence},
 	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars},
 	RoleRig:          {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},

@@ -36,6 +36,7 @@ const (
 	KindJob          Kind = "job"   // an act on many devices
 	KindRaise        Kind = "raise" // of an order's quantity
 	KindRules        Kind = "rules" // one version of a product's
+	KindWebhook      Kind = "webhook"
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

@@ -49,3 +49,12 @@ func (s Serials) mac(random []byte) []byte {
 	m.Write(random)
 	return m.Sum(nil)[:SerialLength-serialRandom]
 }
+
+// Derive gives a key for another purpose: 32 bytes that tell nothing of the
+// serial key or of those for other purposes. What it authenticates is longer
+// than any serial number's random part.
+func (s Serials) Derive(purpose string) []byte {
+	m := hmac.New(sha256.New, s.key)
+	m.Write([]byte("touchmark key for " + purpose))
+	return m.Sum(nil)
+}

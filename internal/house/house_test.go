@@ -192,6 +192,18 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "internal/audit", to: module + "/vetting"}},
 			keeps:  []link{{from: "internal/audit", to: "golang.org/x/mod/sumdb/tlog"}},
 		},
+		"events are read, not made": {
+			breaks: []link{{from: "enroll", to: module + "/internal/events"}, {from: "vetting", to: module + "/internal/events"}},
+			keeps:  []link{{from: "internal/store", to: module + "/internal/events"}},
+		},
+		"events know no database": {
+			breaks: []link{{from: "internal/events/webhook", to: module + "/internal/store"}, {from: "internal/events", to: module + "/enroll"}},
+			keeps:  []link{{from: "internal/events/webhook", to: module + "/internal/events"}},
+		},
+		"the vocabulary of events speaks no protocol": {
+			breaks: []link{{from: "internal/events", to: "net/http"}},
+			keeps:  []link{{from: "internal/events/webhook", to: "net/http"}},
+		},
 		"internal packages do not import the server": {
 			breaks: []link{{from: "internal/store", to: module + "/server"}, {from: "enroll/est", to: module + "/server/api"}},
 			keeps:  []link{{from: "cmd/touchmark", to: module + "/server"}},

@@ -155,6 +155,24 @@ var rules = []rule{
 		why:  "an auditor must be able to read and trust this package alone",
 	},
 	{
+		name: "events are read, not made",
+		from: []string{"enroll", "vetting", "internal/audit", "internal/ca"},
+		not:  []string{"internal/events"},
+		why:  "an event is a leaf of the log read again; what changes devices writes leaves and must neither know nor wait for who listens",
+	},
+	{
+		name: "events know no database",
+		from: []string{"internal/events"},
+		only: []string{"internal/events", "internal/audit", "vetting"},
+		why:  "the store reads events and keeps webhooks; delivery sees the narrow interfaces in package events",
+	},
+	{
+		name: "the vocabulary of events speaks no protocol",
+		from: []string{"=internal/events"},
+		not:  []string{"net", "net/http"},
+		why:  "the store implements what it declares; deliveries are the business of internal/events/webhook, streams that of server/api",
+	},
+	{
 		name: "internal packages do not import the server",
 		from: []string{"internal", "enroll", "vetting"},
 		not:  []string{"server", "cmd"},

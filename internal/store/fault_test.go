@@ -275,6 +275,10 @@ func TestOtherWritesFail(t *testing.T) {
 		"evidence": func(w *storetest.World) error {
 			return w.Store.RecordEvidence(ctx, storetest.By, []vetting.Evidence{{Kind: vetting.EvidenceForged, Text: "x", Mark: []byte("m")}})
 		},
+		"webhook": func(w *storetest.World) error {
+			_, err := newHook(w)
+			return err
+		},
 		"manifest": func(w *storetest.World) error {
 			r := storetest.Unit(9)
 			_, err := w.TryLoad(r)

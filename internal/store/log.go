@@ -170,6 +170,11 @@ var tables = []struct {
 		j.seal()
 		return j.object(), err
 	}},
+	{`SELECT ` + webhookColumns + ` FROM webhooks wh`, func(r row) (audit.Object, error) {
+		var w webhookRow
+		err := r.Scan(w.dest()...)
+		return w.object(), err
+	}},
 	{`SELECT ` + evidenceColumns + ` FROM evidence e`, func(r row) (audit.Object, error) {
 		var e evidenceRow
 		err := r.Scan(e.dest()...)

@@ -41,6 +41,9 @@ type Options struct {
 	// Observe, if set, is told the size of every group commit and how long
 	// it took.
 	Observe func(batch int, took time.Duration)
+	// Grew, if set, is told how many leaves the log has whenever this store
+	// added some. It must not wait.
+	Grew func(size int64)
 	// Panicked, if set, is told of a defect that the writer met, from
 	// within its recover; nil logs it.
 	Panicked func(p any)
@@ -55,6 +58,7 @@ type Store struct {
 	log     *slog.Logger
 	now     func() time.Time
 	observe func(int, time.Duration)
+	grew    func(int64)
 	fault   func(transaction) transaction
 
 	panicked func(any)
@@ -90,7 +94,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.MaxQueue = 4 * maxBatch
 	}
 	s := &Store{
-		db: db, log: o.Log, now: o.Now, observe: o.Observe, fault: o.fault, panicked: o.Panicked, patience: o.Patience,
+		db: db, log: o.Log, now: o.Now, observe: o.Observe, grew: o.Grew, fault: o.fault, panicked: o.Panicked, patience: o.Patience,
 		jobs: make(chan *job, o.MaxQueue), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if s.now == nil {
@@ -101,6 +105,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if s.observe == nil {
 		s.observe = func(int, time.Duration) {}
+	}
+	if s.grew == nil {
+		s.grew = func(int64) {}
 	}
 	if s.panicked == nil {
 		s.panicked = func(p any) {

@@ -222,6 +222,9 @@ func (s *Store) attempt(jobs []*job) (errs []error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if size := w.tree.Size(); size != w.start {
+		s.grew(size)
+	}
 	return errs, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -97,8 +98,11 @@ type Config struct {
 	Manifests   Importer
 	Prover      Prover
 	// EST tells the host and port that devices enrol at, for labels.
-	EST func() string
-	Log *slog.Logger
+	EST      func() string
+	Feed     Feed
+	Webhooks Webhooks
+	Streams  Streams
+	Log      *slog.Logger
 	// Now is the clock that certificates are checked by.
 	Now func() time.Time
 	// MaxManifest bounds the upload of a manifest, signatures included, in
@@ -125,6 +129,7 @@ type API struct {
 	huma   huma.API
 	routes []Route
 	spec   []byte
+	open   atomic.Int64 // streams
 }
 
 // New makes the API.
@@ -134,6 +139,12 @@ func New(c Config) *API {
 	}
 	if c.Stall == 0 {
 		c.Stall = DefaultStall
+	}
+	if c.Streams.Heartbeat == 0 {
+		c.Streams.Heartbeat = DefaultHeartbeat
+	}
+	if c.Streams.Stall == 0 {
+		c.Streams.Stall = DefaultStreamStall
 	}
 	a := &API{config: c, gate: scope.NewGate(c.Store), mux: http.NewServeMux()}
 	a.config.Store = nil // from here on only through the gate
@@ -153,6 +164,8 @@ func New(c Config) *API {
 	a.certificates()
 	a.jobs()
 	a.codes()
+	a.events()
+	a.webhooks()
 	a.operators()
 	a.finishSpec()
 	return a

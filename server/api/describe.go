@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/events/webhook"
 )
 
 const overview = `The API for everybody at the OEM and its factories who plans, watches and decides.
@@ -26,6 +27,7 @@ const (
 	tagDevices   = "devices"
 	tagJobs      = "jobs"
 	tagCodes     = "codes"
+	tagEvents    = "events"
 	tagOperators = "operators"
 
 	tagAuthenticity = "authenticity"
@@ -38,10 +40,14 @@ var tags = []*huma.Tag{
 	{Name: tagJobs, Description: "Acts on many devices"},
 	{Name: tagAuthenticity, Description: "Whether a device is genuine, and what speaks against it"},
 	{Name: tagCodes, Description: "One-time codes by which devices enrol"},
+	{Name: tagEvents, Description: "What became of devices, as it happens"},
 	{Name: tagOperators, Description: "Who uses this API"},
 }
 
-var problemGoType = reflect.TypeFor[Problem]()
+var (
+	problemGoType = reflect.TypeFor[Problem]()
+	messageType   = reflect.TypeFor[webhook.Message]()
+)
 
 // errorMeanings describe the statuses of errors.
 var errorMeanings = map[int]string{
@@ -54,6 +60,7 @@ var errorMeanings = map[int]string{
 	http.StatusRequestEntityTooLarge: "The body is too large.",
 	http.StatusUnsupportedMediaType:  "The body is of a type that is not accepted here.",
 	http.StatusUnprocessableEntity:   "The values make no sense.",
+	http.StatusServiceUnavailable:    "There is too much to do at the moment, or the database does not work.",
 	http.StatusInternalServerError:   "The server failed; the reference names the entry in its log.",
 }
 
@@ -100,7 +107,9 @@ var requestTypes = map[string]bool{
 	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "ApprovalInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
 	"VerifyInput": true, "EvidenceNote": true,
-	"CodesInput": true, "Profile": true, "Identifiers": true,
+	"CodesInput":   true,
+	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
+	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -29,6 +30,8 @@ type memory struct {
 	job           vetting.Job
 	codes         []*vetting.EnrolmentCode
 	hashes        []vetting.CodeHash // of all codes, in their order
+	happened      []events.Event
+	webhooks      []*events.Webhook
 	acts          map[[2]string]done
 	acted         []access.Act // every act, repetitions too
 	pages         []vetting.Page

@@ -33,7 +33,7 @@ var permissions = []access.Permission{
 	AnyOperator, access.ManageOperators, access.PlanProduction, access.ReadProduction,
 	access.HandInManifests, access.ReadManifests, access.RegisterDevices, access.Decide,
 	access.ReadDevices, access.ManageDevices, access.ScrapRecords, access.TestDevices, access.MakeCodes, access.ReadCodes, access.ReadAudit,
-	access.VerifyDevices, access.ReadParticulars, access.ClearEvidence,
+	access.VerifyDevices, access.ReadParticulars, access.ClearEvidence, access.ManageWebhooks,
 }
 
 // operation describes a route for people and for the machinery.
@@ -46,6 +46,9 @@ type operation struct {
 	errors           []int // besides those that follow from the rest
 	maxBody          int64 // bytes; 0 means DefaultMaxBody
 	streams          bool  // the handler reads the body itself
+	// instead, unless nil, may answer a request in another form; it reports
+	// whether it has.
+	instead func(*call) bool
 }
 
 // DefaultMaxBody bounds the bodies of requests, in bytes, where a route does
@@ -128,6 +131,9 @@ func (a *API) guard(needs access.Permission, o operation) func(huma.Context, fun
 		c, err := a.admit(w, r, needs, o)
 		if err != nil {
 			a.problemOf(r.Context(), err).write(w)
+			return
+		}
+		if o.instead != nil && o.instead(c) {
 			return
 		}
 		next(huma.WithValue(hc, callKey{}, c))

@@ -27,6 +27,7 @@ import (
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
 	"github.com/touchmark/touchmark/vetting/manifest"
@@ -106,6 +107,8 @@ type world struct {
 	enroller      *enroller
 	importer      *importer
 	prover        *prover
+	feed          *events.Feed
+	deliverer     *deliverer
 	profileErr    error
 	log           *syncBuffer
 	api           *api.API
@@ -123,8 +126,9 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 	t.Helper()
 	w := &world{
 		t: t, store: newMemory(), office: newAuthority(t, "operator CA"), plant: newAuthority(t, "factory CA"),
-		certs: map[string]tls.Certificate{}, enroller: &enroller{}, prover: &prover{}, log: &syncBuffer{},
+		certs: map[string]tls.Certificate{}, enroller: &enroller{}, prover: &prover{}, log: &syncBuffer{}, deliverer: &deliverer{},
 	}
+	w.feed = events.NewFeed(w.store)
 	w.importer = &importer{store: w.store}
 	w.furnish()
 	for _, role := range access.Roles {
@@ -134,6 +138,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Profiles: w, Examiner: w, Manifests: w.importer,
 		Prover: w.prover, EST: func() string { return "est.example.com:8443" }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,
+		Feed:        w.feed, Webhooks: w.deliverer, Streams: api.Streams{Max: 3},
 	}
 	for _, f := range change {
 		f(&c)
@@ -151,6 +156,8 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 func (w *world) furnish() {
 	s := w.store
 	s.products = []*vetting.Product{{ID: 1, Name: "lamp", Profile: vetting.Profile{Validity: "825d"}, Proofs: []vetting.Proof{vetting.ProofRig}, SiteCodes: true, Revision: 3}}
+	s.webhooks = []*events.Webhook{{ID: 1, Name: "erp", Target: events.Target{URL: "https://erp.example/"}, State: events.WebhookActive, Seed: []byte("secret")},
+		{ID: 2, Name: "waste", State: events.WebhookPaused, Seed: []byte("secret")}}
 	for i, site := range []string{"near", "far"} {
 		n := int64(i + 1)
 		s.sites = append(s.sites, &vetting.Site{ID: n, Name: site})
@@ -162,6 +169,8 @@ func (w *world) furnish() {
 		s.certificates = append(s.certificates, &vetting.Certificate{ID: n, DeviceID: 10 + n, Serial: fmt.Sprintf("0a1%d", n), DER: []byte("DER"), Leaf: 7})
 		s.codes = append(s.codes, &vetting.EnrolmentCode{ID: 50 + n, Batch: 50 + n, Order: "order-" + site, Site: site, State: vetting.CodeUnused})
 		s.evidence = append(s.evidence, &vetting.Evidence{ID: 40 + n, DeviceID: 10 + n, Kind: vetting.EvidenceWrongKey})
+		s.happen(events.Event{Type: "device.admitted", By: "operator:x", Site: site, Device: &events.DeviceNow{ID: 10 + n, Serial: "S-" + site, Site: site},
+			Evidence: []events.Sign{{ID: 1, Text: "of near", Site: "near"}, {ID: 2, Text: "of the OEM"}}})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -207,6 +208,19 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"PastRegistrations": func() error {
 			return s.PastRegistrations(ctx, "thermo", time.Time{}, 1, func(vetting.Past) error { return nil })
 		},
+		"Events":         call(func() (any, error) { return s.Events(ctx, events.Position{}, events.Filter{}, 1) }),
+		"LogSize":        call(func() (any, error) { return s.LogSize(ctx) }),
+		"Webhooks":       call(func() (any, error) { return s.Webhooks(ctx, page) }),
+		"Webhook":        call(func() (any, error) { return s.Webhook(ctx, "erp") }),
+		"CreateWebhook":  call(func() (any, error) { return s.CreateWebhook(ctx, By, &events.Webhook{Name: "erp"}, nil) }),
+		"PauseWebhook":   call(func() (any, error) { return s.PauseWebhook(ctx, By, "erp", "") }),
+		"ResumeWebhook":  call(func() (any, error) { return s.ResumeWebhook(ctx, By, "erp") }),
+		"RotateWebhook":  call(func() (any, error) { return s.RotateWebhook(ctx, By, "erp", nil, 0) }),
+		"DeleteWebhook":  func() error { return s.DeleteWebhook(ctx, By, "erp") },
+		"HoldWebhooks":   call(func() (any, error) { return s.HoldWebhooks(ctx, "a", time.Second) }),
+		"DropWebhooks":   func() error { return s.DropWebhooks(ctx, "a") },
+		"SaveDelivery":   func() error { return s.SaveDelivery(ctx, "a", &events.Webhook{}, events.Delivery{}) },
+		"PauseDelivery":  func() error { return s.PauseDelivery(ctx, "a", &events.Webhook{}, events.Delivery{}, "") },
 		"Commit":         refused,
 		"Activate":       func() error { return activate(ctx, s, "00ff") },
 		"Head":           call(func() (any, error) { return s.Head(ctx) }),

@@ -60,6 +60,8 @@ var subjects = []struct {
 	{"registrations", registrationCases},
 	{"authenticity", authenticityCases},
 	{"log", logCases},
+	{"events", eventCases},
+	{"webhooks", webhookCases},
 	{"process", processCases},
 }
 

@@ -146,6 +146,7 @@ func Verify(t testing.TB, s *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	verifyEvents(t, s)
 }
 
 // World is a product, a site and an open order in a store.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -27,6 +28,7 @@ type Store interface {
 	Jobs
 	Authenticity
 	Codes
+	Events
 	Operators
 }
 
@@ -113,6 +115,18 @@ type Codes interface {
 	RevokeCode(ctx context.Context, act access.Act, id int64) (*vetting.EnrolmentCode, error)
 	// RevokeBatch names a batch by its first code.
 	RevokeBatch(ctx context.Context, act access.Act, batch int64) (revoked int64, err error)
+}
+
+// Events are what became of devices, and the webhooks that are told of it.
+type Events interface {
+	Events(ctx context.Context, after events.Position, f events.Filter, limit int) (events.Page, error)
+	Webhooks(context.Context, vetting.Page) ([]*events.Webhook, error)
+	Webhook(ctx context.Context, name string) (*events.Webhook, error)
+	CreateWebhook(ctx context.Context, act access.Act, w *events.Webhook, after *events.Position) (*events.Webhook, error)
+	PauseWebhook(ctx context.Context, act access.Act, name, reason string) (*events.Webhook, error)
+	ResumeWebhook(ctx context.Context, act access.Act, name string) (*events.Webhook, error)
+	RotateWebhook(ctx context.Context, act access.Act, name string, seed []byte, period time.Duration) (*events.Webhook, error)
+	DeleteWebhook(ctx context.Context, act access.Act, name string) error
 }
 
 // Operators are the API's own users.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/server/api/scope"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -41,6 +42,9 @@ func (far) Subjects(context.Context, vetting.SubjectQuery) ([]*vetting.Subject, 
 func (far) Code(context.Context, int64) (*vetting.EnrolmentCode, error) {
 	return &vetting.EnrolmentCode{Site: "far"}, nil
 }
+func (far) Events(context.Context, events.Position, events.Filter, int) (events.Page, error) {
+	return events.Page{Events: []events.Event{{Site: "far"}}}, nil
+}
 func (far) Operator(context.Context, string) (*access.Operator, error) {
 	return &access.Operator{Site: "far"}, nil
 }
@@ -64,6 +68,9 @@ func TestNothingFarIsSeen(t *testing.T) {
 			}
 			out := v.Method(i).Call(arguments(t, v.Method(i).Type()))
 			err, _ := out[1].Interface().(error)
+			if page, ok := out[0].Interface().(events.Page); ok {
+				out[0] = reflect.ValueOf(page.Events)
+			}
 			switch {
 			case name == "Inspect":
 				if f := out[0].Interface().(*vetting.Finding); err != nil || f.Verdict != vetting.Unknown || f.Subject != nil {
