@@ -122,7 +122,10 @@ func showRuleChanges(w io.Writer, changes []ruleChange) {
 	if len(changes) == 0 {
 		fmt.Fprintln(w, "There were no such rules.")
 	}
-	for _, c := range changes {
+	for i, c := range changes {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
 		when := "before versions were kept"
 		if c.By != "" {
 			when = c.At + " by " + c.By
