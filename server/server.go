@@ -196,7 +196,7 @@ var opsLimits = Limits{
 func (s *Server) deviceHandler(pipeline enroller, forms est.Forms) http.Handler {
 	clients := &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Now: s.env.Now}
 	est, own := s.estHandler(clients, pipeline, forms), http.NewServeMux()
-	(&rest.Handler{Clients: clients, Lives: s.store, Issuers: s.authorities.DeviceKeyIDs, Log: s.env.Log, Now: s.env.Now}).Routes(own)
+	(&rest.Handler{Clients: clients, Lives: s.store, Challenges: s.store, Issuers: s.authorities.DeviceKeyIDs, Log: s.env.Log, Now: s.env.Now}).Routes(own)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, rest.Prefix) {
 			own.ServeHTTP(w, r)

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// What [Inspect] brings up; other kinds come from [Judge] and manifests.
+// What [Inspect] and [JudgeAnswer] bring up; other kinds come from [Judge] and manifests.
 const (
 	EvidenceForged             EvidenceKind = "forged-certificate"
 	EvidenceUnknownCertificate EvidenceKind = "unknown-certificate"
+	EvidenceForeignProof       EvidenceKind = "proof-by-another-device"
 )
 
 // EvidenceKinds lists every kind.
@@ -17,7 +18,7 @@ var EvidenceKinds = []EvidenceKind{
 	EvidenceDuplicateSerial, EvidenceDuplicateUID, EvidenceDuplicateMAC, EvidenceDuplicateKey,
 	EvidenceOverQuota, EvidenceOutOfWindow, EvidenceWrongSite, EvidenceSpentKey, EvidenceSuperseded,
 	EvidenceWrongCode, EvidenceMisusedCode,
-	EvidenceForged, EvidenceUnknownCertificate,
+	EvidenceForged, EvidenceUnknownCertificate, EvidenceForeignProof,
 }
 
 // Evidence is one observed sign, kept with the device it speaks against.

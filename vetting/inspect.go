@@ -31,6 +31,8 @@ const (
 	ReasonCertificateGood Code = "certificate-good" // our CA's, and the device's current one
 	ReasonNotLetIn        Code = "not-let-in"       // made, but it never enrolled
 	ReasonRanOut          Code = "certificate-ran-out"
+	ReasonProved          Code = "proved"       // a challenge was answered with its key
+	ReasonProofFailed     Code = "proof-failed" // the last challenge was not
 
 	ReasonNotRecorded Code = "not-recorded"
 	ReasonForeign     Code = "foreign-certificate" // another CA's
@@ -88,6 +90,8 @@ type Subject struct {
 	Current     *Certificate
 	Shown       *Certificate
 	ShownDigest [32]byte
+	// Proof is the challenge that was answered last; nil if none was.
+	Proof *Challenge
 	// Evidence is what is open against the device, the newest first.
 	Evidence []*Evidence
 }
@@ -151,6 +155,7 @@ func Inspect(i Inspection) Finding {
 	if n.shown() && n.choose() {
 		n.standing()
 		n.certificate()
+		n.proof()
 		n.against()
 	}
 	return n.Finding
@@ -295,6 +300,17 @@ func (n *inspection) certificate() {
 	}
 	if !n.Now.Before(kept.NotAfter) {
 		n.say(Genuine, ReasonRanOut, "The certificate ran out at %s.", stamp(kept.NotAfter))
+	}
+}
+
+// proof looks at the last challenge.
+func (n *inspection) proof() {
+	switch p := n.Subject.Proof; {
+	case p == nil || p.Result == nil:
+	case p.Result.Outcome == Proved:
+		n.say(Genuine, ReasonProved, "A challenge was answered with the device's key at %s.", stamp(p.Result.At))
+	default:
+		n.say(Suspect, ReasonProofFailed, "The last challenge, at %s, was not met: %s", stamp(p.Result.At), p.Result.Text)
 	}
 }
 

@@ -42,6 +42,12 @@ func against(kind vetting.EvidenceKind, after time.Duration) func(*vetting.Subje
 	}
 }
 
+func answered(o vetting.ProofOutcome) func(*vetting.Subject) {
+	return func(s *vetting.Subject) {
+		s.Proof = &vetting.Challenge{Result: &vetting.ProofResult{Outcome: o, Text: "So it is."}}
+	}
+}
+
 func shows(o vetting.Origin, own bool) *vetting.ShownCertificate {
 	return &vetting.ShownCertificate{Origin: o, Serial: "0a", OwnSerial: own, Digest: [32]byte{1}, Key: vetting.KeyFingerprint([]byte("bootstrap")), Asserted: vetting.Identity{Serial: "L-1"}}
 }
@@ -66,6 +72,8 @@ func TestInspect(t *testing.T) {
 		{"a name and another's MAC", inspection{Asked: vetting.Identity{Serial: "L-1", MAC: "02:00:00:00:00:02"}, Subjects: found(lamp())}, vetting.Suspect, vetting.ReasonMismatch, ""},
 		{"new from the factory", inspection{Asked: name, Subjects: found(lamp(in(vetting.DeviceManufactured)))}, vetting.Genuine, vetting.ReasonNotLetIn, ""},
 		{"its certificate was revoked", inspection{Asked: name, Subjects: found(lamp(func(s *vetting.Subject) { s.Current = &vetting.Certificate{State: vetting.CertificateRevoked} }))}, vetting.Suspect, vetting.ReasonCertRevoked, ""},
+		{"proved", inspection{Asked: name, Subjects: found(lamp(answered(vetting.Proved)))}, vetting.Genuine, vetting.ReasonProved, ""},
+		{"failed to prove itself", inspection{Asked: name, Subjects: found(lamp(answered(vetting.ProofFailed)))}, vetting.Suspect, vetting.ReasonProofFailed, ""},
 		{"suspended", inspection{Asked: name, Subjects: found(lamp(in(vetting.DeviceSuspended)))}, vetting.Suspect, vetting.ReasonSuspended, ""},
 		{"quarantined", inspection{Asked: name, Subjects: found(lamp(in(vetting.DeviceQuarantined)))}, vetting.Suspect, vetting.ReasonQuarantined, ""},
 		{"retired", inspection{Asked: name, Subjects: found(lamp(in(vetting.DeviceRetired)))}, vetting.Suspect, vetting.ReasonRetired, ""},

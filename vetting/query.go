@@ -64,6 +64,7 @@ type History struct {
 	Registrations []*Registration `json:"registrations"`
 	Tests         []*TestResult   `json:"tests"`
 	Evidence      []*Evidence     `json:"evidence"`
+	Challenges    []*Challenge    `json:"challenges"` // that were answered
 	Disputes      []*Dispute      `json:"disputes"`
 }
 

@@ -30,7 +30,7 @@ what would change (--dry-run: no more than that), ask, and leave the work to the
 		a.deviceRelease(),
 		a.deviceMove("retire", vetting.JobRetire, vetting.DeviceRetired, "Take a device out of service for good", "Its certificate is revoked. That cannot be taken back."),
 		a.deviceScrap(),
-		a.deviceRework(), a.deviceReadmit(), a.deviceRevoke(), a.deviceRenew())
+		a.deviceRework(), a.deviceReadmit(), a.deviceRevoke(), a.deviceRenew(), a.deviceChallenge(), a.deviceAnswer())
 }
 
 func (a *app) deviceList() *cobra.Command {

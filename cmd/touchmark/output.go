@@ -32,11 +32,20 @@ func (a *app) print(raw []byte, people func(w io.Writer)) error {
 
 // show prints one object.
 func show[T any](a *app, raw []byte, people func(w io.Writer, v *T)) error {
-	v := new(T)
-	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("the server's answer is not what this program knows: %w", err)
+	v, err := answered[T](raw)
+	if err != nil {
+		return err
 	}
 	return a.print(raw, func(w io.Writer) { people(w, v) })
+}
+
+// answered reads an answer of the server.
+func answered[T any](raw []byte) (*T, error) {
+	v := new(T)
+	if err := json.Unmarshal(raw, v); err != nil {
+		return nil, fmt.Errorf("the server's answer is not what this program knows: %w", err)
+	}
+	return v, nil
 }
 
 // objectCommand makes a command that prints what a call answers.

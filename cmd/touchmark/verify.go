@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -82,11 +81,11 @@ func (a *app) ask(ctx context.Context, cl *client, in api.VerifyInput) error {
 	if err := cl.api(ctx, http.MethodPost, "/verify", in, &raw); err != nil {
 		return err
 	}
-	var r api.VerifyResult
-	if err := json.Unmarshal(raw, &r); err != nil {
-		return fmt.Errorf("the server's answer is not what this program knows: %w", err)
+	r, err := answered[api.VerifyResult](raw)
+	if err != nil {
+		return err
 	}
-	if err := a.print(raw, func(w io.Writer) { showAuthenticity(w, &r) }); err != nil {
+	if err := a.print(raw, func(w io.Writer) { showAuthenticity(w, r) }); err != nil {
 		return err
 	}
 	switch r.Verdict {

@@ -1,5 +1,5 @@
 // Package rest is the devices' own door over HTTP, for what EST has no word
-// for: activation and hints when to renew. It lives beside EST, on the same
+// for: activation, hints when to renew, and answers to challenges. It lives beside EST, on the same
 // listener, below [Prefix]. Like every door it decides nothing.
 package rest
 
@@ -39,8 +39,9 @@ type Lives interface {
 
 // Handler serves the door.
 type Handler struct {
-	Clients Identifier
-	Lives   Lives
+	Clients    Identifier
+	Lives      Lives
+	Challenges Challenges
 	// Issuers are the key identifiers of the CAs that issue to devices, as
 	// their certificates' authorityKeyIdentifiers name them.
 	Issuers func() [][]byte
@@ -54,9 +55,10 @@ type Handler struct {
 // Routes adds the door's routes.
 func (h *Handler) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+Prefix+"activation", h.answering(h.activation))
+	mux.HandleFunc("POST "+Prefix+"challenges/{nonce}", h.answering(h.challenge))
 	mux.HandleFunc("GET "+Prefix+"renewal-info/{id}", h.answering(h.renewalInfo))
 	mux.HandleFunc(Prefix, h.answering(func(_ http.ResponseWriter, r *http.Request) (any, error) {
-		return nil, problem(http.StatusNotFound, "there is no %s %s; there are POST %sactivation and GET %srenewal-info/{certificate}", r.Method, r.URL.Path, Prefix, Prefix)
+		return nil, problem(http.StatusNotFound, "there is no %s %s; there are POST %sactivation, POST %schallenges/{nonce} and GET %srenewal-info/{certificate}", r.Method, r.URL.Path, Prefix, Prefix, Prefix)
 	}))
 }
 

@@ -31,6 +31,7 @@ const (
 	KindDispute      Kind = "dispute"
 	KindOperator     Kind = "operator"
 	KindCode         Kind = "code"      // an enrolment code, of which only the hash is kept
+	KindChallenge    Kind = "challenge" // that was answered
 	KindAuthority    Kind = "authority" // a CA or the log itself
 	KindTestResult   Kind = "test-result"
 	KindJob          Kind = "job"   // an act on many devices

@@ -225,6 +225,39 @@ func TestOtherWritesFail(t *testing.T) {
 	}
 }
 
+// An answer to a challenge whose commit fails is no answer yet, or is the one
+// that counts: the device that answers again is told the same.
+func TestAnswerFails(t *testing.T) {
+	ctx := context.Background()
+	device := func(t *testing.T, w *storetest.World) *vetting.Device {
+		list, err := w.Store.Devices(ctx, vetting.DeviceFilter{Identity: storetest.Unit(0).Identity}, vetting.Page{})
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		return list[0]
+	}
+	var nonce vetting.Nonce
+	eachFaultAfter(t, func(t *testing.T, w *storetest.World) {
+		if _, _, err := storetest.Enrol(ctx, w.Store, storetest.Claim(storetest.Unit(0).BootstrapKey, storetest.Key("official", 0))); err != nil {
+			t.Fatal(err)
+		}
+		c, err := w.Store.CreateChallenge(ctx, storetest.By, device(t, w).ID, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nonce = c.Nonce
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		if _, err := w.Store.AnswerByTLS(ctx, nonce, device(t, w).Certificate); err == nil {
+			t.Error("no error although the write failed")
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		c, err := w.Store.AnswerByTLS(ctx, nonce, device(t, w).Certificate)
+		if err != nil || c.Result.Outcome != vetting.Proved || device(t, w).State != vetting.DeviceActive {
+			t.Errorf("answered again: %+v, %v", c, err)
+		}
+	})
+}
+
 // A spoilt enrolment does not spoil the others of its batch.
 func TestBatchIsTriedOneByOne(t *testing.T) {
 	for db, dsn := range storetest.Databases(t) {

@@ -24,7 +24,8 @@ const packed = 1
 // kindNumbers are the numbers of kinds, which stay as they are for ever; 0 stands
 // for one that is written out.
 var kindNumbers = []audit.Kind{"", audit.KindProduct, audit.KindSite, audit.KindOrder, audit.KindManifest, audit.KindRecords, audit.KindDevice,
-	audit.KindCertificate, audit.KindRegistration, audit.KindEvidence, audit.KindDispute, audit.KindOperator, audit.KindAuthority, audit.KindCode, audit.KindTestResult, audit.KindJob, audit.KindRules, audit.KindRaise}
+	audit.KindCertificate, audit.KindRegistration, audit.KindEvidence, audit.KindDispute, audit.KindOperator, audit.KindAuthority, audit.KindCode, audit.KindTestResult, audit.KindJob, audit.KindRules, audit.KindRaise,
+	audit.KindChallenge}
 
 // packLeaf gives what is stored of a leaf whose JSON is body.
 func packLeaf(l audit.Leaf, body []byte) []byte {

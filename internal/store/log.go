@@ -175,6 +175,11 @@ var tables = []struct {
 		err := r.Scan(w.dest()...)
 		return w.object(), err
 	}},
+	{`SELECT ` + challengeColumns + ` FROM challenges ch WHERE ch.result <> ''`, func(r row) (audit.Object, error) {
+		var c challengeRow
+		err := r.Scan(c.dest()...)
+		return c.object(), err
+	}},
 	{`SELECT ` + evidenceColumns + ` FROM evidence e`, func(r row) (audit.Object, error) {
 		var e evidenceRow
 		err := r.Scan(e.dest()...)

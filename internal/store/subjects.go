@@ -13,7 +13,8 @@ import (
 // asked often: see `-only verify` of the benchmarks.
 const subjectQuery = `SELECT rec.id, rec.product_id, rec.site_id, rec.order_id, rec.serial, rec.mac, rec.uid, rec.contested,
   d.state, d.issued, d.activated, c.serial, c.state, c.not_after, COALESCE(u.at, 0),
-  (SELECT COUNT(*) FROM evidence e WHERE e.device_id = rec.id AND e.cleared = '')
+  (SELECT COUNT(*) FROM evidence e WHERE e.device_id = rec.id AND e.cleared = ''),
+  COALESCE((SELECT MAX(ch.id) FROM challenges ch WHERE ch.device_id = rec.id AND ch.result <> ''), 0)
   FROM records rec LEFT JOIN devices d ON d.id = rec.id LEFT JOIN certificates c ON c.id = d.certificate_id
   LEFT JOIN first_uses u ON u.certificate_id = c.id WHERE `
 
@@ -110,11 +111,12 @@ type subjectRow struct {
 	standing          *string
 	notAfter          *int64
 	used, open        int64 // open: evidence
+	proof             int64 // the challenge that was answered last
 }
 
 func (u *subjectRow) dest() []any {
 	return []any{&u.id, &u.product, &u.site, &u.order, &u.serial, &u.mac, &u.uid, &u.contested,
-		&u.state, &u.issued, &u.activated, &u.certificate, &u.standing, &u.notAfter, &u.used, &u.open}
+		&u.state, &u.issued, &u.activated, &u.certificate, &u.standing, &u.notAfter, &u.used, &u.open, &u.proof}
 }
 
 func (s *Store) subject(ctx context.Context, u *subjectRow) (*vetting.Subject, error) {
@@ -138,8 +140,16 @@ func (s *Store) subject(ctx context.Context, u *subjectRow) (*vetting.Subject, e
 	if d.Site, err = s.siteName(ctx, u.site); err != nil {
 		return nil, err
 	}
-	if d.Order, err = s.orderName(ctx, u.order); err != nil || u.open == 0 {
-		return out, err
+	if d.Order, err = s.orderName(ctx, u.order); err != nil {
+		return nil, err
+	}
+	if u.proof != 0 {
+		if out.Proof, err = s.Challenge(ctx, u.proof); err != nil {
+			return nil, err
+		}
+	}
+	if u.open == 0 {
+		return out, nil
 	}
 	out.Evidence, err = s.evidence(ctx, `e.device_id = $1 AND e.cleared = '' ORDER BY e.id DESC LIMIT 1000`, d.ID)
 	return out, err

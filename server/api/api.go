@@ -160,6 +160,7 @@ func New(c Config) *API {
 	a.rigs()
 	a.devices()
 	a.verification()
+	a.challenges()
 	a.evidence()
 	a.certificates()
 	a.jobs()

@@ -106,7 +106,7 @@ var requestTypes = map[string]bool{
 	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true,
 	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "ApprovalInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
-	"VerifyInput": true, "EvidenceNote": true,
+	"VerifyInput": true, "ChallengeInput": true, "AnswerInput": true, "EvidenceNote": true,
 	"CodesInput":   true,
 	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
 	"Profile": true, "Identifiers": true,

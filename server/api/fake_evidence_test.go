@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"crypto/sha256"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
@@ -43,6 +44,31 @@ func (m *memory) Subjects(_ context.Context, q vetting.SubjectQuery) (list []*ve
 		}
 	}
 	return list, nil
+}
+
+func (m *memory) Challenge(_ context.Context, id int64) (*vetting.Challenge, error) {
+	return find(m, m.challenges, func(c *vetting.Challenge) bool { return c.ID == id })
+}
+
+func (m *memory) CreateChallenge(_ context.Context, a access.Act, device int64, lifetime time.Duration) (*vetting.Challenge, error) {
+	return act(m, a, func() (*vetting.Challenge, error) {
+		c := &vetting.Challenge{ID: m.next(), DeviceID: device, By: a.Operator, Created: today, Expires: today.Add(lifetime)}
+		m.challenges = append(m.challenges, c)
+		return c, nil
+	})
+}
+
+func (m *memory) AnswerChallenge(_ context.Context, a access.Act, id int64, certificate string, signature []byte) (*vetting.Challenge, error) {
+	return act(m, a, func() (*vetting.Challenge, error) {
+		for _, c := range m.challenges {
+			if c.ID == id {
+				next := *c
+				next.Result = &vetting.ProofResult{Outcome: vetting.ProofFailed, How: vetting.BySignature, Certificate: certificate, Text: string(signature)}
+				return &next, nil
+			}
+		}
+		return nil, vetting.Errorf(vetting.NotFound, "no challenge")
+	})
 }
 
 func (m *memory) RecordEvidence(_ context.Context, _ access.Act, list []vetting.Evidence) error {

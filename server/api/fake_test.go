@@ -26,6 +26,7 @@ type memory struct {
 	certificates  []*vetting.Certificate
 	past          []vetting.Past
 	evidence      []*vetting.Evidence
+	challenges    []*vetting.Challenge
 	operators     []*access.Operator
 	job           vetting.Job
 	codes         []*vetting.EnrolmentCode

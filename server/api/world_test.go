@@ -168,6 +168,7 @@ func (w *world) furnish() {
 		s.registrations = append(s.registrations, &vetting.Registration{ID: 30 + n, Site: site, Order: "order-" + site, DeviceID: 10 + n, Outcome: vetting.Held})
 		s.certificates = append(s.certificates, &vetting.Certificate{ID: n, DeviceID: 10 + n, Serial: fmt.Sprintf("0a1%d", n), DER: []byte("DER"), Leaf: 7})
 		s.codes = append(s.codes, &vetting.EnrolmentCode{ID: 50 + n, Batch: 50 + n, Order: "order-" + site, Site: site, State: vetting.CodeUnused})
+		s.challenges = append(s.challenges, &vetting.Challenge{ID: 50 + n, DeviceID: 10 + n, By: "lin"})
 		s.evidence = append(s.evidence, &vetting.Evidence{ID: 40 + n, DeviceID: 10 + n, Kind: vetting.EvidenceWrongKey})
 		s.happen(events.Event{Type: "device.admitted", By: "operator:x", Site: site, Device: &events.DeviceNow{ID: 10 + n, Serial: "S-" + site, Site: site},
 			Evidence: []events.Sign{{ID: 1, Text: "of near", Site: "near"}, {ID: 2, Text: "of the OEM"}}})

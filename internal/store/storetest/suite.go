@@ -59,6 +59,7 @@ var subjects = []struct {
 	{"jobs", jobCases},
 	{"registrations", registrationCases},
 	{"authenticity", authenticityCases},
+	{"challenges", challengeCases},
 	{"log", logCases},
 	{"events", eventCases},
 	{"webhooks", webhookCases},

@@ -3,6 +3,7 @@ package scope
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
@@ -27,8 +28,42 @@ func (v View) Inspect(ctx context.Context, act access.Act, i vetting.Inspection)
 	f.Subject = mask(v, f.Subject, func(s *vetting.Subject) {
 		maskDevice(&s.Device)
 		s.Evidence = each(s.Evidence, maskEvidence)
+		s.Proof = mask(v, s.Proof, maskChallenge)
 	})
 	return &f, nil
+}
+
+// Challenge finds a challenge to a device that the operator sees.
+func (v View) Challenge(ctx context.Context, id int64) (*vetting.Challenge, error) {
+	c, err := v.store.Challenge(ctx, id)
+	if err == nil {
+		_, err = v.Device(ctx, c.DeviceID)
+	}
+	if vetting.ProblemOf(err) == vetting.NotFound {
+		return nil, unknownID("challenge", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return mask(v, c, maskChallenge), nil
+}
+
+// CreateChallenge challenges a device.
+func (v View) CreateChallenge(ctx context.Context, act access.Act, device int64, lifetime time.Duration) (*vetting.Challenge, error) {
+	if _, err := v.Device(ctx, device); err != nil {
+		return nil, err
+	}
+	c, err := v.store.CreateChallenge(ctx, act, device, lifetime)
+	return mask(v, c, maskChallenge), err
+}
+
+// AnswerChallenge passes a device's signature on.
+func (v View) AnswerChallenge(ctx context.Context, act access.Act, id int64, certificate string, signature []byte) (*vetting.Challenge, error) {
+	if _, err := v.Challenge(ctx, id); err != nil {
+		return nil, err
+	}
+	c, err := v.store.AnswerChallenge(ctx, act, id, certificate, signature)
+	return mask(v, c, maskChallenge), err
 }
 
 // Evidence lists evidence.

@@ -39,6 +39,8 @@ func maskEvidence(e *vetting.Evidence) {
 	}
 }
 
+func maskChallenge(c *vetting.Challenge) { c.By = "" }
+
 func maskRegistration(r *vetting.Registration) {
 	c := &r.Claim
 	r.Claim = vetting.Claim{At: c.At, Key: c.Key, ServerKey: c.ServerKey, Asserted: c.Asserted, Label: c.Label, Transport: c.Transport,
@@ -72,6 +74,7 @@ func maskHistory(h *vetting.History) {
 	h.Registrations = each(h.Registrations, maskRegistration)
 	h.Evidence = each(h.Evidence, maskEvidence)
 	h.Tests = each(h.Tests, func(r *vetting.TestResult) { r.Rig = "" })
+	h.Challenges = each(h.Challenges, maskChallenge)
 	h.Disputes = []*vetting.Dispute{}
 }
 

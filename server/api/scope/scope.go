@@ -82,6 +82,11 @@ type Devices interface {
 // Authenticity is what tells genuine devices from others.
 type Authenticity interface {
 	Subjects(context.Context, vetting.SubjectQuery) ([]*vetting.Subject, error)
+	Challenge(ctx context.Context, id int64) (*vetting.Challenge, error)
+	CreateChallenge(ctx context.Context, act access.Act, device int64, lifetime time.Duration) (*vetting.Challenge, error)
+	// AnswerChallenge judges a signature over a challenge and keeps what it
+	// came to, once.
+	AnswerChallenge(ctx context.Context, act access.Act, id int64, certificate string, signature []byte) (*vetting.Challenge, error)
 	Evidence(context.Context, vetting.EvidenceFilter, vetting.Page) ([]*vetting.Evidence, error)
 	// RecordEvidence keeps evidence; what is open under the same mark already
 	// is counted as seen again.

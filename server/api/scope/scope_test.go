@@ -36,6 +36,9 @@ func (far) DeviceHistory(context.Context, int64) (*vetting.History, error) {
 func (far) Certificate(context.Context, string) (*vetting.Certificate, error) {
 	return &vetting.Certificate{DeviceID: 1}, nil
 }
+func (far) Challenge(context.Context, int64) (*vetting.Challenge, error) {
+	return &vetting.Challenge{DeviceID: 1}, nil
+}
 func (far) Subjects(context.Context, vetting.SubjectQuery) ([]*vetting.Subject, error) {
 	return []*vetting.Subject{{Device: vetting.Device{Site: "far"}, Shown: &vetting.Certificate{}}}, nil
 }
