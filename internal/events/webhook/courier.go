@@ -27,9 +27,10 @@ type Message struct {
 // Bounds of one delivery.
 const (
 	maxEvents   = 500
-	maxBody     = 768 << 10 // many servers take no more than a MiB
-	maxHeader   = 16 << 10  // of an answer
-	maxAnswer   = 4 << 10   // that is read of an answer's body
+	readAhead   = 10 * maxEvents // events read at once: a leaf of a manifest has thousands
+	maxBody     = 768 << 10      // many servers take no more than a MiB
+	maxHeader   = 16 << 10       // of an answer
+	maxAnswer   = 4 << 10        // that is read of an answer's body
 	dialTime    = 5 * time.Second
 	answerTime  = 20 * time.Second // for all of it
 	readingTime = 2 * time.Second  // for the answer's body, which says nothing

@@ -61,37 +61,45 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// step delivers the next message, or waits for one.
+// step delivers what there is to read at once, or waits for it.
 func (w *delivering) step(ctx context.Context, c *courier) error {
-	page, err := w.Feed.Events(ctx, w.state.Cursor, w.hook.Filter, maxEvents)
+	page, err := w.Feed.Events(ctx, w.state.Cursor, w.hook.Filter, readAhead)
 	if err != nil {
 		return err
 	}
-	if len(page.Events) == 0 {
-		w.move(page.Next)
-		if page.More() {
-			return nil
+	for rest := page.Events; len(rest) > 0; {
+		body, n := pack(w.hook.Name, rest[:min(maxEvents, len(rest))])
+		first, last := rest[0].ID, rest[n-1].ID
+		err := c.bring(ctx, fmt.Sprintf("evt_%s_%s", first, last), body)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil // not the target's fault; it comes again
+		case err != nil:
+			return w.failed(ctx, err)
 		}
-		return w.idle(ctx, page.Head)
+		if rest = rest[n:]; len(rest) == 0 {
+			last = page.Next
+		}
+		if err := w.took(ctx, n, last); err != nil {
+			return err
+		}
 	}
-	body, n := pack(w.hook.Name, page.Events)
-	first, last := page.Events[0].ID, page.Events[n-1].ID
-	err = c.bring(ctx, fmt.Sprintf("evt_%s_%s", first, last), body)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil // not the target's fault; it comes again
-	case err != nil:
-		return w.failed(ctx, err)
+	w.move(page.Next)
+	if len(page.Events) > 0 || page.More() {
+		return nil
 	}
+	return w.idle(ctx, page.Head)
+}
+
+// took notes that the target took n events and needs none any more up to a
+// position.
+func (w *delivering) took(ctx context.Context, n int, upTo events.Position) error {
 	w.Observer.Delivered(w.hook.Name, n)
 	if w.state.Failures > 0 {
 		w.Log.LogAttrs(ctx, slog.LevelInfo, "a webhook takes deliveries again", slog.String("webhook", w.hook.Name), slog.Int64("failures", w.state.Failures))
 	}
 	w.state = events.Delivery{Cursor: w.state.Cursor, Delivered: w.Now()}
-	w.move(last)
-	if n == len(page.Events) {
-		w.move(page.Next)
-	}
+	w.move(upTo)
 	return w.save(ctx)
 }
 
