@@ -226,27 +226,30 @@ func (s *Store) byIdentity(ctx context.Context, f *vetting.Facts) error {
 }
 
 func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
-	presented, err := s.Certificate(ctx, f.Claim.Auth.Certificate)
+	serial, err := serialBytes(f.Claim.Auth.Certificate)
 	if err != nil {
-		if vetting.ProblemOf(err) == vetting.NotFound {
-			return nil
-		}
 		return err
 	}
-	units, err := s.unitsFor(ctx, f.Claim.Key, `rec.id = $2`, presented.DeviceID)
+	units, err := s.unitsFor(ctx, f.Claim.Key, `rec.id = (SELECT c.device_id FROM certificates c WHERE c.serial = $2)`, serial)
 	if err != nil || len(units) == 0 {
 		return err
 	}
-	f.Presented = presented
-	if presented.State == vetting.CertificateSuperseded {
-		if f.Unused, err = s.unusedSince(ctx, presented); err != nil {
+	if err := s.fill(ctx, f, units[0]); err != nil {
+		return err
+	}
+	if f.Presented = f.Current; f.Current == nil || f.Current.Serial != f.Claim.Auth.Certificate {
+		if f.Presented, err = s.Certificate(ctx, f.Claim.Auth.Certificate); err != nil {
 			return err
 		}
 	}
-	if err := s.fill(ctx, f, units[0]); err != nil || !f.Now.Before(f.Product.Life.RenewFrom(presented)) {
-		return err
+	if f.Presented.State == vetting.CertificateSuperseded {
+		if f.Unused, err = s.unusedSince(ctx, f.Presented); err != nil {
+			return err
+		}
 	}
-	f.Hint, err = s.hint(ctx, presented)
+	if f.Now.Before(f.Product.Life.RenewFrom(f.Presented)) {
+		f.Hint, err = s.hint(ctx, f.Presented)
+	}
 	return err
 }
 
@@ -388,9 +391,9 @@ func (s *Store) disputes(ctx context.Context, where string, args ...any) (list [
 // Certificate returns an issued certificate by its serial number in hex, or
 // a NotFound error.
 func (s *Store) Certificate(ctx context.Context, serial string) (*vetting.Certificate, error) {
-	b, err := hex.DecodeString(serial)
+	b, err := serialBytes(serial)
 	if err != nil {
-		return nil, vetting.Errorf(vetting.Invalid, "%q is not a certificate serial number in hexadecimal", serial)
+		return nil, err
 	}
 	var c certificateRow
 	found, err := one(ctx, s.db, certificateQuery+`WHERE c.serial = $1`, []any{b}, c.dest()...)
@@ -401,4 +404,12 @@ func (s *Store) Certificate(ctx context.Context, serial string) (*vetting.Certif
 		return nil, vetting.Errorf(vetting.NotFound, "no certificate has the serial number %s", serial)
 	}
 	return c.certificate(), nil
+}
+
+func serialBytes(serial string) ([]byte, error) {
+	b, err := hex.DecodeString(serial)
+	if err != nil {
+		return nil, vetting.Errorf(vetting.Invalid, "%q is not a certificate serial number in hexadecimal", serial)
+	}
+	return b, nil
 }
