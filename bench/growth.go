@@ -125,6 +125,17 @@ func newFilling(ctx context.Context, w *world, tmp string) (*filling, error) {
 const perManifest = 200_000
 
 func (f *filling) fill(ctx context.Context, from, to int) error {
+	return f.fillBy(ctx, from, to, func(ctx context.Context, n int) error {
+		serial, err := f.admit(ctx, n)
+		if err != nil {
+			return err
+		}
+		return f.store.Activate(ctx, serial) // it was used
+	})
+}
+
+// fillBy hands records in and lets each device enrol.
+func (f *filling) fillBy(ctx context.Context, from, to int, enrol func(context.Context, int) error) error {
 	for ; from < to; from += perManifest {
 		until := min(to, from+perManifest)
 		lin, err := f.admin.Hire(ctx, fmt.Sprintf("lin-of-%d", from), "site-operator", "hsinchu")
@@ -138,16 +149,16 @@ func (f *filling) fill(ctx context.Context, from, to int) error {
 		if err := errors.Join(f.handIn(ctx, lin, file, signature), file.Close()); err != nil {
 			return err
 		}
-		if err := f.enrol(ctx, from, until); err != nil {
+		if err := together(ctx, from, until, enrol); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// enrol lets devices enrol, many at the same time, so that they share
-// commits as under load.
-func (f *filling) enrol(ctx context.Context, from, to int) error {
+// together does something for each device, for many at the same time, so that
+// they share commits as under load.
+func together(ctx context.Context, from, to int, do func(context.Context, int) error) error {
 	var next atomic.Int64
 	next.Store(int64(from))
 	errs := make([]error, 128)
@@ -159,7 +170,7 @@ func (f *filling) enrol(ctx context.Context, from, to int) error {
 				if n >= to {
 					return
 				}
-				errs[i] = f.one(ctx, n)
+				errs[i] = do(ctx, n)
 			}
 		})
 	}
@@ -167,7 +178,8 @@ func (f *filling) enrol(ctx context.Context, from, to int) error {
 	return errors.Join(errs...)
 }
 
-func (f *filling) one(ctx context.Context, n int) error {
+// admit gives a device its certificate, whose serial number it returns.
+func (f *filling) admit(ctx context.Context, n int) (serial string, err error) {
 	r := madeUp(n)
 	key := fingerprint("official", n)
 	claim := vetting.Claim{At: time.Now(), Key: key, Auth: vetting.Auth{Proof: vetting.ProofBootstrapKey, Key: r.BootstrapKey},
@@ -175,19 +187,19 @@ func (f *filling) one(ctx context.Context, n int) error {
 	for {
 		facts, err := f.store.Facts(ctx, claim)
 		if err != nil {
-			return err
+			return "", err
 		}
 		verdict := vetting.Judge(facts)
 		if verdict.Outcome != vetting.Admitted {
-			return fmt.Errorf("device %d was not admitted: %s", n, verdict.Text())
+			return "", fmt.Errorf("device %d was not admitted: %s", n, verdict.Text())
 		}
 		issued := f.certificate(key)
 		_, err = f.store.Commit(ctx, enroll.Commit{Facts: facts, Verdict: verdict, Issued: issued})
 		if err == nil {
-			return f.store.Activate(ctx, fmt.Sprintf("%x", issued.Serial)) // it was used
+			return fmt.Sprintf("%x", issued.Serial), nil
 		}
 		if !errors.Is(err, enroll.ErrStale) {
-			return err
+			return "", err
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 func jobSize(t *testing.T) int {
 	s := os.Getenv("TOUCHMARK_KILL_DEVICES")
 	if s == "" {
-		return 4000
+		return 8000
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1000 {
@@ -142,6 +142,9 @@ func checkJob(t *testing.T, s *store.Store, id int64, n int) {
 	}
 	err = s.Leaves(ctx, 0, head.Size(), func(_ int64, body []byte) error {
 		l, err := audit.ParseLeaf(body)
+		if len(body) > audit.MaxLeaf {
+			t.Errorf("a leaf is %d bytes long: it cannot be published", len(body))
+		}
 		for _, o := range l.Objects {
 			if l.Act == "job.revoke" && o.Kind == audit.KindDevice {
 				turns[o.ID]++

@@ -10,16 +10,17 @@ import (
 )
 
 const (
-	// chunkSize is how many devices one transaction of a job changes: enough
-	// to share its costs, few enough to let a waiting enrolment in soon.
-	chunkSize = 250
+	// jobChunk is how many devices one transaction of a job changes, unless
+	// Options say otherwise: enough to share its costs, few enough to let a
+	// waiting enrolment in soon.
+	jobChunk = 1000
 	// jobLease is how long a server may be silent before another takes its
 	// job over. Nothing but speed depends on it: where a job stands is
 	// checked in each transaction.
 	jobLease = 3 * time.Second
-	// restShare is for how many times as long as a chunk took a job rests,
-	// when others wrote meanwhile.
-	restShare = 3
+	// restShare is for how many times as long as a chunk held the writer a job
+	// rests, when others wrote meanwhile.
+	restShare = 1
 	// maxLeafObjects keeps a leaf below audit.MaxLeaf.
 	maxLeafObjects = 550
 )
@@ -30,7 +31,7 @@ const (
 // as another was heard of lately, that is a Conflict. The job rests before
 // the next call for as long as it should, to leave others their share.
 func (s *Store) WorkOnJob(ctx context.Context, id int64, owner string) (j *vetting.Job, rest time.Duration, err error) {
-	began, others := time.Now(), s.written.Load()
+	others := s.written.Load()
 	row, err := s.jobRow(ctx, id)
 	if err != nil {
 		return nil, 0, err
@@ -43,7 +44,7 @@ func (s *Store) WorkOnJob(ctx context.Context, id int64, owner string) (j *vetti
 	if err != nil {
 		return nil, 0, err
 	}
-	page, looked, err := s.selectPage(ctx, sel, row.LastID, chunkSize)
+	page, looked, err := s.selectPage(ctx, sel, row.LastID, s.chunk)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -55,7 +56,7 @@ func (s *Store) WorkOnJob(ctx context.Context, id int64, owner string) (j *vetti
 		return nil, 0, err
 	}
 	if s.written.Load() != others {
-		rest = restShare * time.Since(began)
+		rest = restShare * time.Since(c.began)
 	}
 	j, err = s.Job(ctx, id)
 	return j, rest, err
@@ -77,6 +78,7 @@ type chunk struct {
 	looked int64 // where it is afterwards
 	ends   bool
 	ids    []any
+	began  time.Time // when it was the writer's turn
 	body   jobBody
 	state  vetting.DeviceState // that was selected
 
@@ -85,6 +87,7 @@ type chunk struct {
 }
 
 func (c *chunk) apply(w *writing) (err error) {
+	c.began = time.Now()
 	if c.job, err = w.job(c.id); err != nil {
 		return err
 	}

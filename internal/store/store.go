@@ -38,6 +38,9 @@ type Options struct {
 	// MaxQueue bounds the registrations that wait to be written; 0 means
 	// 512. What comes beyond is refused with an *enroll.BusyError.
 	MaxQueue int
+	// JobChunk is how many devices one transaction of a bulk job changes; 0
+	// means 1000.
+	JobChunk int
 	// Observe, if set, is told the size of every group commit and how long
 	// it took.
 	Observe func(batch int, took time.Duration)
@@ -65,6 +68,7 @@ type Store struct {
 	patience time.Duration
 	failing  atomic.Bool  // the last transaction did
 	written  atomic.Int64 // how many jobs of the writer shared transactions
+	chunk    int          // devices that one transaction of a job changes
 
 	jobs    chan *job
 	closing chan struct{}
@@ -93,8 +97,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxQueue == 0 {
 		o.MaxQueue = 4 * maxBatch
 	}
+	if o.JobChunk == 0 {
+		o.JobChunk = jobChunk
+	}
 	s := &Store{
-		db: db, log: o.Log, now: o.Now, observe: o.Observe, grew: o.Grew, fault: o.fault, panicked: o.Panicked, patience: o.Patience,
+		db: db, log: o.Log, now: o.Now, observe: o.Observe, grew: o.Grew, fault: o.fault, panicked: o.Panicked, patience: o.Patience, chunk: o.JobChunk,
 		jobs: make(chan *job, o.MaxQueue), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if s.now == nil {

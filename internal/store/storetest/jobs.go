@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -56,6 +57,13 @@ func (t *trial) work(id int64) *vetting.Job {
 			return j
 		}
 	}
+}
+
+// inSteps opens the store anew, with another size of a job's chunks.
+func (t *trial) inSteps(n int) {
+	t.Helper()
+	t.done(t.store.Close())
+	t.store = OpenWith(t, store.Options{DSN: t.dsn, JobChunk: n})
 }
 
 // many enrols n devices and returns their IDs.
@@ -276,21 +284,21 @@ func jobStale(t *trial) {
 }
 
 func jobResumes(t *trial) {
-	const n = 600 // three chunks
+	const n = 60
 	t.many(n)
 	j := t.confirm(t.plan(task(vetting.JobRevoke)))
 	seen := int64(0)
 	for turn := 0; j.State == vetting.JobRunning; turn++ {
 		// as after a crash: another process, which knows nothing but the database
 		t.done(t.store.Close())
-		t.store = Open(t, t.dsn)
+		t.store = OpenWith(t, store.Options{DSN: t.dsn, JobChunk: 25})
 		if id := ok(t.store.NextJob(t.ctx, "me"))(t); id != j.ID {
 			t.Fatalf("the next job is %d", id)
 		}
 		var err error
 		j, _, err = t.store.WorkOnJob(t.ctx, j.ID, "me")
 		t.done(err)
-		if seen += 250; j.Worked.Changes != min(seen, n) {
+		if seen += 25; j.Worked.Changes != min(seen, n) {
 			t.Errorf("after %d turns, %d have changed", turn+1, j.Worked.Changes)
 		}
 	}
@@ -315,7 +323,8 @@ func (t *trial) everyDevice() (all []*vetting.Device) {
 }
 
 func jobLeases(t *trial) {
-	t.many(300)
+	t.many(30)
+	t.inSteps(25)
 	j := t.confirm(t.plan(task(vetting.JobRevoke)))
 	_, _, err := t.store.WorkOnJob(t.ctx, j.ID, "me")
 	t.done(err)
@@ -326,13 +335,13 @@ func jobLeases(t *trial) {
 	if _, _, err := other.WorkOnJob(t.ctx, j.ID, "other"); vetting.ProblemOf(err) != vetting.Conflict {
 		t.Errorf("another server works on it: %v", err)
 	}
-	later := OpenAt(t, t.dsn, func() time.Time { return time.Now().Add(time.Minute) }) // the first fell silent
+	later := OpenWith(t, store.Options{DSN: t.dsn, Now: func() time.Time { return time.Now().Add(time.Minute) }}) // the first fell silent
 	if id := ok(later.NextJob(t.ctx, "other"))(t); id != j.ID {
 		t.Errorf("after a silence, another server is given job %d", id)
 	}
 	done, _, err := later.WorkOnJob(t.ctx, j.ID, "other")
 	t.done(err)
-	if done.State != vetting.JobDone || done.Worked.Changes != 300 {
+	if done.State != vetting.JobDone || done.Worked.Changes != 30 {
 		t.Errorf("taken over: %s", show(done))
 	}
 	if _, _, err := t.store.WorkOnJob(t.ctx, j.ID, "me"); vetting.ProblemOf(err) != vetting.Conflict {
@@ -341,7 +350,8 @@ func jobLeases(t *trial) {
 }
 
 func jobCancelled(t *trial) {
-	t.many(300)
+	t.many(30)
+	t.inSteps(25)
 	j := t.plan(task(vetting.JobSuspend))
 	t.refuses(vetting.Conflict)(t.store.CancelJob(t.ctx, By, j.ID, "no"))
 	j = t.plan(task(vetting.JobRevoke))
@@ -350,7 +360,7 @@ func jobCancelled(t *trial) {
 	_, _, err := t.store.WorkOnJob(t.ctx, j.ID, "me")
 	t.done(err)
 	cancelled := ok(t.store.CancelJob(t.ctx, By, j.ID, "wrong batch"))(t)
-	if cancelled.State != vetting.JobCancelled || cancelled.Worked.Changes != 250 {
+	if cancelled.State != vetting.JobCancelled || cancelled.Worked.Changes != 25 {
 		t.Errorf("cancelled: %s", show(cancelled))
 	}
 	if _, _, err := t.store.WorkOnJob(t.ctx, j.ID, "me"); vetting.ProblemOf(err) != vetting.Conflict {
@@ -360,7 +370,7 @@ func jobCancelled(t *trial) {
 	if resumed := ok(t.store.ResumeJob(t.ctx, By, j.ID, "right batch"))(t); resumed.State != vetting.JobRunning {
 		t.Errorf("resumed: %s", show(resumed))
 	}
-	if done := t.work(j.ID); done.Worked.Changes != 300 {
+	if done := t.work(j.ID); done.Worked.Changes != 30 {
 		t.Errorf("done: %s", show(done))
 	}
 	t.refuses(vetting.Conflict)(t.store.ResumeJob(t.ctx, By, j.ID, "once more"))

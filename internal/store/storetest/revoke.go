@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -167,7 +168,7 @@ func expiredFollow(t *trial) {
 func (t *trial) later(d time.Duration) {
 	t.Helper()
 	t.done(t.store.Close())
-	t.store = OpenAt(t, t.dsn, func() time.Time { return time.Now().Add(d) })
+	t.store = OpenWith(t, store.Options{DSN: t.dsn, Now: func() time.Time { return time.Now().Add(d) }})
 }
 
 func revokedMeanwhile(t *trial) {

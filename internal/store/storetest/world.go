@@ -118,13 +118,13 @@ func random(n int) []byte {
 // Open opens a store and closes it when the test ends.
 func Open(t testing.TB, dsn string) *store.Store {
 	t.Helper()
-	return OpenAt(t, dsn, nil)
+	return OpenWith(t, store.Options{DSN: dsn})
 }
 
-// OpenAt is Open with a clock.
-func OpenAt(t testing.TB, dsn string, now func() time.Time) *store.Store {
+// OpenWith is Open with other options.
+func OpenWith(t testing.TB, o store.Options) *store.Store {
 	t.Helper()
-	s, err := store.Open(context.Background(), store.Options{DSN: dsn, Now: now})
+	s, err := store.Open(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
