@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
+	"slices"
 
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -73,6 +74,24 @@ func KeyKind(pub any) (string, error) {
 }
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+// renewalNames checks the names that a renewal asks for. One by a certificate
+// that ended with its device's transfer may repeat them, as RFC 7030 §4.2.2
+// has it, or ask for those that its new owner gives; the ones that it repeats
+// ask for nothing.
+func renewalNames(f *vetting.Facts, r Request) (*x509.CertificateRequest, error) {
+	err := checkRenewalNames(r)
+	switch {
+	case !f.HandedOver():
+		return r.CSR, err
+	case err != nil:
+		return r.CSR, nil
+	}
+	csr := *r.CSR
+	csr.Subject = pkix.Name{}
+	csr.Extensions = slices.DeleteFunc(slices.Clone(csr.Extensions), func(x pkix.Extension) bool { return x.Id.Equal(oidSubjectAltName) })
+	return &csr, nil
+}
 
 // checkRenewalNames holds a renewal's CSR to the names of the certificate
 // that it renews, compared as DER (RFC 7030 §4.2.2).

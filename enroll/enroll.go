@@ -145,9 +145,6 @@ const attempts = 8
 // Enroll judges one request and carries the verdict out. An error means that
 // no verdict was reached; a *RequestError that the request cannot get one.
 func (e *Enroller) Enroll(ctx context.Context, r Request) (Outcome, error) {
-	if err := checkRenewalNames(r); err != nil {
-		return Outcome{}, err
-	}
 	for range attempts {
 		out, err := e.try(ctx, r)
 		if !errors.Is(err, ErrStale) {
@@ -163,6 +160,9 @@ func (e *Enroller) try(ctx context.Context, r Request) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("gather facts: %w", err)
 	}
 	facts.Now = e.Now()
+	if r.CSR, err = renewalNames(&facts, r); err != nil {
+		return Outcome{}, err
+	}
 	if err := e.addRules(ctx, &facts); err != nil {
 		return Outcome{}, err
 	}
@@ -171,7 +171,7 @@ func (e *Enroller) try(ctx context.Context, r Request) (Outcome, error) {
 	if _, admitted := verdict.Admission(); admitted && r.Claim.ServerKey != "" {
 		// Only now is a key worth making. The verdict is then about that key;
 		// that it is nobody else's is seen to by the commit.
-		if key, r.CSR, err = makeKey(facts.Product.Profile, r.CSR); err != nil {
+		if key, r.CSR, err = makeKey(facts.Profile(), r.CSR); err != nil {
 			return Outcome{}, err
 		}
 		facts.Claim.Key = vetting.KeyFingerprint(r.CSR.RawSubjectPublicKeyInfo)

@@ -60,6 +60,9 @@ type Facts struct {
 	Order   *Order
 	Device  *Device
 
+	// Owner is whom the device belongs to; nil is the manufacturer.
+	Owner *Owner
+
 	// OnSite tells whether the claim came from the networks of the record's
 	// site, where that matters: for a claim by identifiers, or to a rule.
 	OnSite bool

@@ -92,6 +92,14 @@ type Device struct {
 	// devices, 0 if none.
 	ReplacedBy int64 `json:"replacedBy,omitempty"`
 	Replaces   int64 `json:"replaces,omitempty"`
+	// Owner is whom the device belongs to; "" is the manufacturer.
+	Owner string `json:"owner,omitempty"`
+	// Transfer is the ID of the latest transfer that the device was part of.
+	Transfer int64 `json:"transfer,omitempty"`
+
+	// HandoverID is the ID of the certificate that the device had when it was
+	// transferred last, with which it may come to its owner; 0 if none.
+	HandoverID int64 `json:"-"`
 
 	// Revision grows with every change; 0 means that nothing but the record
 	// exists yet.

@@ -384,7 +384,7 @@ func (j *judgement) admit(kind Code, format string, args ...any) Verdict {
 		Evidence: j.evidence,
 		admission: Admission{
 			granted: true, kind: kind, key: j.Claim.Key,
-			product: j.Product, order: j.Order, record: j.Record, device: j.Device, code: j.fresh(),
+			product: j.Product, order: j.Order, record: j.Record, device: j.Device, code: j.fresh(), owner: j.Owner,
 		},
 	}
 }

@@ -23,6 +23,8 @@ type ManifestFilter struct{ Site, Order string }
 type DeviceFilter struct {
 	Site, Order, Product string
 	State                DeviceState
+	// Owner is an owner's name, or Manufacturer.
+	Owner string
 	Identity
 }
 

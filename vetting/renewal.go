@@ -13,20 +13,23 @@ func (j *judgement) renewal() Verdict {
 	if state := j.Device.State; !state.InService() {
 		return j.refuse(ReasonNotInService, "The device is %s and gets no certificate.", state)
 	}
-	if p := j.Presented; p.State == CertificateRevoked || p.State == CertificateOnHold {
+	if p := j.Presented; !j.HandedOver() && (p.State == CertificateRevoked || p.State == CertificateOnHold) {
 		return j.refuse(ReasonCertificateEnded, "The certificate %s is %s.", p.Serial, p.State)
 	}
 	if v, done := j.serverKey(); done {
 		return v
 	}
-	if j.Presented.State == CertificateSuperseded {
+	switch {
+	case j.HandedOver():
+		return j.handedOver()
+	case j.Presented.State == CertificateSuperseded:
 		return j.superseded()
 	}
 	if v, done := j.key(); done {
 		return v
 	}
 	if !j.Now.Before(j.Presented.NotAfter) {
-		return j.overslept(j.Presented)
+		return j.overslept(j.Presented, ReasonRenewed)
 	}
 	if from := j.renewFrom(); j.Now.Before(from) {
 		v := j.refuse(ReasonTooSoon, "The certificate %s renews from %s on: ask again then.", j.Presented.Serial, stamp(from))
@@ -37,8 +40,8 @@ func (j *judgement) renewal() Verdict {
 }
 
 // overslept judges a renewal by a certificate that ran out while its device
-// slept.
-func (j *judgement) overslept(p *Certificate) Verdict {
+// slept. What it may lead to is an admission of the given kind.
+func (j *judgement) overslept(p *Certificate, kind Code) Verdict {
 	grace, rescue := j.Product.Life.Sleep()
 	late := j.Now.Sub(p.NotAfter)
 	switch {
@@ -47,11 +50,11 @@ func (j *judgement) overslept(p *Certificate) Verdict {
 	case j.Claim.Key != p.Key:
 		return j.refuse(ReasonSameKey, "The certificate %s ran out at %s: it renews on its own key only, and that one can take a new key.", p.Serial, stamp(p.NotAfter))
 	case late < grace:
-		return j.admit(ReasonRenewed, "The device renewed in the time of grace: its certificate ran out at %s.", stamp(p.NotAfter))
+		return j.admit(kind, "The device renewed in the time of grace: its certificate ran out at %s.", stamp(p.NotAfter))
 	}
 	return j.asked(j.reason(ReasonAsleep, "The certificate %s ran out at %s, longer ago than product %s forgives: a person must decide whether the device may come back.", p.Serial, stamp(p.NotAfter), j.Product.Name),
 		func() Verdict {
-			return j.admit(ReasonRenewed, "The device came back after its certificate ran out at %s.", stamp(p.NotAfter))
+			return j.admit(kind, "The device came back after its certificate ran out at %s.", stamp(p.NotAfter))
 		})
 }
 
@@ -75,7 +78,7 @@ func (j *judgement) superseded() Verdict {
 		return j.refuse(ReasonSuperseded, "The certificate %s was superseded; only its successor renews.", p.Serial)
 	case !j.lost():
 	case !j.Now.Before(current.NotAfter):
-		return j.overslept(current)
+		return j.overslept(current, ReasonRenewed)
 	default:
 		v := j.admit(ReasonRepeated, "The device asked again before it used its new certificate and gets the same one.")
 		v.admission.repeat = current

@@ -121,6 +121,7 @@ type Admission struct {
 	record  *Record
 	device  *Device
 	code    *EnrolmentCode
+	owner   *Owner
 	repeat  *Certificate
 }
 
@@ -144,6 +145,9 @@ func (a Admission) Device() *Device { return a.device }
 
 // Code is the enrolment code that the certificate uses up; nil if none.
 func (a Admission) Code() *EnrolmentCode { return a.code }
+
+// Owner is whom the device belongs to; nil is the manufacturer.
+func (a Admission) Owner() *Owner { return a.owner }
 
 // TakesUnit reports whether the certificate takes one unit of the quota:
 // true for a device's first certificate only.

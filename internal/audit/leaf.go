@@ -38,6 +38,8 @@ const (
 	KindRaise        Kind = "raise" // of an order's quantity
 	KindRules        Kind = "rules" // one version of a product's
 	KindWebhook      Kind = "webhook"
+	KindOwner        Kind = "owner"
+	KindTransfer     Kind = "transfer"
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

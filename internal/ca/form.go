@@ -15,7 +15,7 @@ import (
 // device is left open. To tell, it renders the profile for two devices that
 // have nothing in common.
 func (i *DeviceIssuer) RequestForm(p *vetting.Product) (enroll.RequestForm, error) {
-	compiled, err := i.profile(p)
+	compiled, err := i.productProfile(p)
 	if err != nil {
 		return enroll.RequestForm{}, err
 	}

@@ -23,8 +23,12 @@ type DeviceIssuer struct {
 	now         func() time.Time
 
 	mu       sync.RWMutex
-	compiled map[int64]compiledProfile // by product ID
+	compiled map[profileOf]compiledProfile
 }
+
+// profileOf says whose profile it is: a product's, or that of an owner, who
+// never changes.
+type profileOf struct{ product, owner int64 }
 
 type compiledProfile struct {
 	revision int64
@@ -33,7 +37,7 @@ type compiledProfile struct {
 
 // NewDeviceIssuer issues with the device CA.
 func NewDeviceIssuer(a *Authorities, now func() time.Time) *DeviceIssuer {
-	return &DeviceIssuer{authorities: a, now: now, compiled: map[int64]compiledProfile{}}
+	return &DeviceIssuer{authorities: a, now: now, compiled: map[profileOf]compiledProfile{}}
 }
 
 // Issue prepares and signs one certificate.
@@ -64,7 +68,7 @@ func (i *DeviceIssuer) Prepare(a vetting.Admission, csr *x509.CertificateRequest
 	if vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo) != a.Key() {
 		return nil, fmt.Errorf("ca: refused to issue: the admission is for key %s, the request has another", a.Key())
 	}
-	p, err := i.profile(a.Product())
+	p, err := i.profile(a)
 	if err != nil {
 		return nil, err
 	}
@@ -144,21 +148,33 @@ func keyID(key crypto.PublicKey) []byte {
 	return sum[:20]
 }
 
-// profile returns a product's compiled profile, made anew when the product
-// changed.
-func (i *DeviceIssuer) profile(p *vetting.Product) (*profile, error) {
+// profile returns the compiled profile of an admission: the owner's, or the
+// product's.
+func (i *DeviceIssuer) profile(a vetting.Admission) (*profile, error) {
+	if o := a.Owner(); o != nil && o.Profile != nil {
+		return i.compiledOf(profileOf{owner: o.ID}, 0, "owner "+o.Name, *o.Profile)
+	}
+	return i.productProfile(a.Product())
+}
+
+func (i *DeviceIssuer) productProfile(p *vetting.Product) (*profile, error) {
+	return i.compiledOf(profileOf{product: p.ID}, p.Revision, "product "+p.Name, p.Profile)
+}
+
+// compiledOf compiles a profile anew when it changed.
+func (i *DeviceIssuer) compiledOf(whose profileOf, revision int64, name string, p vetting.Profile) (*profile, error) {
 	i.mu.RLock()
-	c, ok := i.compiled[p.ID]
+	c, ok := i.compiled[whose]
 	i.mu.RUnlock()
-	if ok && c.revision == p.Revision {
+	if ok && c.revision == revision {
 		return c.profile, nil
 	}
-	made, err := compile(p.Profile)
+	made, err := compile(p)
 	if err != nil {
-		return nil, fmt.Errorf("product %s: %w", p.Name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	i.mu.Lock()
-	i.compiled[p.ID] = compiledProfile{p.Revision, made}
+	i.compiled[whose] = compiledProfile{revision, made}
 	i.mu.Unlock()
 	return made, nil
 }

@@ -21,6 +21,8 @@ type cache struct {
 
 	orderNames map[int64]string
 
+	owners sync.Map // *vetting.Owner by ID; few, and never changed
+
 	paces  map[int64]cachedPace
 	issued time.Time // when units were issued last, by this server
 

@@ -40,6 +40,11 @@ func (s *Store) Devices(ctx context.Context, f vetting.DeviceFilter, p vetting.P
 	and(`rec.order_id = (SELECT id FROM orders WHERE name = $%d)`, f.Order)
 	and(`rec.product_id = (SELECT id FROM products WHERE name = $%d)`, f.Product)
 	and(`COALESCE(d.state, 'manufactured') = $%d`, string(f.State))
+	if f.Owner == vetting.Manufacturer {
+		where += ` AND COALESCE(d.owner_id, 0) = 0`
+	} else {
+		and(`d.owner_id = (SELECT id FROM owners WHERE name = $%d)`, f.Owner)
+	}
 	and(`rec.serial = $%d`, id.Serial)
 	and(`rec.mac = $%d`, id.MAC)
 	and(`rec.uid = $%d`, id.UID)

@@ -242,7 +242,7 @@ func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
 			return err
 		}
 	}
-	if f.Presented.State == vetting.CertificateSuperseded {
+	if f.Presented.State == vetting.CertificateSuperseded || f.HandedOver() {
 		if f.Unused, err = s.unusedSince(ctx, f.Presented); err != nil {
 			return err
 		}
@@ -272,6 +272,9 @@ func (s *Store) fill(ctx context.Context, f *vetting.Facts, u *unit) (err error)
 	if f.Order, err = s.orderFrom(ctx, &u.order); err != nil {
 		return err
 	}
+	if f.Owner, err = s.ownerAt(ctx, u.device.OwnerID); err != nil {
+		return err
+	}
 	f.Device = s.deviceFrom(&u.device, f)
 	if f.Device.Test, err = u.test.result(); err != nil {
 		return err
@@ -289,11 +292,14 @@ func (s *Store) deviceFrom(d *deviceRow, f *vetting.Facts) *vetting.Device {
 		State: vetting.DeviceState(d.State), Before: vetting.DeviceState(d.Before),
 		BootstrapKey: f.Record.BootstrapKey, Contested: f.Record.Contested,
 		Issued: fromMicros(d.Issued), Activated: fromMicros(d.Activated), Updated: fromMicros(d.Updated),
-		ReplacedBy: d.ReplacedBy, Replaces: d.Replaces,
+		ReplacedBy: d.ReplacedBy, Replaces: d.Replaces, Transfer: d.TransferID, HandoverID: d.HandoverID,
 		Revision: d.Revision, CertificateID: d.CertificateID,
 	}
 	if d.Revision == 0 {
 		out.State = vetting.DeviceManufactured
+	}
+	if f.Owner != nil {
+		out.Owner = f.Owner.Name
 	}
 	copy(out.Key[:], d.Key)
 	copy(out.BoundKey[:], d.Bound)
@@ -326,7 +332,7 @@ func mayWait(f *vetting.Facts) bool {
 		return false
 	}
 	if p := f.Presented; p != nil { // what a renewal may be held for
-		return p.State == vetting.CertificateSuperseded || !f.Now.Before(p.NotAfter)
+		return p.State == vetting.CertificateSuperseded || f.HandedOver() || !f.Now.Before(p.NotAfter)
 	}
 	return f.Device.State == vetting.DeviceRegistered || f.Device.State == vetting.DeviceIssued && f.Record.Contested
 }

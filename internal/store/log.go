@@ -164,6 +164,16 @@ var tables = []struct {
 		err := r.Scan(t.dest()...)
 		return t.object(), err
 	}},
+	{`SELECT ` + ownerColumns + ` FROM owners ow`, func(r row) (audit.Object, error) {
+		var o ownerRow
+		err := r.Scan(o.dest()...)
+		return o.object(), err
+	}},
+	{`SELECT ` + transferColumns + ` FROM transfers t`, func(r row) (audit.Object, error) {
+		var t transferRow
+		err := r.Scan(t.dest()...)
+		return t.object(), err
+	}},
 	{queryJobs + `j.state <> 'planned'`, func(r row) (audit.Object, error) {
 		var j jobRow
 		err := r.Scan(append(j.dest(), &j.body, &j.ids)...)

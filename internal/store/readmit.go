@@ -31,7 +31,7 @@ func (w *writing) readmit(a access.Act, have *vetting.Device, note string) error
 	if now := h.stands(); !now.MayBeReadmitted() {
 		return vetting.Errorf(vetting.Conflict, "device %d (%s) is %s: only a device that was issued a certificate or is active can be readmitted", have.ID, have.Identity, now.State)
 	}
-	h.device.State, h.device.Activated = string(vetting.DeviceManufactured), 0
+	h.device.State, h.device.Activated, h.device.HandoverID = string(vetting.DeviceManufactured), 0, 0
 	w.save(h.device)
 	objects := []audit.Object{h.device.object()}
 	for _, c := range h.certificates {

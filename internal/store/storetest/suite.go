@@ -57,6 +57,7 @@ var subjects = []struct {
 	{"test results", testResultCases},
 	{"replace", replaceCases},
 	{"jobs", jobCases},
+	{"transfers", transferCases},
 	{"registrations", registrationCases},
 	{"authenticity", authenticityCases},
 	{"challenges", challengeCases},

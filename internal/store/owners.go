@@ -1,0 +1,112 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+type ownerRow struct {
+	ID         int64
+	Name, Body string
+}
+
+func (o *ownerRow) dest() []any { return []any{&o.ID, &o.Name, &o.Body} }
+
+func (o *ownerRow) object() audit.Object {
+	return audit.Object{Kind: audit.KindOwner, ID: o.ID, Digest: audit.DigestOf(o)}
+}
+
+const ownerColumns = `ow.id, ow.name, ow.body`
+
+func (s *Store) owners(ctx context.Context, where string, args ...any) (list []*vetting.Owner, err error) {
+	err = s.db.query(ctx, `SELECT `+ownerColumns+` FROM owners ow WHERE `+where, args, func(r row) error {
+		var row ownerRow
+		if err := r.Scan(row.dest()...); err != nil {
+			return err
+		}
+		o := new(vetting.Owner)
+		if err := json.Unmarshal([]byte(row.Body), o); err != nil {
+			return fmt.Errorf("owner %s in the database: %w", row.Name, err)
+		}
+		o.ID = row.ID
+		list = append(list, o)
+		return nil
+	})
+	return list, err
+}
+
+// Owners lists owners by ID.
+func (s *Store) Owners(ctx context.Context, p vetting.Page) ([]*vetting.Owner, error) {
+	return s.owners(ctx, `ow.id > $1 ORDER BY ow.id LIMIT $2`, p.After, limit(p))
+}
+
+// Owner returns an owner by name, or a NotFound error.
+func (s *Store) Owner(ctx context.Context, name string) (*vetting.Owner, error) {
+	list, err := s.owners(ctx, `ow.name = $1`, name)
+	if err != nil || len(list) == 0 {
+		return nil, orNotFound(err, "owner", name)
+	}
+	return list[0], nil
+}
+
+// CreateOwner keeps a new owner; the name must be free (Exists).
+func (s *Store) CreateOwner(ctx context.Context, a access.Act, o *vetting.Owner) (*vetting.Owner, error) {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		if used, err := w.taken(`SELECT 1 FROM owners WHERE name = $1`, o.Name); err != nil || used {
+			return 0, orExists(err, "owner", o.Name)
+		}
+		made := *o
+		made.Created = w.now
+		row := &ownerRow{ID: w.ids(1), Name: o.Name, Body: mustJSON(&made)}
+		w.exec(`INSERT INTO owners (id, name, body) VALUES ($1, $2, $3)`, row.ID, row.Name, row.Body)
+		w.leaf("owner.create", operatorOf(a), o.Name, row.object())
+		return row.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Owner(ctx, o.Name)
+}
+
+// ownerAt returns an owner by ID, nil for the manufacturer. Owners never
+// change.
+func (s *Store) ownerAt(ctx context.Context, id int64) (*vetting.Owner, error) {
+	if id == 0 {
+		return nil, nil
+	}
+	if o, ok := s.cache.owners.Load(id); ok {
+		return o.(*vetting.Owner), nil
+	}
+	list, err := s.owners(ctx, `ow.id = $1`, id)
+	if err != nil || len(list) == 0 {
+		return nil, orNotFound(err, "owner", id)
+	}
+	s.cache.owners.Store(id, list[0])
+	return list[0], nil
+}
+
+// party is the name of an owner in a transfer.
+func (s *Store) party(ctx context.Context, id int64) (string, error) {
+	o, err := s.ownerAt(ctx, id)
+	if err != nil || o == nil {
+		return vetting.Manufacturer, err
+	}
+	return o.Name, nil
+}
+
+// partyID is the ID that party names, or a NotFound error.
+func (s *Store) partyID(ctx context.Context, name string) (int64, error) {
+	if name == vetting.Manufacturer {
+		return 0, nil
+	}
+	o, err := s.Owner(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	return o.ID, nil
+}

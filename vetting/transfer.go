@@ -1,0 +1,117 @@
+package vetting
+
+import (
+	"fmt"
+	"time"
+)
+
+// Transfer hands devices from one owner to another: offered by the one,
+// accepted by the other within a time.
+type Transfer struct {
+	ID    int64         `json:"id"`
+	State TransferState `json:"state"`
+	// From and To are owners, or the Manufacturer.
+	From    string         `json:"from"`
+	To      string         `json:"to"`
+	Devices int            `json:"devices"` // how many
+	Expires time.Time      `json:"expires"`
+	Steps   []TransferStep `json:"steps"`
+}
+
+// TransferState is where a transfer stands.
+type TransferState string
+
+const (
+	TransferOffered   TransferState = "offered"
+	TransferExpired   TransferState = "expired" // offered, and its time is over
+	TransferAccepted  TransferState = "accepted"
+	TransferWithdrawn TransferState = "withdrawn"
+	TransferReversed  TransferState = "reversed" // by an administrator, after it was accepted
+)
+
+// TransferStates lists every state.
+var TransferStates = []TransferState{TransferOffered, TransferExpired, TransferAccepted, TransferWithdrawn, TransferReversed}
+
+// TransferStep is one thing that was done about a transfer.
+type TransferStep struct {
+	State TransferState `json:"state"` // what it became
+	By    string        `json:"by"`    // the operator
+	At    time.Time     `json:"at"`
+	Note  string        `json:"note,omitempty"`
+}
+
+// Offer is a transfer to be.
+type Offer struct {
+	From, To string
+	// Serials name the devices, all of them From's. Product tells apart those
+	// of several products that bear the same; "" where that is not needed.
+	Serials []string
+	Product string
+	// Time is how long the offer stands; 0 is DefaultOfferTime.
+	Time time.Duration
+	Note string
+}
+
+// TransferFilter narrows a list of transfers. Party keeps those from or to an
+// owner.
+type TransferFilter struct {
+	Party string
+	State TransferState
+}
+
+// Bounds of an offer.
+const (
+	MaxTransferred   = 10_000
+	DefaultOfferTime = 14 * 24 * time.Hour
+	maxOfferTime     = 366 * 24 * time.Hour
+)
+
+// Check reports the first thing wrong with the offer, and fills in what was
+// left out.
+func (o *Offer) Check() error {
+	if o.Time == 0 {
+		o.Time = DefaultOfferTime
+	}
+	switch {
+	case o.From == o.To:
+		return fmt.Errorf("%s cannot transfer devices to itself", o.From)
+	case len(o.Serials) == 0:
+		return fmt.Errorf("no device is named")
+	case len(o.Serials) > MaxTransferred:
+		return fmt.Errorf("%d devices are named: at most %d go into one transfer", len(o.Serials), MaxTransferred)
+	case o.Time < time.Hour || o.Time > maxOfferTime:
+		return fmt.Errorf("the offer would stand for %s: it may for 1h to %dd", o.Time, maxOfferTime/(24*time.Hour))
+	case len(o.Note) > maxDescription:
+		return fmt.Errorf("the note is %d bytes long: at most %d are allowed", len(o.Note), maxDescription)
+	}
+	seen := make(map[string]bool, len(o.Serials))
+	for _, s := range o.Serials {
+		if seen[s] {
+			return fmt.Errorf("device %s is named twice", s)
+		}
+		seen[s] = true
+	}
+	return nil
+}
+
+// HandedOver reports whether the presented certificate is the one that ended
+// when its device was transferred: it is good for coming to the new owner
+// with, and for nothing else.
+func (f *Facts) HandedOver() bool {
+	return f.Presented != nil && f.Device != nil && f.Presented.State == CertificateRevoked && f.Device.HandoverID == f.Presented.ID
+}
+
+// handedOver judges a request made with the certificate that ended with the
+// transfer. Once the device has another, the two are as in any renewal.
+func (j *judgement) handedOver() Verdict {
+	if !j.Device.Readmitted() {
+		return j.superseded()
+	}
+	if v, done := j.key(); done {
+		return v
+	}
+	if !j.Now.Before(j.Presented.NotAfter) {
+		return j.overslept(j.Presented, ReasonReadmitted)
+	}
+	return j.admit(ReasonReadmitted, "The device was transferred and comes to its new owner with the certificate that it had before.")
+}
