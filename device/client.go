@@ -23,6 +23,9 @@ type Client struct {
 	// Roots are the only trust anchors: explicit ones, given at the factory
 	// (RFC 7030 §3.3.1).
 	Roots *x509.CertPool
+	// Login, if set, goes with first enrolments, beside the bootstrap
+	// certificate or alone.
+	Login *Login
 	// Transport, if set, makes the transport of each connection from its TLS
 	// settings; tests and simulators cut lines there.
 	Transport func(*tls.Config) http.RoundTripper
@@ -80,8 +83,8 @@ func (c *Client) CSRAttributes(ctx context.Context) ([]Attribute, error) {
 }
 
 // Enrol asks for a first certificate on the key that signed csr,
-// authenticated by a bootstrap credential or a rig's. It checks that the
-// answer is one certificate for that key.
+// authenticated by a bootstrap credential or a rig's, by Login with or without
+// one. It checks that the answer is one certificate for that key.
 func (c *Client) Enrol(ctx context.Context, by *Credential, csr []byte) (*x509.Certificate, error) {
 	return c.enrol(ctx, "simpleenroll", by, csr)
 }
@@ -130,6 +133,9 @@ func (c *Client) exchange(ctx context.Context, method, op string, by *Credential
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/pkcs10")
 		request.Header.Set("Content-Transfer-Encoding", "base64")
+	}
+	if c.Login != nil && op == "simpleenroll" {
+		request.SetBasicAuth(c.Login.User, c.Login.Code)
 	}
 	response, body, err := c.roundTrip(op, request, by)
 	if err != nil {

@@ -33,7 +33,7 @@ func (d *Device) PowerOn(ctx context.Context) (*Credential, error) {
 		return nil, err
 	}
 	bootstrap, err := d.Store.Load(Bootstrap)
-	if err != nil {
+	if err != nil && !(errors.Is(err, ErrEmpty) && d.Client.Login != nil) {
 		return nil, fmt.Errorf("bootstrap key: %w", err)
 	}
 	if pending, err := d.Store.Load(Pending); err == nil && pending.Leaf() != nil {

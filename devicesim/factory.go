@@ -21,6 +21,8 @@ type Unit struct {
 	// Listed is the fingerprint that the manifest gives for its bootstrap
 	// key; a wrong one makes a bad record.
 	Listed string
+	// Code, if set, is the enrolment code on its label.
+	Code string
 	// Replays, if set, is the request of another device, caught on the wire,
 	// that this unit sends instead of one of its own.
 	Replays []byte

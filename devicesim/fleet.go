@@ -174,6 +174,9 @@ func (f *Fleet) attempt(ctx context.Context, u *Unit, s Server, r *Result) error
 		}
 		return l
 	}
+	if u.Code != "" {
+		client.Login = &device.Login{User: u.Serial, Code: u.Code}
+	}
 	d := &device.Device{Serial: u.Serial, Store: u.Store, Client: client, Root: s.Root, CAs: s.CAs}
 	if rand.Float64() < f.PowerCuts {
 		d.Store = &failingStore{KeyStore: u.Store, left: rand.IntN(writes), after: rand.IntN(2) == 0}

@@ -38,7 +38,7 @@ func arrivalOf(name string, rate float64) (devicesim.Arrival, error) {
 
 func fleetCommand() *cobra.Command {
 	var servers []string
-	var label, rootFile, arrival string
+	var label, rootFile, arrival, labels string
 	var rate float64
 	var asJSON bool
 	f := devicesim.Fleet{Retry: 500 * time.Millisecond}
@@ -66,6 +66,9 @@ The exit status is 0 if the server decided on every unit, however it did.`,
 			if f.Units, err = readUnits(args[0], args[1:]); err != nil {
 				return err
 			}
+			if err := stickLabels(f.Units, labels); err != nil {
+				return err
+			}
 			if term.IsTerminal(int(os.Stderr.Fd())) {
 				f.Progress = progress(c.ErrOrStderr())
 			}
@@ -74,6 +77,7 @@ The exit status is 0 if the server decided on every unit, however it did.`,
 	}
 	c.Flags().StringSliceVar(&servers, "est", []string{"https://localhost:8443"}, "the server's EST address; several share the units")
 	c.Flags().StringVar(&label, "label", "", "the product's name, to go into the EST path")
+	c.Flags().StringVar(&labels, "codes", "", "enrol by the codes of these labels: the CSV `file` that touchmark code create writes")
 	c.Flags().StringVar(&rootFile, "root", "", "the server's root certificate")
 	c.Flags().StringVar(&arrival, "arrival", "at-once", "at-once, steady, waves or poisson")
 	c.Flags().Float64Var(&rate, "rate", 50, "units a second (size of a wave, one a second)")
@@ -84,6 +88,19 @@ The exit status is 0 if the server decided on every unit, however it did.`,
 	c.Flags().BoolVar(&asJSON, "json", false, "report as JSON")
 	_ = c.MarkFlagRequired("root") // it exists
 	return c
+}
+
+// stickLabels gives the units the codes of a file; "" is none.
+func stickLabels(units []*devicesim.Unit, file string) error {
+	if file == "" {
+		return nil
+	}
+	table, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("--codes: %w", err)
+	}
+	defer table.Close()
+	return devicesim.StickLabels(units, table)
 }
 
 // progress redraws one line.

@@ -138,3 +138,39 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 }
+
+func TestEnrolByLabel(t *testing.T) {
+	s, dir := devicetest.New(t), t.TempDir()
+	s.Code = "7K3M-9QXT-2VWB-5HNC"
+	ca := filepath.Join(dir, "root.crt")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Root.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	label := strings.Replace(s.URL, "https:", "touchmark:", 1) + "/lamp?code=" + s.Code + "&order=PO-1"
+	unit := filepath.Join(dir, "unit")
+	if out, err := run(t, "enrol", "--root", ca, "--serial", "A-1", unit, label+"&serial=A-2"); err == nil || !strings.Contains(err.Error(), "the label is for A-2") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := run(t, "enrol", "--root", ca, unit, strings.Replace(label, "7K3M", "0000", 1)); err == nil || !strings.Contains(err.Error(), "401") || strings.Contains(err.Error(), "9QXT") {
+		t.Errorf("%v: %s", err, out)
+	}
+	for range 2 {
+		if out := must(t, "enrol", "--root", ca, "--serial", "A-1", unit, label); !strings.HasPrefix(out, "admitted, certificate ") {
+			t.Errorf("%s", out)
+		}
+	}
+	if s.Keys() != 1 {
+		t.Errorf("%d keys were certified", s.Keys())
+	}
+	must(t, "factory", "--out", dir+"/units", "--count", "2")
+	table := filepath.Join(dir, "labels.csv")
+	if err := os.WriteFile(table, []byte("id,code,serial\n1,"+s.Code+",\n2,"+s.Code+",\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, "fleet", "--root", ca, "--est", s.URL, "--codes", table, dir+"/units"); !strings.Contains(out, "admitted 2, held 0") {
+		t.Errorf("%s", out)
+	}
+	if out, err := run(t, "fleet", "--root", ca, "--est", s.URL, "--codes", table+"x", dir+"/units"); err == nil {
+		t.Error(out)
+	}
+}

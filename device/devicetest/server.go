@@ -38,6 +38,9 @@ type Server struct {
 	// Window, if set, says when a certificate should be renewed, of which it
 	// is told the name (RFC 9773 §4.1).
 	Window func(name string) (start, end time.Time)
+	// Code, if set, is a password (HTTP Basic) that does for a client
+	// certificate, whatever the user name; and without it no certificate does.
+	Code string
 	// Template, if set, changes a certificate before it is signed.
 	Template func(*x509.Certificate)
 
@@ -194,8 +197,9 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request, body []byte, peer
 	if s.Answer != nil && s.Answer(w, peer, csr) {
 		return
 	}
-	if peer == nil {
-		http.Error(w, "no client certificate", http.StatusUnauthorized)
+	first := strings.HasSuffix(r.URL.Path, "/simpleenroll")
+	if _, password, ok := r.BasicAuth(); ok && (!first || password != s.Code) || first && s.Code != "" && !ok || peer == nil && !ok {
+		http.Error(w, "no client certificate or code", http.StatusUnauthorized)
 		return
 	}
 	name := string(csr.RawSubjectPublicKeyInfo)
