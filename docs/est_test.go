@@ -2,6 +2,7 @@ package docs
 
 import (
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,6 +44,7 @@ func TestESTWithCurlAndOpenSSL(t *testing.T) {
 			t.Run("life", s.life)
 			t.Run("strangers", s.strangers)
 			t.Run("served", s.served)
+			t.Run("coded", s.coded)
 			w.cli(t, "audit", "verify")
 		})
 	}
@@ -219,6 +221,49 @@ func (s *shift) served(t *testing.T) {
 		t.Errorf("the private key is left in %v", leaked)
 	}
 	s.run(t, 0, "renew", serial)
+}
+
+// coded: a device with nothing from the factory but a label.
+func (s *shift) coded(t *testing.T) {
+	const serial = "A-0003"
+	s.cli(t, "order", "set-quantity", "PO-1", "3")
+	s.cli(t, "product", "update", "thermostat", "--proof", "bootstrap-key", "--proof", "code")
+	s.as(t, s.lin, "manifest", "upload", "PO-1", write(t, "unit.jsonl", `{"serial":"A-0003","mac":"02:00:5e:10:00:03","uid":"0011223344556603"}`+"\n"), "--sign")
+	code := strings.Fields(s.cli(t, "code", "create", "--order", "PO-1"))[0]
+	login := func(serial, code string) {
+		if err := os.MkdirAll(s.device(serial), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.device(serial), "login"), []byte(serial+":"+code+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	login(serial, "0000-0000-0000-0000")
+	if said := s.run(t, 1, "code", serial); !strings.Contains(said, "401") || !strings.Contains(said, "no such enrolment code") {
+		t.Errorf("with a wrong code the device was told %q", said)
+	}
+	login(serial, code)
+	s.run(t, 0, "code", serial)
+	first := s.official(t, serial)
+	must(t, "mv", filepath.Join(s.device(serial), "official.key"), filepath.Join(s.device(serial), "wanted.key"))
+	s.run(t, 0, "code", serial)
+	if again := s.official(t, serial); again != first {
+		t.Errorf("asking twice gave the certificates %s and %s", first, again)
+	}
+	login("A-0002", code)
+	if said := s.run(t, 1, "code", "A-0002"); !strings.Contains(said, "403") || !strings.Contains(said, "used already") {
+		t.Errorf("a second device was told %q", said)
+	}
+	body := filepath.Join(s.device("A-0002"), "request.b64")
+	s.refused(t, "403", body, "--user", serial+":"+code)
+	s.refused(t, "401", body, "--user", serial+":"+code[:len(code)-1])
+	s.run(t, 0, "renew", serial)
+	if list := s.cli(t, "code", "list", "--state", "used"); !strings.Contains(list, "used") {
+		t.Errorf("the code is not used: %s", list)
+	}
+	if list := s.cli(t, "evidence", "list", "--kind", "misused-code"); strings.Count(list, "was used again") != 2 {
+		t.Errorf("using the code again left no evidence: %s", list)
+	}
 }
 
 // refused posts a request and wants a status with a sentence.

@@ -234,6 +234,11 @@ func TestSecretsStayOutOfTheLog(t *testing.T) {
 	w.enrol(tls.VersionTLS13, unit, "simpleenroll", nil)
 	w.est(tls.VersionTLS12, unit, "simpleenroll", []byte("no request"))
 	w.est(tls.VersionTLS13, pair{}, "simpleenroll", []byte{0x30})
+	used, left := w.code(""), w.code("")
+	w.byCode("S-1", used, w.csr())
+	for _, code := range []string{used, left, wrongCode, left[:17] + "00"} {
+		w.byCode("S-2", code, w.csr())
+	}
 	addOperator(t, c, as(t, c, "admin"), "https://"+s.Addrs()["api"], "anna", "site-operator", "hsinchu")
 	get(t, as(t, c, ""), "https://"+s.Addrs()["api"]+"/api/v1/whoami?token=hush-query")
 	if err := s.Stop(t.Context()); err != nil {
@@ -260,13 +265,13 @@ func TestSecretsStayOutOfTheLog(t *testing.T) {
 	if !strings.Contains(log.String(), "did not start") || !strings.Contains(log.String(), `"msg":"request"`) {
 		t.Error("the log does not hold what it should")
 	}
-	secrets := []string{"hush-dsn", "hush-pin", "hush-query", "PRIVATE KEY"}
+	secrets := []string{"hush-dsn", "hush-pin", "hush-query", "PRIVATE KEY", used, left, wrongCode, used[:14], left[:14], basic("S-2", left), basic("S-1", used)}
 	keys, _ := filepath.Glob(filepath.Join(c.Dir, "keys", "*"))
 	more, _ := filepath.Glob(filepath.Join(c.Dir, "*.key"))
 	for _, path := range append(keys, more...) {
 		secrets = append(secrets, keyMaterial(t, path)...)
 	}
-	if len(secrets) < 12 {
+	if len(secrets) < 19 {
 		t.Fatalf("only %d secrets are looked for", len(secrets))
 	}
 	for _, secret := range secrets {

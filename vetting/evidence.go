@@ -53,13 +53,16 @@ type Clearing struct {
 }
 
 // Stands reports whether evidence still speaks against a device. What kept it
-// from being let in does not once it was let in.
+// from being let in does not once it was let in. A wrong code never does: it
+// takes no more than a serial number to try one.
 func (e *Evidence) Stands(d *Device) bool {
 	switch e.Kind {
 	case EvidenceOverQuota, EvidenceOutOfWindow, EvidenceWrongSite:
 		if !d.Issued.IsZero() && !e.At.After(d.Issued) {
 			return false
 		}
+	case EvidenceWrongCode:
+		return false
 	}
 	return e.Cleared == nil
 }

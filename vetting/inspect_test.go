@@ -82,6 +82,8 @@ func TestInspect(t *testing.T) {
 		{"open evidence", inspection{Asked: name, Subjects: found(lamp(against(vetting.EvidenceSpentKey, 1)))}, vetting.Suspect, vetting.ReasonEvidence, ""},
 		{"evidence that letting it in settled", inspection{Asked: name, Subjects: found(lamp(against(vetting.EvidenceOutOfWindow, -1)))}, vetting.Genuine, vetting.ReasonRecorded, ""},
 		{"the same kind since", inspection{Asked: name, Subjects: found(lamp(against(vetting.EvidenceWrongSite, 1)))}, vetting.Suspect, vetting.ReasonEvidence, ""},
+		{"guessed at", inspection{Asked: name, Subjects: found(lamp(against(vetting.EvidenceWrongCode, 1)))}, vetting.Genuine, vetting.ReasonRecorded, ""},
+		{"its code was used again", inspection{Asked: name, Subjects: found(lamp(against(vetting.EvidenceMisusedCode, 1)))}, vetting.Suspect, vetting.ReasonEvidence, ""},
 		{"contested", inspection{Asked: name, Subjects: found(lamp(contested, against(vetting.EvidenceDuplicateMAC, -1)))}, vetting.Suspect, vetting.ReasonContested, ""},
 		{"contested, and cleared", inspection{Asked: name, Subjects: found(lamp(contested))}, vetting.Genuine, vetting.ReasonRecorded, ""},
 

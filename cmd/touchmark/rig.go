@@ -54,6 +54,7 @@ certificate, the same request gets the same one and takes no second unit of the 
 	unitFlags(c, &in.Unit)
 	f.StringVar(&csr, "csr", "", "its PKCS#10 request in PEM or base64, a `file`; - for standard input (required)")
 	f.StringVar(&out, "out", "", "the `file` for its certificate in PEM; without it the certificate is printed")
+	f.StringVar(&in.Code, "code", "", "the enrolment code on its label, where the product wants one as well")
 	f.DurationVar(&wait, "wait", 0, "how long to ask again while the unit is held, such as 5m")
 	_ = c.MarkFlagRequired("csr")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {

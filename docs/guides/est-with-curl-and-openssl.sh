@@ -6,6 +6,8 @@
 #   est-with-curl-and-openssl.sh bootstrap DIR SERIAL     at the factory: makes the bootstrap key and
 #                                                         certificate, prints the device's manifest line
 #   est-with-curl-and-openssl.sh enrol DIR URL ROOT [PRODUCT]   at first power-on: gets the official certificate
+#   est-with-curl-and-openssl.sh code DIR URL ROOT [PRODUCT]    the same with nothing from the factory but a label:
+#                                                         DIR/login says SERIAL:CODE
 #   est-with-curl-and-openssl.sh renew DIR URL ROOT [PRODUCT]   later: a new certificate on the same key
 #   est-with-curl-and-openssl.sh rekey DIR URL ROOT [PRODUCT]   later: a new certificate on a new key
 #   est-with-curl-and-openssl.sh serverkey DIR URL ROOT [PRODUCT]   at first power-on, where the device cannot make
@@ -78,16 +80,18 @@ cacerts() {
 # (DIR/CLIENT.crt and .key), and keeps the answer as the official certificate
 # of KEY.
 request() {
-	send est "$1" "$2"
+	send est "$1" --cert "$dir/$2.crt" --key "$dir/$2.key"
 	keep "$3"
 }
 
-# send HOW OPERATION CLIENT sends DIR/request.der by ask or est.
+# send HOW OPERATION CURL-ARGUMENTS... sends DIR/request.der by ask or est.
 send() {
+	local how=$1 operation=$2
+	shift 2
 	base64 <"$dir/request.der" >"$dir/request.b64"
-	"$1" answer --cert "$dir/$3.crt" --key "$dir/$3.key" \
+	"$how" answer "$@" \
 		--header 'Content-Type: application/pkcs10' --header 'Content-Transfer-Encoding: base64' \
-		--data-binary "@$dir/request.b64" "$base/$2"
+		--data-binary "@$dir/request.b64" "$base/$operation"
 }
 
 # keep KEY makes the certificate in DIR/answer.p7 and its KEY the official ones.
@@ -117,13 +121,25 @@ enrol() {
 	request simpleenroll bootstrap "$dir/wanted.key"
 }
 
+# code asks with HTTP Basic alone. The code goes past the command line, which
+# everybody on the machine can read.
+code() {
+	local login serial
+	login=$(<"$dir/login")
+	serial=${login%:*}
+	[[ -e $dir/wanted.key ]] || new_key "$dir/wanted.key"
+	openssl req -new -key "$dir/wanted.key" -subj "/serialNumber=$serial/CN=$serial" -outform DER -out "$dir/request.der"
+	send est simpleenroll --config <(printf 'user = "%s"\n' "$login")
+	keep "$dir/wanted.key"
+}
+
 # serverkey asks with the bootstrap key, which the answer has nothing to do
 # with. The answer has two parts, first the private key, then the certificate.
 serverkey() {
 	local serial
 	serial=$(<"$dir/serial")
 	openssl req -new -key "$dir/bootstrap.key" -subj "/serialNumber=$serial/CN=$serial" -outform DER -out "$dir/request.der"
-	(umask 077 && send ask serverkeygen bootstrap && part 1 | openssl pkey -inform DER -out "$dir/wanted.key")
+	(umask 077 && send ask serverkeygen --cert "$dir/bootstrap.crt" --key "$dir/bootstrap.key" && part 1 | openssl pkey -inform DER -out "$dir/wanted.key")
 	part 2 >"$dir/answer.p7"
 	rm "$dir/answer.body"
 	keep "$dir/wanted.key"
@@ -158,7 +174,7 @@ rekey() {
 action=$1 dir=$2
 case $action in
 bootstrap) bootstrap "$3" ;;
-enrol | renew | rekey | serverkey | cacerts)
+enrol | code | renew | rekey | serverkey | cacerts)
 	url=${3%/} root=${4:?ROOT is missing} product=${5-}
 	base=$url/.well-known/est${product:+/$product}
 	"$action"

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"crypto/rand"
 	"net/url"
 	"strings"
 	"testing"
@@ -114,5 +115,30 @@ func TestCodesOfASite(t *testing.T) {
 	}
 	if got := w.as("planner", "POST", "/codes/51/revoke", nil); got.status != 200 {
 		t.Errorf("the planner: %d %s", got.status, got.body)
+	}
+}
+
+// A rig passes on the code that stands on the device's label, by its hash.
+func TestRigWithCode(t *testing.T) {
+	w := newWorld(t)
+	w.enroller.out.Verdict = vetting.Refused
+	csr, _ := newCSR(t, "x")
+	code, err := vetting.NewOneTimeCode(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{code.Label(), strings.ToLower(code.Label())} {
+		if got := w.as("rig", "POST", "/registrations", map[string]any{"serial": "S-near", "csr": csr, "code": text}); got.status != 200 {
+			t.Fatalf("%d %s", got.status, got.body)
+		}
+	}
+	for _, r := range w.enroller.got {
+		if r.Claim.Auth.Proof != vetting.ProofRig || r.Claim.Auth.CodeHash != code.Hash() || r.Claim.Auth.Code != 0 {
+			t.Errorf("%+v", r.Claim.Auth)
+		}
+	}
+	got := w.as("rig", "POST", "/registrations", map[string]any{"serial": "S-near", "csr": csr, "code": code.Label()[:18] + "*"})
+	if refused(t, got, 422, "holds the character"); strings.Contains(got.body, code.Label()[:9]) || len(w.enroller.got) != 2 {
+		t.Errorf("%s", got.body)
 	}
 }

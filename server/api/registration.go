@@ -18,7 +18,8 @@ import (
 // RegistrationInput is a rig's request to let the device in front of it in.
 type RegistrationInput struct {
 	Unit
-	CSR string `json:"csr" minLength:"1" doc:"The device's PKCS#10 request (RFC 2986), as PEM or as base64 of DER"`
+	CSR  string `json:"csr" minLength:"1" doc:"The device's PKCS#10 request (RFC 2986), as PEM or as base64 of DER"`
+	Code string `json:"code,omitempty" maxLength:"64" doc:"The enrolment code on the device's label, where the product wants one as well; it is used up by the certificate"`
 }
 
 // RegistrationResult is the verdict on a registration.
@@ -84,11 +85,18 @@ func (a *API) registerDevice(ctx context.Context, c *call, in *bodyOf[Registrati
 		return nil, err
 	}
 	op := c.Operator()
+	auth := vetting.Auth{Proof: vetting.ProofRig, Key: op.Key, Operator: op.Name, Site: op.Site}
+	if in.Body.Code != "" {
+		code, err := vetting.ParseOneTimeCode(in.Body.Code)
+		if err != nil {
+			return nil, invalid("body.code", "%v", err)
+		}
+		auth.CodeHash = code.Hash()
+	}
 	out, err := a.config.Enroller.Enroll(ctx, enroll.Request{
 		CSR: csr,
 		Claim: vetting.Claim{
-			At: a.config.Now().UTC(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo),
-			Auth:     vetting.Auth{Proof: vetting.ProofRig, Key: op.Key, Operator: op.Name, Site: op.Site},
+			At: a.config.Now().UTC(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Auth: auth,
 			Asserted: asserted, Label: in.Body.Product, Subject: csr.RawSubject,
 			Transport: "api", Remote: remote(c.r),
 		},
