@@ -132,7 +132,7 @@ func TestChallenge(t *testing.T) {
 		}
 		return sig
 	}
-	c := challenge(map[string]any{"certificate": fmt.Sprintf("%X", a.cert.SerialNumber)})
+	c := challenge(map[string]any{"certificate": fmt.Sprintf("%034X", a.cert.SerialNumber)})
 	if got := answer(c, sign(a, c.Nonce), 200); got.Result.Outcome != vetting.Proved || w.device("A-1").State != vetting.DeviceActive {
 		t.Errorf("by signature: %+v", got.Result)
 	}

@@ -53,7 +53,7 @@ the device was admitted.`,
 			if err := d.Use(c.Context()); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "admitted, certificate %x until %s\n", official.Leaf().SerialNumber, official.Leaf().NotAfter.Format("2006-01-02"))
+			fmt.Fprintf(c.OutOrStdout(), "admitted, certificate %x until %s\n", official.Leaf().SerialNumber.Bytes(), official.Leaf().NotAfter.Format("2006-01-02"))
 			return nil
 		},
 	}

@@ -63,6 +63,10 @@ func TestCopyAndRestore(t *testing.T) {
 			if _, _, err := storetest.Enrol(ctx, w.Store, storetest.Claim(records[0].BootstrapKey, storetest.Key("official", 0))); err != nil {
 				t.Fatal(err)
 			}
+			code := withCode(t, w, 1)
+			if v, _, err := storetest.Enrol(ctx, w.Store, storetest.ByCode(2, 1)); err != nil || v.Outcome != vetting.Admitted {
+				t.Fatalf("%s, %v", v.Text(), err)
+			}
 			head, parcels := copied(t, dsn)
 			to := storetest.Database(t, kinds[(i+1)%len(kinds)])
 			broken := errors.New("the medium is broken")
@@ -100,6 +104,12 @@ func TestCopyAndRestore(t *testing.T) {
 			}
 			if v, _, err := storetest.Enrol(ctx, s, storetest.Claim(records[1].BootstrapKey, storetest.Key("official", 1))); err != nil || v.Outcome != vetting.Admitted {
 				t.Errorf("the next enrolment: %s, %v", v.Text(), err)
+			}
+			if c, err := s.Code(ctx, code.ID); err != nil || c.State != vetting.CodeUsed {
+				t.Errorf("the used code is %+v, %v", c, err)
+			}
+			if v, _, err := storetest.Enrol(ctx, s, storetest.ByCode(3, 1)); err != nil || v.Reasons[0].Code != vetting.ReasonCodeSpent {
+				t.Errorf("the used code again: %s, %v", v.Text(), err)
 			}
 		})
 	}
