@@ -38,7 +38,7 @@ func (a *app) deviceList() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List devices", Example: "  touchmark device list --order PO-4711 --state active\n  touchmark device list --mac 02:00:5e:10:00:01"}
 	for _, f := range [...]struct{ name, about string }{
 		{"site", "only devices of this site"}, {"order", "only devices of this order"}, {"product", "only devices of this product"},
-		{"state", "only devices in this state"}, {"serial", "only the device with this serial number"},
+		{"state", "only devices in this state"}, {"owner", "only devices of this owner, or manufacturer"}, {"serial", "only the device with this serial number"},
 		{"mac", "only the device with this MAC address"}, {"uid", "only the device with this chip UID"},
 	} {
 		filter(c, q, f.name, f.about)
@@ -231,6 +231,8 @@ func showDevice(w io.Writer, d *vetting.Device) {
 	field(w, "order", d.Order)
 	field(w, "site", d.Site)
 	field(w, "state", d.State)
+	field(w, "owner", d.Owner)
+	field(w, "transfer", number(d.Transfer))
 	field(w, "came from", d.Before)
 	if d.Contested {
 		field(w, "contested", "another record claims the same identity or key")

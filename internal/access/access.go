@@ -54,17 +54,20 @@ const (
 	// from where: operators' names, addresses, bootstrap keys, disputed records.
 	ReadParticulars Permission = "read particulars"
 	ClearEvidence   Permission = "clear evidence"
+	ManageOwners    Permission = "manage owners" // create them, and reverse transfers
+	TransferDevices Permission = "transfer devices"
+	ReadOwners      Permission = "read owners and transfers"
 	ManageWebhooks  Permission = "manage webhooks"
 )
 
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
-		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks},
+		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners},
 	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence},
 	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars},
 	RoleRig:          {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},
 	RoleSupport:      {ReadProduction, ReadDevices, VerifyDevices},
-	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars},
+	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners},
 }
 
 // Operator is a person or machine that uses the API with a client

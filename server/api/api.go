@@ -164,6 +164,7 @@ func New(c Config) *API {
 	a.evidence()
 	a.certificates()
 	a.jobs()
+	a.owners()
 	a.codes()
 	a.events()
 	a.webhooks()

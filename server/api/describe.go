@@ -29,6 +29,7 @@ const (
 	tagCodes     = "codes"
 	tagEvents    = "events"
 	tagOperators = "operators"
+	tagOwners    = "owners"
 
 	tagAuthenticity = "authenticity"
 )
@@ -41,6 +42,7 @@ var tags = []*huma.Tag{
 	{Name: tagAuthenticity, Description: "Whether a device is genuine, and what speaks against it"},
 	{Name: tagCodes, Description: "One-time codes by which devices enrol"},
 	{Name: tagEvents, Description: "What became of devices, as it happens"},
+	{Name: tagOwners, Description: "Whom devices belong to, and how they change hands"},
 	{Name: tagOperators, Description: "Who uses this API"},
 }
 
@@ -109,6 +111,7 @@ var requestTypes = map[string]bool{
 	"VerifyInput": true, "ChallengeInput": true, "AnswerInput": true, "EvidenceNote": true,
 	"CodesInput":   true,
 	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
+	"OwnerInput": true, "OfferInput": true, "TransferNote": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values
 }

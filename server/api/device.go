@@ -40,6 +40,7 @@ type deviceList struct {
 	Order   string              `query:"order" maxLength:"63" doc:"Only devices of this order"`
 	Product string              `query:"product" maxLength:"63" doc:"Only devices of this product"`
 	State   vetting.DeviceState `query:"state" enum:"manufactured,registered,issued,active,suspended,retired,quarantined,scrapped" doc:"Only devices in this state"`
+	Owner   string              `query:"owner" maxLength:"63" doc:"Only devices of this owner; \"manufacturer\" for those of nobody else"`
 	Serial  string              `query:"serial" maxLength:"64" doc:"Only the device with this serial number"`
 	MAC     string              `query:"mac" maxLength:"64" doc:"Only the device with this MAC address, with or without separators"`
 	UID     string              `query:"uid" maxLength:"128" doc:"Only the device with this chip UID"`
@@ -50,7 +51,7 @@ func (in *deviceList) filter() (vetting.DeviceFilter, error) {
 	if err != nil {
 		return vetting.DeviceFilter{}, invalid("query", "%v", err)
 	}
-	return vetting.DeviceFilter{Site: in.Site, Order: in.Order, Product: in.Product, State: in.State, Identity: id}, nil
+	return vetting.DeviceFilter{Site: in.Site, Order: in.Order, Product: in.Product, State: in.State, Owner: in.Owner, Identity: id}, nil
 }
 
 func (a *API) devices() {

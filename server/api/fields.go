@@ -77,6 +77,24 @@ var docs = map[string]string{
 	"Device.replaces":    "The number of the device whose place it took",
 	"Device.test":        "What a rig found last; absent if none tested the device",
 
+	"Device.owner":    "Whom it belongs to; absent for the manufacturer",
+	"Device.transfer": "The number of the latest transfer that it was part of",
+
+	"Owner.issuer":  "The issuing CA of its devices; absent for the device CA",
+	"Owner.profile": "What the certificates of its devices look like; absent leaves that to their products",
+
+	"Transfer.id":        "The transfer's number",
+	"Transfer.state":     "Where the transfer stands; an offer that was not accepted in time is expired",
+	"Transfer.from":      "The owner who offers; \"manufacturer\" is whoever runs this server",
+	"Transfer.to":        "The owner to whom it is offered",
+	"Transfer.devices":   "How many devices",
+	"Transfer.expires":   "When the offer ends if it is not accepted",
+	"Transfer.steps":     "What was done, the first step first",
+	"TransferStep.state": "What the transfer became",
+	"TransferStep.by":    "The operator",
+	"TransferStep.at":    "When",
+	"TransferStep.note":  "What was said",
+
 	"TestResult.id":      "The result's number",
 	"TestResult.device":  "The device's number",
 	"TestResult.at":      "When it was handed in",

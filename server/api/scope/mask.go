@@ -30,6 +30,10 @@ func maskDevice(d *vetting.Device) {
 	d.BootstrapKey, d.BoundKey = vetting.Fingerprint{}, vetting.Fingerprint{}
 }
 
+// maskOwner leaves out whom a device was sold to, which is no factory's
+// affair.
+func maskOwner(d *vetting.Device) { d.Owner, d.Transfer = "", 0 }
+
 // maskEvidence leaves the kind, which says enough, and not the sentence, in
 // which addresses, names and keys may stand.
 func maskEvidence(e *vetting.Evidence) {

@@ -26,6 +26,7 @@ type Store interface {
 	Manifests
 	Devices
 	Jobs
+	Owners
 	Authenticity
 	Codes
 	Events

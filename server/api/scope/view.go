@@ -185,10 +185,13 @@ func (v View) DecideRegistration(ctx context.Context, act access.Act, id int64, 
 
 // Devices lists devices.
 func (v View) Devices(ctx context.Context, f vetting.DeviceFilter, p vetting.Page) ([]*vetting.Device, error) {
-	if !v.site(&f.Site) {
+	if !v.site(&f.Site) || f.Owner != "" && v.op.Role.OfSite() {
 		return nil, nil
 	}
 	list, err := v.store.Devices(ctx, f, p)
+	if v.op.Role.OfSite() {
+		return each(list, maskOwner), err
+	}
 	return masked(v, list, maskDevice), err
 }
 
@@ -196,7 +199,18 @@ func (v View) Devices(ctx context.Context, f vetting.DeviceFilter, p vetting.Pag
 func (v View) Device(ctx context.Context, id int64) (*vetting.Device, error) {
 	d, err := v.store.Device(ctx, id)
 	d, err = confine(v, d, err, func(d *vetting.Device) string { return d.Site }, unknownID("device", id))
-	return mask(v, d, maskDevice), err
+	return v.ownerless(mask(v, d, maskDevice)), err
+}
+
+// ownerless leaves out whom a device was sold to where a site's operator looks
+// at it.
+func (v View) ownerless(d *vetting.Device) *vetting.Device {
+	if d == nil || !v.op.Role.OfSite() {
+		return d
+	}
+	out := *d
+	maskOwner(&out)
+	return &out
 }
 
 // DeviceHistory gives what is kept about a device. A site's operator does not
@@ -208,6 +222,7 @@ func (v View) DeviceHistory(ctx context.Context, id int64) (*vetting.History, er
 		return mask(v, h, maskHistory), err
 	}
 	own := *h
+	maskOwner(&own.Device)
 	own.Disputes = slices.DeleteFunc(slices.Clone(h.Disputes), func(d *vetting.Dispute) bool {
 		return d.Record.SiteID != v.op.SiteID
 	})
@@ -227,7 +242,8 @@ func (v View) ScrapRecord(ctx context.Context, act access.Act, id int64, note st
 	if _, err := v.Device(ctx, id); err != nil {
 		return nil, err
 	}
-	return v.store.ScrapRecord(ctx, act, id, note)
+	d, err := v.store.ScrapRecord(ctx, act, id, note)
+	return v.ownerless(d), err
 }
 
 // AddTestResult keeps what a rig found about a device.
@@ -246,7 +262,8 @@ func (v View) ReplaceDevice(ctx context.Context, act access.Act, id, by int64, n
 			return nil, err
 		}
 	}
-	return v.store.ReplaceDevice(ctx, act, id, by, note)
+	d, err := v.store.ReplaceDevice(ctx, act, id, by, note)
+	return v.ownerless(d), err
 }
 
 // ReworkDevice scraps a device and gives its unit back to the order.

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/touchmark/touchmark/server/api"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+func (a *app) ownerCommand() *cobra.Command {
+	return group("owner", "Whom devices belong to",
+		"An owner is a company that devices are transferred to. Devices without an owner are the manufacturer's: yours.",
+		a.ownerCreate(), a.ownerList(), a.ownerShow())
+}
+
+func (a *app) ownerCreate() *cobra.Command {
+	var in api.OwnerInput
+	var p vetting.Profile
+	template := ""
+	c := &cobra.Command{Use: "create NAME", Short: "Create an owner", Args: cobra.ExactArgs(1),
+		Long: `create makes an owner, to whom devices can be transferred. With --validity the certificates of its devices follow a profile
+of its own, whatever their products; otherwise those of their products. An owner cannot be changed.`,
+		Example: "  touchmark owner create acme --description 'Acme Buildings AG'\n  touchmark owner create beta --validity 90d"}
+	f := c.Flags()
+	f.StringVar(&in.Description, "description", "", "a few words for people")
+	f.StringVar(&p.Validity, "validity", "", "lifetime of its devices' certificates (90d, 12h, forever)")
+	f.StringVar(&template, "template", "", "certificate template of its devices, a `file`; - for standard input; needs --validity")
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		in.Name = args[0]
+		if template != "" && p.Validity == "" {
+			return nil, usagef("--template needs --validity: a profile says both")
+		}
+		if template != "" {
+			if p.Template, err = a.readText(template); err != nil {
+				return nil, err
+			}
+		}
+		if p.Validity != "" {
+			in.Profile = &p
+		}
+		err = cl.api(ctx, http.MethodPost, "/owners", in, &raw)
+		return raw, err
+	}, showOwner)
+}
+
+func (a *app) ownerList() *cobra.Command {
+	return listCommand(a, &cobra.Command{Use: "list", Short: "List owners"}, "/owners", noQuery, table[vetting.Owner]{
+		columns: "NAME\tCREATED\tDESCRIPTION", none: "There are no owners: all devices are the manufacturer's.",
+		row: func(o *vetting.Owner) []any { return []any{o.Name, o.Created, o.Description} },
+	})
+}
+
+func (a *app) ownerShow() *cobra.Command {
+	c := &cobra.Command{Use: "show NAME", Short: "Show an owner", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/owners")}
+	return objectCommand(a, c, getter("/owners/"), showOwner)
+}
+
+func showOwner(w io.Writer, o *vetting.Owner) {
+	field(w, "owner", o.Name)
+	field(w, "description", o.Description)
+	field(w, "issuing CA", o.Issuer)
+	if o.Profile != nil {
+		field(w, "validity", o.Profile.Validity)
+		field(w, "template", o.Profile.Template)
+	}
+	field(w, "created", o.Created)
+}
