@@ -43,7 +43,7 @@ type bulked struct {
 
 // perUnit is how many devices are revoked beside each one that enrols: enough
 // for the job to outlast them.
-const perUnit = 12
+const perUnit = 20
 
 func (b *bench) measureBulk(ctx context.Context, db string) (m bulked, err error) {
 	dir, err := os.MkdirTemp("", "touchmark-bench")
