@@ -12,6 +12,7 @@ import (
 
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/events/webhook"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // Config is everything that can be set, in one YAML file. The comments below
@@ -64,6 +65,10 @@ type Config struct {
 	// here whose devices share an address (NAT), and load balancers that
 	// forward TCP, whose address all their clients seem to have.
 	Exempt []string `yaml:"exempt"`
+
+	// Observe says when what brokers and gateways report of devices is
+	// evidence.
+	Observe Observe `yaml:"observe"`
 
 	// Audit is the log of everything that is issued and changed.
 	Audit Audit `yaml:"audit"`
@@ -160,6 +165,41 @@ type Enrol struct {
 	MaxQueue int `yaml:"max_queue"`
 }
 
+// Observe says what the observations of devices show.
+type Observe struct {
+	// Speed is how fast a device may travel, in km/h.
+	Speed int `yaml:"speed"`
+	// Tolerance is by how many km a place may be wrong that was found by an
+	// address.
+	Tolerance int `yaml:"tolerance"`
+	// Returns is how often within Window a certificate must come back to one
+	// network (an IPv4 /24, an IPv6 /48), while it is connected from another,
+	// to be in use at two places at once.
+	Returns int `yaml:"returns"`
+	// Window is the time for that.
+	Window Duration `yaml:"window"`
+	// Grace is how long a superseded certificate may still connect after its
+	// successor was first used.
+	Grace Duration `yaml:"grace"`
+}
+
+func (o Observe) check(bad func(string, ...any)) {
+	inRange("observe.speed", o.Speed, 1, 1<<20, bad)
+	inRange("observe.tolerance", o.Tolerance, 0, 20_000, bad)
+	// More would need more sightings than are kept.
+	inRange("observe.returns", o.Returns, 1, vetting.MaxSightings-2, bad)
+	for name, d := range map[string]Duration{"window": o.Window, "grace": o.Grace} {
+		if d <= 0 {
+			bad("observe.%s is %s: want more than 0s", name, d)
+		}
+	}
+}
+
+func (o Observe) rules() vetting.ObservationRules {
+	return vetting.ObservationRules{Speed: float64(o.Speed), Tolerance: float64(o.Tolerance), Returns: o.Returns,
+		Window: time.Duration(o.Window), Grace: time.Duration(o.Grace)}
+}
+
 // Ops configures the supervision's listener.
 type Ops struct {
 	// Listen is a plain HTTP address; it has no authentication, so it must be
@@ -225,6 +265,7 @@ func Default() *Config {
 		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
 		Exempt:   []string{"127.0.0.0/8", "::1/128"},
 		Ops:      Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
+		Observe:  Observe{Speed: 1000, Tolerance: 300, Returns: 3, Window: Duration(10 * time.Minute), Grace: Duration(24 * time.Hour)},
 		Audit:    Audit{Interval: Duration(time.Second)},
 		Events:   Events{AllowTargets: []string{}, MaxStreams: 100},
 		Log:      Log{Level: slog.LevelInfo, Format: "json"},
@@ -276,6 +317,7 @@ func (c *Config) Check() error {
 	inRange("enrol.site_rate", c.Enrol.SiteRate, 0, maxRate, bad)
 	inRange("enrol.code_rate", c.Enrol.CodeRate, 0, maxRate, bad)
 	inRange("enrol.max_queue", c.Enrol.MaxQueue, 1, 1<<20, bad)
+	c.Observe.check(bad)
 	atLeast("database_timeout", c.DatabaseTimeout, time.Second, bad)
 	atLeast("est.retry_after", c.EST.RetryAfter, time.Second, bad)
 	atLeast("api.upload_stall", c.API.UploadStall, time.Second, bad)

@@ -243,6 +243,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Operators:   ca.OperatorIssuer{Authorities: s.authorities, Now: s.env.Now},
 		Profiles:    s.authorities,
 		Examiner:    s.authorities,
+		Observing:   s.config.Observe.rules(),
 		Manifests:   s.importer,
 		EST:         s.estAddress,
 		Prover:      prover{checkpoints: s.store, tiles: tiles, verifier: signer.Verifier()},

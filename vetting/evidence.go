@@ -5,11 +5,14 @@ import (
 	"time"
 )
 
-// What [Inspect] and [JudgeAnswer] bring up; other kinds come from [Judge] and manifests.
+// What [Inspect], [JudgeAnswer] and [Observe] bring up; other kinds come from [Judge] and manifests.
 const (
 	EvidenceForged             EvidenceKind = "forged-certificate"
 	EvidenceUnknownCertificate EvidenceKind = "unknown-certificate"
 	EvidenceForeignProof       EvidenceKind = "proof-by-another-device"
+	EvidenceConcurrentUse      EvidenceKind = "concurrent-use"
+	EvidenceImpossibleTravel   EvidenceKind = "impossible-travel"
+	EvidenceRevokedInUse       EvidenceKind = "revoked-certificate"
 )
 
 // EvidenceKinds lists every kind.
@@ -19,6 +22,7 @@ var EvidenceKinds = []EvidenceKind{
 	EvidenceOverQuota, EvidenceOutOfWindow, EvidenceWrongSite, EvidenceSpentKey, EvidenceSuperseded,
 	EvidenceWrongCode, EvidenceMisusedCode,
 	EvidenceForged, EvidenceUnknownCertificate, EvidenceForeignProof,
+	EvidenceConcurrentUse, EvidenceImpossibleTravel, EvidenceRevokedInUse,
 }
 
 // Evidence is one observed sign, kept with the device it speaks against.

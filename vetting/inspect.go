@@ -90,6 +90,8 @@ type Subject struct {
 	Current     *Certificate
 	Shown       *Certificate
 	ShownDigest [32]byte
+	// Seen is when a broker saw it last; zero if never.
+	Seen time.Time
 	// Proof is the challenge that was answered last; nil if none was.
 	Proof *Challenge
 	// Evidence is what is open against the device, the newest first.

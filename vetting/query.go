@@ -67,6 +67,7 @@ type History struct {
 	Tests         []*TestResult   `json:"tests"`
 	Evidence      []*Evidence     `json:"evidence"`
 	Challenges    []*Challenge    `json:"challenges"` // that were answered
+	Sightings     []Sighting      `json:"sightings"`  // by brokers, the latest last
 	Disputes      []*Dispute      `json:"disputes"`
 }
 

@@ -20,11 +20,12 @@ const (
 	RoleSiteOperator Role = "site-operator" // signs and hands in manifests of one site
 	RoleRig          Role = "rig"           // a QA rig of one site: registers devices
 	RoleSupport      Role = "support"       // looks devices up
+	RoleReporter     Role = "reporter"      // a broker or gateway: reports what it saw of devices
 	RoleAuditor      Role = "auditor"       // reads everything, the log above all
 )
 
 // Roles lists every role.
-var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleSupport, RoleAuditor}
+var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleSupport, RoleReporter, RoleAuditor}
 
 // OfSite reports whether the role belongs to a site. Such operators hold
 // certificates of the factory CA, the others of the operator CA.
@@ -54,10 +55,13 @@ const (
 	// from where: operators' names, addresses, bootstrap keys, disputed records.
 	ReadParticulars Permission = "read particulars"
 	ClearEvidence   Permission = "clear evidence"
-	ManageOwners    Permission = "manage owners" // create them, and reverse transfers
-	TransferDevices Permission = "transfer devices"
-	ReadOwners      Permission = "read owners and transfers"
-	ManageWebhooks  Permission = "manage webhooks"
+	// ReportObservations is to tell what was seen of devices, and to learn
+	// nothing about them.
+	ReportObservations Permission = "report observations"
+	ManageOwners       Permission = "manage owners" // create them, and reverse transfers
+	TransferDevices    Permission = "transfer devices"
+	ReadOwners         Permission = "read owners and transfers"
+	ManageWebhooks     Permission = "manage webhooks"
 )
 
 var grants = map[Role][]Permission{
@@ -67,6 +71,7 @@ var grants = map[Role][]Permission{
 	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars},
 	RoleRig:          {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},
 	RoleSupport:      {ReadProduction, ReadDevices, VerifyDevices},
+	RoleReporter:     {ReportObservations},
 	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners},
 }
 

@@ -84,6 +84,9 @@ func (s *Store) DeviceHistory(ctx context.Context, id int64) (*vetting.History, 
 	if h.Challenges, err = s.challenges(ctx, `ch.device_id = $1 AND ch.result <> '' ORDER BY ch.id DESC LIMIT 1000`, id); err != nil {
 		return nil, err
 	}
+	if h.Sightings, err = s.sightings(ctx, id); err != nil {
+		return nil, err
+	}
 	if h.Evidence, err = s.evidence(ctx, `e.device_id = $1 ORDER BY e.id DESC LIMIT 1000`, id); err != nil {
 		return nil, err
 	}

@@ -196,6 +196,10 @@ func TestOtherWritesFail(t *testing.T) {
 			_, err := w.Store.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{Limits: &vetting.Limits{PerHour: 3}})
 			return err
 		},
+		"observations": func(w *storetest.World) error {
+			_, err := w.Store.Observe(ctx, storetest.By, vetting.ObservationRules{}, []vetting.Observation{{Certificate: "ffffffffffffffffffffffffffffffffff", Event: vetting.ObservedConnect, At: time.Now()}})
+			return err
+		},
 		"evidence": func(w *storetest.World) error {
 			return w.Store.RecordEvidence(ctx, storetest.By, []vetting.Evidence{{Kind: vetting.EvidenceForged, Text: "x", Mark: []byte("m")}})
 		},

@@ -14,9 +14,9 @@ import (
 const subjectQuery = `SELECT rec.id, rec.product_id, rec.site_id, rec.order_id, rec.serial, rec.mac, rec.uid, rec.contested,
   d.state, d.issued, d.activated, c.serial, c.state, c.not_after, COALESCE(u.at, 0),
   (SELECT COUNT(*) FROM evidence e WHERE e.device_id = rec.id AND e.cleared = ''),
-  COALESCE((SELECT MAX(ch.id) FROM challenges ch WHERE ch.device_id = rec.id AND ch.result <> ''), 0)
+  COALESCE((SELECT MAX(ch.id) FROM challenges ch WHERE ch.device_id = rec.id AND ch.result <> ''), 0), COALESCE(ob.last, 0)
   FROM records rec LEFT JOIN devices d ON d.id = rec.id LEFT JOIN certificates c ON c.id = d.certificate_id
-  LEFT JOIN first_uses u ON u.certificate_id = c.id WHERE `
+  LEFT JOIN first_uses u ON u.certificate_id = c.id LEFT JOIN observed ob ON ob.device_id = rec.id WHERE `
 
 // Subjects finds the devices that an inspection is about, each by any of what
 // is asked for, without order. Current carries no DER. Nothing found is no
@@ -112,15 +112,16 @@ type subjectRow struct {
 	notAfter          *int64
 	used, open        int64 // open: evidence
 	proof             int64 // the challenge that was answered last
+	seen              int64
 }
 
 func (u *subjectRow) dest() []any {
 	return []any{&u.id, &u.product, &u.site, &u.order, &u.serial, &u.mac, &u.uid, &u.contested,
-		&u.state, &u.issued, &u.activated, &u.certificate, &u.standing, &u.notAfter, &u.used, &u.open, &u.proof}
+		&u.state, &u.issued, &u.activated, &u.certificate, &u.standing, &u.notAfter, &u.used, &u.open, &u.proof, &u.seen}
 }
 
 func (s *Store) subject(ctx context.Context, u *subjectRow) (*vetting.Subject, error) {
-	out := &vetting.Subject{}
+	out := &vetting.Subject{Seen: fromMicros(u.seen)}
 	d := &out.Device
 	d.ID, d.State, d.Contested = u.id, vetting.DeviceManufactured, u.contested != 0
 	d.Identity = vetting.Identity{Serial: u.serial, MAC: orZero(u.mac), UID: orZero(u.uid)}

@@ -95,8 +95,10 @@ type Config struct {
 	Operators   OperatorIssuer
 	Profiles    ProfileChecker
 	Examiner    Examiner
-	Manifests   Importer
-	Prover      Prover
+	// Observing says what observations show.
+	Observing vetting.ObservationRules
+	Manifests Importer
+	Prover    Prover
 	// EST tells the host and port that devices enrol at, for labels.
 	EST      func() string
 	Feed     Feed
@@ -161,6 +163,7 @@ func New(c Config) *API {
 	a.devices()
 	a.verification()
 	a.challenges()
+	a.observations()
 	a.evidence()
 	a.certificates()
 	a.jobs()

@@ -17,7 +17,7 @@ func (a *API) evidence() {
 	type list struct {
 		PageInput
 		Site   string               `query:"site" maxLength:"63" doc:"Only evidence about devices of this site"`
-		Kind   vetting.EvidenceKind `query:"kind" enum:"unknown-device,wrong-key,identity-mismatch,duplicate-serial,duplicate-uid,duplicate-mac,duplicate-key,over-quota,out-of-window,wrong-site,spent-bootstrap-key,superseded-certificate,wrong-code,misused-code,forged-certificate,unknown-certificate,proof-by-another-device" doc:"Only evidence of this kind"`
+		Kind   vetting.EvidenceKind `query:"kind" enum:"unknown-device,wrong-key,identity-mismatch,duplicate-serial,duplicate-uid,duplicate-mac,duplicate-key,over-quota,out-of-window,wrong-site,spent-bootstrap-key,superseded-certificate,wrong-code,misused-code,forged-certificate,unknown-certificate,proof-by-another-device,concurrent-use,impossible-travel,revoked-certificate" doc:"Only evidence of this kind"`
 		Device int64                `query:"device" minimum:"1" doc:"Only evidence against this device"`
 		Open   bool                 `query:"open" doc:"Only evidence that no person has cleared"`
 	}

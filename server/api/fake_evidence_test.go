@@ -46,6 +46,13 @@ func (m *memory) Subjects(_ context.Context, q vetting.SubjectQuery) (list []*ve
 	return list, nil
 }
 
+func (m *memory) Observe(_ context.Context, _ access.Act, _ vetting.ObservationRules, list []vetting.Observation) (*vetting.Observed, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.observed = append(m.observed, list...)
+	return &vetting.Observed{Taken: len(list)}, m.fail
+}
+
 func (m *memory) Challenge(_ context.Context, id int64) (*vetting.Challenge, error) {
 	return find(m, m.challenges, func(c *vetting.Challenge) bool { return c.ID == id })
 }

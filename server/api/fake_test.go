@@ -27,6 +27,7 @@ type memory struct {
 	past          []vetting.Past
 	evidence      []*vetting.Evidence
 	challenges    []*vetting.Challenge
+	observed      []vetting.Observation
 	operators     []*access.Operator
 	job           vetting.Job
 	codes         []*vetting.EnrolmentCode

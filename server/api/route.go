@@ -33,7 +33,7 @@ var permissions = []access.Permission{
 	AnyOperator, access.ManageOperators, access.PlanProduction, access.ReadProduction,
 	access.HandInManifests, access.ReadManifests, access.RegisterDevices, access.Decide,
 	access.ReadDevices, access.ManageDevices, access.ScrapRecords, access.TestDevices, access.MakeCodes, access.ReadCodes, access.ReadAudit,
-	access.VerifyDevices, access.ReadParticulars, access.ClearEvidence, access.ManageWebhooks,
+	access.VerifyDevices, access.ReadParticulars, access.ClearEvidence, access.ReportObservations, access.ManageWebhooks,
 	access.ManageOwners, access.TransferDevices, access.ReadOwners,
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/internal/access"
@@ -38,6 +39,7 @@ type VerifyResult struct {
 	Reasons     []vetting.Reason     `json:"reasons" nullable:"false" doc:"Why"`
 	Device      *vetting.Device      `json:"device,omitempty" doc:"The device that it claims to be, if it is one"`
 	Certificate *vetting.Certificate `json:"certificate,omitempty" doc:"The device's current certificate, without its DER"`
+	Seen        time.Time            `json:"seen,omitzero" doc:"When a broker or gateway saw it last"`
 	Proof       *vetting.Challenge   `json:"proof,omitempty" doc:"The challenge that the device answered last"`
 	Evidence    []*vetting.Evidence  `json:"evidence" nullable:"false" doc:"The evidence that is open against the device, newest first"`
 	History     *vetting.History     `json:"history,omitempty" doc:"Everything that is kept about the device, if it was asked for"`
@@ -64,7 +66,7 @@ func (a *API) verify(ctx context.Context, c *call, in *bodyOf[VerifyInput]) (*bo
 	}
 	out := &VerifyResult{Verdict: f.Verdict, Reasons: f.Reasons, Evidence: []*vetting.Evidence{}}
 	if s := f.Subject; s != nil {
-		out.Device, out.Certificate, out.Proof = &s.Device, s.Current, s.Proof
+		out.Device, out.Certificate, out.Proof, out.Seen = &s.Device, s.Current, s.Proof, s.Seen
 		out.Evidence = append(out.Evidence, s.Evidence...)
 		if in.Body.History {
 			if out.History, err = c.DeviceHistory(ctx, s.Device.ID); err != nil {

@@ -211,10 +211,13 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"Subjects": call(func() (any, error) {
 			return s.Subjects(ctx, vetting.SubjectQuery{Identity: vetting.Identity{Serial: "SN-1"}})
 		}),
-		"Challenge":           call(func() (any, error) { return s.Challenge(ctx, 1) }),
-		"CreateChallenge":     call(func() (any, error) { return s.CreateChallenge(ctx, By, 1, time.Minute) }),
-		"AnswerChallenge":     call(func() (any, error) { return s.AnswerChallenge(ctx, By, 1, "", nil) }),
-		"AnswerByTLS":         call(func() (any, error) { return s.AnswerByTLS(ctx, vetting.Nonce{}, "00ff") }),
+		"Challenge":       call(func() (any, error) { return s.Challenge(ctx, 1) }),
+		"CreateChallenge": call(func() (any, error) { return s.CreateChallenge(ctx, By, 1, time.Minute) }),
+		"AnswerChallenge": call(func() (any, error) { return s.AnswerChallenge(ctx, By, 1, "", nil) }),
+		"AnswerByTLS":     call(func() (any, error) { return s.AnswerByTLS(ctx, vetting.Nonce{}, "00ff") }),
+		"Observe": call(func() (any, error) {
+			return s.Observe(ctx, By, observedBy, []vetting.Observation{sighting("0a", hour(), 0)})
+		}),
 		"RecordEvidence":      func() error { return s.RecordEvidence(ctx, By, []vetting.Evidence{{Kind: vetting.EvidenceForged}}) },
 		"ClearEvidence":       call(func() (any, error) { return s.ClearEvidence(ctx, By, 1, "") }),
 		"ReopenEvidence":      call(func() (any, error) { return s.ReopenEvidence(ctx, By, 1, "") }),

@@ -61,6 +61,7 @@ var subjects = []struct {
 	{"registrations", registrationCases},
 	{"authenticity", authenticityCases},
 	{"challenges", challengeCases},
+	{"observed", observedCases},
 	{"log", logCases},
 	{"events", eventCases},
 	{"webhooks", webhookCases},

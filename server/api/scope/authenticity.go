@@ -33,6 +33,15 @@ func (v View) Inspect(ctx context.Context, act access.Act, i vetting.Inspection)
 	return &f, nil
 }
 
+// Observe keeps what a broker saw. It is not a site's to say, and tells
+// nothing of devices but how many were unknown.
+func (v View) Observe(ctx context.Context, act access.Act, rules vetting.ObservationRules, list []vetting.Observation) (*vetting.Observed, error) {
+	if v.op.Role.OfSite() {
+		return nil, vetting.Errorf(vetting.NotFound, "there is nobody of site %q who observes devices", v.op.Site)
+	}
+	return v.store.Observe(ctx, act, rules, list)
+}
+
 // Challenge finds a challenge to a device that the operator sees.
 func (v View) Challenge(ctx context.Context, id int64) (*vetting.Challenge, error) {
 	c, err := v.store.Challenge(ctx, id)

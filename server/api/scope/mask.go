@@ -79,6 +79,10 @@ func maskHistory(h *vetting.History) {
 	h.Evidence = each(h.Evidence, maskEvidence)
 	h.Tests = each(h.Tests, func(r *vetting.TestResult) { r.Rig = "" })
 	h.Challenges = each(h.Challenges, maskChallenge)
+	h.Sightings = slices.Clone(h.Sightings)
+	for i := range h.Sightings {
+		h.Sightings[i].Address, h.Sightings[i].Place = "", nil
+	}
 	h.Disputes = []*vetting.Dispute{}
 }
 

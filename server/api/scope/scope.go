@@ -83,6 +83,8 @@ type Devices interface {
 // Authenticity is what tells genuine devices from others.
 type Authenticity interface {
 	Subjects(context.Context, vetting.SubjectQuery) ([]*vetting.Subject, error)
+	// Observe keeps what was seen; what is known already changes nothing.
+	Observe(ctx context.Context, act access.Act, rules vetting.ObservationRules, list []vetting.Observation) (*vetting.Observed, error)
 	Challenge(ctx context.Context, id int64) (*vetting.Challenge, error)
 	CreateChallenge(ctx context.Context, act access.Act, device int64, lifetime time.Duration) (*vetting.Challenge, error)
 	// AnswerChallenge judges a signature over a challenge and keeps what it
