@@ -46,7 +46,8 @@ func parseCredentials(text string) (*credentials, error) {
 	}
 	id, err := vetting.Identity{Serial: string(plain[:i])}.Normalize()
 	if err != nil {
-		return nil, enroll.BadRequest("the user name is the device's serial number, or empty: %v", err)
+		// It is not repeated: people mix the two fields up.
+		return nil, enroll.BadRequest("the user name is the device's serial number, or empty: up to %d printable ASCII characters without spaces and / \\ \" ' < > & `", vetting.MaxSerialLength)
 	}
 	return &credentials{serial: id.Serial, code: code.Hash()}, nil
 }
