@@ -58,7 +58,8 @@ func parseCredentials(text string) (*credentials, error) {
 // label's product takes no codes, none is asked for and none is looked at.
 func (h *Handler) authenticate(x *exchange) error {
 	err := h.identify(x)
-	if err != nil || x.product != nil && !x.product.Accepts(vetting.ProofCode) {
+	official := x.client != nil && x.client.Auth.Proof == vetting.ProofOfficial
+	if err != nil || official || x.product != nil && !x.product.Accepts(vetting.ProofCode) {
 		return err
 	}
 	if x.credentials, err = credentialsOf(x.r); err != nil {
@@ -67,7 +68,7 @@ func (h *Handler) authenticate(x *exchange) error {
 	switch {
 	case x.credentials == nil && x.client == nil:
 		return x.challenged(problem(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake, and no enrolment code: use the bootstrap certificate, a rig's, or HTTP Basic with the device's serial number and its code"))
-	case x.credentials == nil || x.client != nil && x.client.Auth.Proof == vetting.ProofOfficial:
+	case x.credentials == nil:
 		return nil
 	case x.client == nil:
 		x.client = new(enroll.Client)

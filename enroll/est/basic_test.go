@@ -202,8 +202,13 @@ func TestCodesThatDoNotCount(t *testing.T) {
 	if a := d.post(party{}.with("", good), "simpleenroll", d.fresh(pkix.Name{})); a.StatusCode != 403 || !strings.Contains(a.body, "as the user name") {
 		t.Errorf("no name: %d %s", a.StatusCode, a.body)
 	}
-	// a code renews nothing
-	cert := d.post(party{}.with("SN-1", good), "simpleenroll", d.fresh(pkix.Name{})).certificate(t)
+	// a code renews nothing, and an official certificate needs none
+	key := newKey(t)
+	cert := d.post(party{}.with("SN-1", good), "simpleenroll", d.csr(key, &x509.CertificateRequest{})).certificate(t)
+	d.change(func(p *vetting.Product) { p.ServerKeys = vetting.ServerKeysPlain })
+	if a := d.post(party{key: key, cert: cert, basic: "Bearer x"}, "serverkeygen", d.csr(newKey(t), &x509.CertificateRequest{RawSubject: cert.RawSubject})); a.StatusCode != 200 {
+		t.Errorf("an official certificate and another scheme: %d %s", a.StatusCode, a.body)
+	}
 	if a := d.post(party{}.with("SN-1", good), "simplereenroll", d.csr(newKey(t), &x509.CertificateRequest{RawSubject: cert.RawSubject})); a.StatusCode != 401 || a.Header.Get("WWW-Authenticate") != "" {
 		t.Errorf("renewal by code: %d %v %s", a.StatusCode, a.Header, a.body)
 	}
