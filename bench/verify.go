@@ -26,7 +26,7 @@ import (
 func (b *bench) verifications(ctx context.Context, db string, t *table) error {
 	r := row{name: "verify by serial number, kept connections, " + db, limit: "net/http, one primary-key read in the same database", wanted: 0.50}
 	for range b.runs {
-		figure, base, err := b.measureVerify(ctx, db)
+		figure, base, err := b.measureVerify(ctx, db, t)
 		if err != nil {
 			return err
 		}
@@ -38,7 +38,7 @@ func (b *bench) verifications(ctx context.Context, db string, t *table) error {
 
 // measureVerify lets devices in, and asks about each several times, in turns
 // with the bare server.
-func (b *bench) measureVerify(ctx context.Context, db string) (figure, base float64, err error) {
+func (b *bench) measureVerify(ctx context.Context, db string, t *table) (figure, base float64, err error) {
 	dir, err := os.MkdirTemp("", "touchmark-bench")
 	if err != nil {
 		return 0, 0, err
@@ -53,8 +53,8 @@ func (b *bench) measureVerify(ctx context.Context, db string) (figure, base floa
 	if err != nil {
 		return 0, 0, err
 	}
-	if _, err := drive(ctx, w.est+"/.well-known/est/simpleenroll", devices, b.clients); err != nil {
-		return 0, 0, err
+	if _, err := drive(ctx, w.est+"/.well-known/est/simpleenroll", devices, min(b.clients, 16)); err != nil {
+		return 0, 0, fmt.Errorf("let devices in: %w", err)
 	}
 	asks, ids, err := w.questions(ctx, b.units)
 	if err != nil {
@@ -65,19 +65,26 @@ func (b *bench) measureVerify(ctx context.Context, db string) (figure, base floa
 		return 0, 0, err
 	}
 	defer stop()
-	var took [2]float64
+	var took [2]float64             // seconds
+	var processors [2]time.Duration // with the clients'
 	const turns = 6
 	for turn := range turns {
 		phase, url, clients := "verify", w.api+"/api/v1/verify", asks
 		if turn%2 == 1 {
 			phase, url, clients = "bare reads", bare, ids
 		}
+		began := processor()
 		l, err := b.watched(phase, func() (*load, error) { return driveKept(ctx, url, clients, b.clients) })
 		if err != nil {
 			return 0, 0, fmt.Errorf("%s: %w", url, err)
 		}
 		took[turn%2] += float64(len(clients)) / l.rate
+		processors[turn%2] += processor() - began
 	}
+	each := func(d time.Duration) time.Duration {
+		return (d / time.Duration(len(asks)*turns/2)).Round(time.Microsecond)
+	}
+	t.note("verify, %s: %s of a processor each, the client's part included; bare %s", db, each(processors[0]), each(processors[1]))
 	n := float64(len(asks) * turns / 2)
 	return n / took[0], n / took[1], nil
 }
