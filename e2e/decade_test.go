@@ -48,6 +48,9 @@ func fleetSize(t *testing.T) int {
 // Every copy is found, and no other device is taken for one.
 func TestDecade(t *testing.T) {
 	for name, dsn := range storetest.Databases(t) {
+		if testing.Short() && name != "sqlite" { // once is enough for the race detector
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			d := newDecade(t, dsn, fleetSize(t))
 			for d.today() < 3650 {
