@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -101,7 +102,7 @@ type deliverer struct {
 }
 
 func (d *deliverer) CheckTarget(_ context.Context, t events.Target) error { return d.bad }
-func (d *deliverer) Secret(seed []byte) string                            { return "whsec_of_" + string(seed[:2]) }
+func (d *deliverer) Secret(seed []byte) string                            { return fmt.Sprintf("whsec_of_%x", seed) }
 func (d *deliverer) Poke()                                                { d.pokes++ }
 
 func (d *deliverer) Ping(context.Context, *events.Webhook) (time.Duration, error) {

@@ -66,13 +66,24 @@ func act[T any](m *memory, a access.Act, do func() (*T, error)) (*T, error) {
 		if d.request != a.Request {
 			return nil, vetting.Errorf(vetting.Invalid, "the idempotency key %q was used for another request", a.Key)
 		}
-		return d.result.(*T), nil
+		return copied(d.result.(*T)), nil
 	}
 	v, err := do()
-	if err == nil {
-		m.acts[key] = done{a.Request, v}
+	if err != nil {
+		return nil, err
 	}
-	return v, err
+	m.acts[key] = done{a.Request, v}
+	return copied(v), nil
+}
+
+// copied is what a reader gets, as of a database: it does not change with what
+// others do afterwards.
+func copied[T any](v *T) *T {
+	if v == nil {
+		return nil
+	}
+	c := *v
+	return &c
 }
 
 func find[T any](m *memory, list []*T, is func(*T) bool) (*T, error) {
@@ -85,7 +96,7 @@ func find[T any](m *memory, list []*T, is func(*T) bool) (*T, error) {
 		return nil, m.fail
 	}
 	if i := slices.IndexFunc(list, is); i >= 0 {
-		return list[i], nil
+		return copied(list[i]), nil
 	}
 	return nil, vetting.Errorf(vetting.NotFound, "not found in the store")
 }
@@ -115,7 +126,7 @@ func pick[T any](m *memory, list []*T, p vetting.Page, newest bool, id func(*T) 
 			past = p.After == 0 || id(v) < p.After
 		}
 		if past && keep(v) && len(out) < p.Limit {
-			out = append(out, v)
+			out = append(out, copied(v))
 		}
 	}
 	return out, nil
