@@ -36,7 +36,7 @@ func main() {
 	defer stop()
 	b := &bench{units: *units, runs: *runs, clients: *clients, postgres: *postgres, profile: *profile, profiled: *profiled,
 		records: *records, only: *only, fill: *fill,
-		load: time.Duration(*minutes * float64(time.Minute)), restart: *restart}
+		lives: max(1, int(*minutes*float64(time.Minute)/float64(*restart))), life: *restart}
 	run := b.run
 	switch {
 	case *serve != "":
@@ -56,7 +56,8 @@ type bench struct {
 	only                 string
 	postgres             string
 	profile, profiled    string
-	load, restart        time.Duration // of the soak
+	lives                int // of the server's process, in the soak
+	life                 time.Duration
 }
 
 // watched runs one phase, and profiles it if it is the one asked for.
@@ -83,8 +84,8 @@ func (b *bench) soak(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := soak.Plan{Dir: dir, Database: "sqlite:touchmark.db", Load: b.load, Restart: b.restart, Share: 0.5,
-		Measure: min(10*time.Second, b.load/10), Batch: 250, PerOrder: 2000, Out: os.Stdout}
+	p := soak.Plan{Dir: dir, Database: "sqlite:touchmark.db", Lives: b.lives, Life: b.life, Share: 0.5,
+		Measure: min(10*time.Second, b.life/10), Batch: 250, PerOrder: 2000, Out: os.Stdout}
 	if b.postgres != "" {
 		made, drop, err := b.database(ctx)
 		if err != nil {

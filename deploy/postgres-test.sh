@@ -42,8 +42,9 @@ start() {
 	pg=$(bin)
 	major=$("$pg/postgres" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
 	((major >= 15)) || fail "PostgreSQL $major is too old: 15 or newer is needed"
-	# /var/tmp and not /tmp, which is often memory: fsync shall cost what it costs.
-	dir=$(as_postgres mktemp -d /var/tmp/touchmark-postgres.XXXXXXXX)
+	# /var/tmp and not /tmp, which is often memory: fsync shall cost what it
+	# costs, unless the caller wants it otherwise.
+	dir=$(as_postgres mktemp -d "${TOUCHMARK_POSTGRES_DIR:-/var/tmp}/touchmark-postgres.XXXXXXXX")
 	chmod 0700 "$dir"
 	(cd / && as_postgres "$pg/initdb" -D "$dir/data" -U postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8) >"/dev/null" ||
 		fail "initdb failed in $dir"
@@ -65,7 +66,7 @@ start() {
 
 stop() {
 	local dir=${1##*host=}
-	[[ $dir == /var/tmp/touchmark-postgres.* && -d $dir/data ]] || fail "$1 is not the DSN of a server that this script started"
+	[[ $dir == */touchmark-postgres.* && -d $dir/data ]] || fail "$1 is not the DSN of a server that this script started"
 	(cd / && as_postgres "$(bin)/pg_ctl" -D "$dir/data" -m immediate -w stop) >/dev/null || true
 	rm -rf "$dir"
 }

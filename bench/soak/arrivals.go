@@ -65,7 +65,11 @@ type arrivals struct {
 	end    context.CancelFunc
 	slots  chan struct{}
 	wg     sync.WaitGroup
+	// activated counts the devices of which every cloneEvery-th is cloned.
+	activated atomic.Int64
 }
+
+const cloneEvery = 50
 
 // mostUnderWay bounds the units that are under way at a time: while the
 // server is away they only wait.
@@ -134,7 +138,7 @@ func (a *arrivals) offer(ctx context.Context, perSecond float64) {
 func (a *arrivals) visit(v visit) {
 	r := v.kind.run(a.day, a.server, v.order.product, v.unit)
 	a.visits.note(v, r)
-	if v.kind != honest || r.Verdict != "admitted" || !r.Activated() || rand.IntN(50) != 0 {
+	if v.kind != honest || r.Verdict != "admitted" || !r.Activated() || a.activated.Add(1)%cloneEvery != 0 {
 		return
 	}
 	if u, err := cloneOf(v.unit); err == nil {

@@ -39,10 +39,10 @@ type samples struct {
 	list    []sample
 }
 
-// watch takes samples for so long. It returns false if ctx ended before.
-func (s *samples) watch(ctx context.Context, d time.Duration) bool {
-	end := time.NewTimer(d)
-	defer end.Stop()
+// watch takes samples for so long and until it is enough. The error is that of
+// ctx.
+func (s *samples) watch(ctx context.Context, d time.Duration, enough func() bool) error {
+	end := time.Now().Add(d)
 	next := time.NewTicker(s.every)
 	defer next.Stop()
 	for {
@@ -51,10 +51,11 @@ func (s *samples) watch(ctx context.Context, d time.Duration) bool {
 			if one, err := s.take(ctx); err == nil { // it may be busy; the next will do
 				s.list = append(s.list, one)
 			}
-		case <-end.C:
-			return true
+			if !time.Now().Before(end) && enough() {
+				return nil
+			}
 		case <-ctx.Done():
-			return false
+			return ctx.Err()
 		}
 	}
 }

@@ -28,9 +28,12 @@ type Plan struct {
 	Dir string
 	// Database is where the server keeps everything: as in its configuration.
 	Database string
-	// Load is how long devices come; Restart how long a server's process
-	// lives in it: by turns it is ended in order and killed.
-	Load, Restart time.Duration
+	// Lives is how many of the server's processes devices come to. Each ends
+	// when it has lived for Life and seen Least units, by turns in order and
+	// killed.
+	Lives int
+	Life  time.Duration
+	Least int64
 	// Share (0 to 1) is how much of the best rate is offered. The best rate is
 	// measured for Measure before.
 	Share   float64
@@ -88,31 +91,37 @@ func (s *soak) work(ctx context.Context) error {
 	defer a.end()
 	best := a.best(ctx, s.Measure)
 	rate := max(1, best*s.Share)
-	s.say("best rate: %.0f devices a second. %.0f are offered for %s, and the server's process ends every %s", best, rate, s.Load, s.Restart)
-	s.samples = &samples{process: s.server, visits: s.visits, db: s.db, began: time.Now(), every: min(10*time.Second, s.Restart/8), life: s.Restart}
-	load, end := context.WithTimeout(ctx, s.Load)
-	defer end()
+	s.say("best rate: %.0f devices a second. %.0f are offered to %d processes of the server, each for %s", best, rate, s.Lives, s.Life)
+	s.samples = &samples{process: s.server, visits: s.visits, db: s.db, began: time.Now(), every: min(10*time.Second, s.Life/8), life: s.Life}
+	load, end := context.WithCancel(ctx)
 	lived := make(chan error, 1)
-	go func() { lived <- s.live(load) }()
+	go func() {
+		defer end()
+		lived <- s.live(load)
+	}()
 	a.offer(load, rate)
 	err := errors.Join(<-lived, a.drain(drainTime))
 	stop()
 	return errors.Join(err, <-built, ctx.Err())
 }
 
-// live ends the server's process and starts it again until the load ends,
-// and leaves one running.
-func (s *soak) live(load context.Context) error {
-	for kills := false; s.samples.watch(load, s.Restart); kills = !kills {
+// live ends the server's process and starts it again as often as planned, and
+// leaves one running.
+func (s *soak) live(ctx context.Context) error {
+	for life := range s.Lives {
+		before := s.visits.days()
+		if err := s.samples.watch(ctx, s.Life, func() bool { return s.visits.days() >= before+s.Least }); err != nil {
+			return err
+		}
 		end, how := s.server.stop, "ended in order"
-		if kills {
+		if life%2 == 1 {
 			end, how = s.server.kill, "killed"
 		}
 		began := time.Now()
 		if err := end(); err != nil {
 			return err
 		}
-		if err := s.server.start(context.WithoutCancel(load)); err != nil {
+		if err := s.server.start(ctx); err != nil {
 			return err
 		}
 		s.say("%s: %s, ready again after %s; %d devices so far", time.Since(s.samples.began).Round(time.Second), how,

@@ -20,8 +20,8 @@ func TestShortSoak(t *testing.T) {
 	for name, dsn := range storetest.Databases(t) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			err := soak.Run(t.Context(), soak.Plan{Program: program, Dir: t.TempDir(), Database: dsn, Load: 4 * time.Second,
-				Restart: time.Second, Share: 0.5, Measure: time.Second, Batch: 25, PerOrder: 60, Out: &out})
+			err := soak.Run(t.Context(), soak.Plan{Program: program, Dir: t.TempDir(), Database: dsn, Lives: 2, Life: time.Second,
+				Least: 150, Share: 0.9, Measure: time.Second, Batch: 25, PerOrder: 60, Out: &out})
 			if err != nil {
 				t.Errorf("%v\n%s", err, &out)
 			}
