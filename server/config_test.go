@@ -72,6 +72,7 @@ func TestEveryKeyIsExplained(t *testing.T) {
 func TestConfigErrors(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"unknown key", minimal + "databse: x\n", `c.yaml:2: unknown key "databse"; did you mean "database"?`},
+		{"a tag without a value", minimal + "keys: !x #\n", `c.yaml:2: the YAML tag "!x": tags are not used here, take it out`},
 		{"unknown nested key", minimal + "est:\n  listen: :1\n  max_conections: 3\n", `c.yaml:4: unknown key "est.max_conections"; did you mean "max_connections"?`},
 		{"unknown and unlike", minimal + "zzzzzzzzzzzz: 1\n", "`touchmark config` lists the known ones"},
 		{"two at once", "nmaes: []\naudti: {}\n", `c.yaml:2: unknown key "audti"; did you mean "audit"?`},

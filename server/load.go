@@ -57,6 +57,7 @@ func decodeStrict(name string, text []byte, into any) error {
 	}
 	var unknown []error
 	for _, doc := range file.Docs {
+		ast.Walk(tags{&unknown}, doc)
 		unknown = append(unknown, unknownKeys(doc.Body, reflect.TypeOf(into).Elem(), "")...)
 	}
 	if err := errors.Join(unknown...); err != nil {
@@ -106,6 +107,19 @@ type lineError struct {
 }
 
 func (e *lineError) Error() string { return fmt.Sprintf("%d: %s", e.line, e.text) }
+
+// tags lists the YAML tags in a file, which mean nothing here. The YAML library
+// (1.19) panics at one without a value.
+type tags struct{ errs *[]error }
+
+func (t tags) Visit(n ast.Node) ast.Visitor {
+	if tag, ok := n.(*ast.TagNode); ok {
+		at := tag.GetToken()
+		*t.errs = append(*t.errs, &lineError{at.Position.Line, fmt.Sprintf("the YAML tag %q: tags are not used here, take it out", at.Value)})
+		return nil
+	}
+	return t
+}
 
 // unknownKeys lists the keys of a node that a struct type does not have, at
 // any depth. On its way it drops sections without any key, which the YAML
