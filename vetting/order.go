@@ -1,6 +1,7 @@
 package vetting
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -60,6 +61,11 @@ type Order struct {
 	Waste WastePolicy `json:"waste,omitempty"`
 	// Rework says who may replace units that failed before they were used.
 	Rework Rework `json:"rework,omitempty"`
+	// MaxReplacements is how many units the site's rigs may replace, and
+	// Replaced how many they did; what an administrator replaces is not
+	// counted.
+	MaxReplacements int64 `json:"maxReplacements,omitempty"`
+	Replaced        int64 `json:"replaced,omitempty"`
 	// RaiseApprovals is how many others must approve a larger quantity; 0
 	// needs nobody.
 	RaiseApprovals int `json:"raiseApprovals,omitempty"`
@@ -94,6 +100,9 @@ func (o *Order) Check() error {
 	case "", ReworkByAdministrator, ReworkBySite:
 	default:
 		return fmt.Errorf("order %q: unknown rework %q; known are %q and %q", o.Name, o.Rework, ReworkBySite, ReworkByAdministrator)
+	}
+	if o.MaxReplacements < 0 || o.MaxReplacements > MaxQuantity {
+		return fmt.Errorf("order %q leaves %d replacements to its site: want between 1 and %d, or 0 for 2 %% of the quantity", o.Name, o.MaxReplacements, int64(MaxQuantity))
 	}
 	if err := o.Limits.check(); err != nil {
 		return fmt.Errorf("order %q: %w", o.Name, err)
@@ -135,6 +144,10 @@ const (
 	ReworkByAdministrator Rework = "administrator" // also if nothing is said
 	ReworkBySite          Rework = "site"          // the site's rigs, too
 )
+
+// MaxReplacements is the number that a planner gave or, for 0, 2 % of the
+// order's quantity, rounded up.
+func MaxReplacements(given, quantity int64) int64 { return cmp.Or(given, (quantity+49)/50) }
 
 // Limits bound how many units of an order are issued in a time that ends
 // now; 0 leaves a bound out. A device beyond one is held and comes again.

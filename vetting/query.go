@@ -54,6 +54,8 @@ type OrderChange struct {
 	NotAfter  *time.Time
 	Limits    *Limits
 	Rework    *Rework
+	// MaxReplacements 0 is the default.
+	MaxReplacements *int64
 	// RaiseApprovals can only grow.
 	RaiseApprovals *int
 }

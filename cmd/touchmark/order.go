@@ -53,6 +53,7 @@ func (a *app) orderCreate() *cobra.Command {
 	oneOf(c, "waste", vetting.WasteCounts, vetting.WasteReturns)
 	f.StringVar((*string)(&in.Rework), "rework", string(vetting.ReworkByAdministrator), "who may replace units that failed before they used their certificate: administrator, or site for its rigs, too")
 	oneOf(c, "rework", vetting.ReworkByAdministrator, vetting.ReworkBySite)
+	f.Int64Var(&in.MaxReplacements, "max-replacements", 0, "with --rework site: how many units its rigs may replace; 0 means 2 % of the quantity")
 	f.IntVar(&in.RaiseApprovals, "raise-approvals", 0, "how many others must approve a larger quantity")
 	f.IntVar(&in.ManifestSignatures, "signatures", 1, "how many site operators must sign each manifest")
 	for _, flag := range []string{"product", "site", "quantity"} {
@@ -210,18 +211,40 @@ func (a *app) orderLimits() *cobra.Command {
 }
 
 func (a *app) orderRework() *cobra.Command {
+	var most int64
 	c := &cobra.Command{Use: "set-rework NAME site|administrator", Short: "Change who may replace units that failed before they used their certificate", Args: cobra.ExactArgs(2),
 		Long: `set-rework says who may replace a unit that failed its test after it got its certificate and before it used it, so that another one takes
 its unit of the order: an administrator only, or the site's rigs, too. Replaced units are scrapped and their certificates revoked; whoever
-does not ask whether a certificate is revoked would take one all the same, so leave it to the site only where that is asked.`,
-		Example: "  touchmark order set-rework PO-4711 site", ValidArgsFunction: a.completeFirst("/orders")}
+does not ask whether a certificate is revoked would take one all the same, so leave it to the site only where that is asked, and for no
+more units than you would expect to fail. If you give no number, that of before stays; it is 2 % of the quantity at first.`,
+		Example: "  touchmark order set-rework PO-4711 site --max-replacements 25", ValidArgsFunction: a.completeFirst("/orders")}
+	c.Flags().Int64Var(&most, "max-replacements", 0, "how many units the site's rigs may replace; 0 means 2 % of the quantity")
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
 		to := vetting.Rework(args[1])
 		if to != vetting.ReworkBySite && to != vetting.ReworkByAdministrator {
 			return nil, usagef("%q is neither site nor administrator", args[1])
 		}
-		return changeOrder(ctx, cl, args[0], api.OrderPatch{Rework: &to})
+		p := api.OrderPatch{Rework: &to}
+		if c.Flags().Changed("max-replacements") {
+			if to != vetting.ReworkBySite {
+				return nil, usagef("--max-replacements bounds what the site replaces: give it with site")
+			}
+			p.MaxReplacements = &most
+		}
+		return changeOrder(ctx, cl, args[0], p)
 	}, showOrder)
+}
+
+// rework is a line about who replaces units, if there is something to tell.
+func rework(o *vetting.Order) string {
+	units := counted(o.Replaced, "unit", "units")
+	switch {
+	case o.Rework == vetting.ReworkBySite:
+		return fmt.Sprintf("by the site's rigs, too: %s of at most %s replaced", units, count(o.MaxReplacements))
+	case o.Replaced > 0:
+		return fmt.Sprintf("by an administrator; the site replaced %s before", units)
+	}
+	return ""
 }
 
 // limits is a line about how fast units are issued.
@@ -262,9 +285,7 @@ func showOrder(w io.Writer, o *vetting.Order) {
 	if o.RaiseApprovals > 0 {
 		field(w, "raises", "need "+counted(int64(o.RaiseApprovals), "approval", "approvals")+"; see touchmark order raises "+o.Name)
 	}
-	if o.Rework == vetting.ReworkBySite {
-		field(w, "rework", "by the site's rigs, too")
-	}
+	field(w, "rework", rework(o))
 	field(w, "signatures", fmt.Sprintf("%d wanted on each manifest", o.ManifestSignatures))
 	field(w, "created", o.Created)
 	field(w, "updated", o.Updated)

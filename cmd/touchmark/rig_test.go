@@ -133,7 +133,7 @@ func TestRigReplace(t *testing.T) {
 	rig("fail", "--serial", "A-000000", "--note", "radio dead").want(t, 0, "replace it")
 	rig(replace...).want(t, exitFailed, "leaves replacing to an administrator")
 	w.admin(t, "order", "set-rework", "PO-1", "anybody").want(t, exitUsage, "neither")
-	w.admin(t, "order", "set-rework", "PO-1", "site").want(t, 0, "by the site's rigs, too")
+	w.admin(t, "order", "set-rework", "PO-1", "site").want(t, 0, "by the site's rigs, too: 0 units of at most 1 replaced")
 	rig(replace[:len(replace)-1]...).want(t, exitUsage, "--yes")
 	rig(replace...).want(t, 0, "scrapped", "A-000000", "replaced by", "A-000001")
 	got := decodeAs[api.Replacement](t, rig(append(replace, "--json")...).want(t, 0).out) // the same again changes nothing
@@ -143,6 +143,14 @@ func TestRigReplace(t *testing.T) {
 	rig("register", "--serial", "A-000001", "--csr", csr).want(t, 0, "admitted")
 	rig("register", "--serial", "A-000002", "--csr", request(t, "A-000002")).want(t, exitFailed, "over-production")
 	w.admin(t, "device", "show", "A-000000").want(t, 0, "scrapped", "replaced by")
-	w.admin(t, "order", "show", "PO-1").want(t, 0, "1 of 1")
+	w.admin(t, "order", "show", "PO-1").want(t, 0, "1 of 1", "1 unit of at most 1 replaced")
 	rig("pass", "--serial", "A-000000").want(t, exitFailed, "scrapped")
+
+	rig("fail", "--serial", "A-000001", "--note", "radio dead").want(t, 0, "replace it")
+	another := []string{"replace", "--serial", "A-000001", "--by", "A-000002", "--note", "radio dead", "--yes"}
+	rig(another...).want(t, exitFailed, "replaced 1 of at most 1 units", "order set-rework PO-1 site --max-replacements")
+	w.admin(t, "order", "set-rework", "PO-1", "administrator", "--max-replacements", "2").want(t, exitUsage, "--max-replacements")
+	w.admin(t, "order", "set-rework", "PO-1", "site", "--max-replacements", "2").want(t, 0, "1 unit of at most 2 replaced")
+	rig(another...).want(t, 0, "scrapped")
+	w.admin(t, "order", "set-rework", "PO-1", "administrator").want(t, 0, "by an administrator; the site replaced 2 units before")
 }

@@ -190,7 +190,10 @@ func (s *Store) orderFrom(ctx context.Context, o *orderRow) (*vetting.Order, err
 		s.cache.mu.Unlock()
 	}
 	out := c.order
-	out.Issued, out.Wasted, out.State, out.Quantity = o.Issued, o.Wasted, vetting.OrderState(o.State), o.Quantity
+	out.Issued, out.Wasted, out.Replaced, out.State, out.Quantity = o.Issued, o.Wasted, o.Replaced, vetting.OrderState(o.State), o.Quantity
+	if out.Rework == vetting.ReworkBySite {
+		out.MaxReplacements = vetting.MaxReplacements(out.MaxReplacements, out.Quantity)
+	}
 	return &out, nil
 }
 
@@ -210,7 +213,7 @@ func (s *Store) parseOrder(ctx context.Context, o *orderRow) (*cachedOrder, erro
 	return &cachedOrder{revision: o.Revision, order: vetting.Order{
 		ID: o.ID, Name: o.Name, Product: product, Site: site, Revision: o.Revision,
 		Identifiers: b.Identifiers, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
-		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Waste: cmp.Or(b.Waste, vetting.WasteCounts), Rework: cmp.Or(b.Rework, vetting.ReworkByAdministrator), RaiseApprovals: b.RaiseApprovals, Created: b.Created, Updated: b.Updated,
+		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Waste: cmp.Or(b.Waste, vetting.WasteCounts), Rework: cmp.Or(b.Rework, vetting.ReworkByAdministrator), MaxReplacements: b.MaxReplacements, RaiseApprovals: b.RaiseApprovals, Created: b.Created, Updated: b.Updated,
 		ProductID: o.ProductID, SiteID: o.SiteID,
 	}}, nil
 }

@@ -457,7 +457,7 @@ func TestResultCommitFails(t *testing.T) {
 }
 
 // A rework or replacement whose commit fails gave the unit back, or did not;
-// asked again, it is given back once.
+// asked again, it is given back once, and counted once if a site asked.
 func TestReworkCommitFails(t *testing.T) {
 	ctx := context.Background()
 	unit := func(w *storetest.World, n int) (int64, error) {
@@ -468,13 +468,14 @@ func TestReworkCommitFails(t *testing.T) {
 		return f.Record.ID, nil
 	}
 	for name, c := range map[string]struct {
-		again vetting.Problem // of the same act, once it took effect
-		act   func(w *storetest.World, id, by int64) (*vetting.Device, error)
+		again    vetting.Problem // of the same act, once it took effect
+		replaced int64           // by the site
+		act      func(w *storetest.World, id, by int64) (*vetting.Device, error)
 	}{
-		"rework": {vetting.Conflict, func(w *storetest.World, id, by int64) (*vetting.Device, error) {
+		"rework": {vetting.Conflict, 0, func(w *storetest.World, id, by int64) (*vetting.Device, error) {
 			return w.Store.ReworkDevice(ctx, storetest.By, id, "radio dead")
 		}},
-		"replacement": {0, func(w *storetest.World, id, by int64) (*vetting.Device, error) {
+		"replacement": {0, 1, func(w *storetest.World, id, by int64) (*vetting.Device, error) {
 			return w.Store.ReplaceDevice(ctx, storetest.By, id, by, "radio dead")
 		}},
 	} {
@@ -497,14 +498,18 @@ func TestReworkCommitFails(t *testing.T) {
 				}
 			}, func(t *testing.T, w *storetest.World, fault string) {
 				persisted := fault == "persisted anyway"
-				if n := issued(t, w); persisted != (n == 0) {
-					t.Errorf("%d units issued", n)
+				want := units{issued: 1}
+				if persisted {
+					want = units{replaced: c.replaced}
+				}
+				if got := unitsOf(t, w); got != want {
+					t.Errorf("%+v units, want %+v", got, want)
 				}
 				if err := act(w); persisted && vetting.ProblemOf(err) != c.again || !persisted && err != nil {
 					t.Errorf("asked again: %v", err)
 				}
-				if n := issued(t, w); n != 0 {
-					t.Errorf("%d units issued after asking again", n)
+				if got, want := unitsOf(t, w), (units{replaced: c.replaced}); got != want {
+					t.Errorf("%+v units after asking again, want %+v", got, want)
 				}
 			})
 		})
@@ -532,13 +537,16 @@ func issuedAndFailed(t *testing.T, w *storetest.World) {
 	}
 }
 
-func issued(t *testing.T, w *storetest.World) int64 {
+// units are the counters of an order.
+type units struct{ issued, replaced int64 }
+
+func unitsOf(t *testing.T, w *storetest.World) units {
 	t.Helper()
 	o, err := w.Store.Order(context.Background(), "po-1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o.Issued
+	return units{o.Issued, o.Replaced}
 }
 
 // An approval whose commit fails was given, or not; given again under its

@@ -58,7 +58,7 @@ func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order)
 			return 0, err
 		}
 		row := &orderRow{ID: w.ids(1), ProductID: product, SiteID: site, Name: o.Name, State: string(o.State), Quantity: o.Quantity, Revision: 1,
-			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Limits: o.Limits, Waste: o.Waste, Rework: o.Rework, RaiseApprovals: o.RaiseApprovals, Created: w.now, Updated: w.now})}
+			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Limits: o.Limits, Waste: o.Waste, Rework: o.Rework, MaxReplacements: o.MaxReplacements, RaiseApprovals: o.RaiseApprovals, Created: w.now, Updated: w.now})}
 		if row.State == "" {
 			row.State = string(vetting.OrderDraft)
 		}
@@ -120,7 +120,7 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange, approved boo
 		return err
 	}
 	o := vetting.Order{Name: row.Name, State: vetting.OrderState(row.State), Quantity: row.Quantity, Issued: row.Issued, Wasted: row.Wasted,
-		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures, Limits: body.Limits, Rework: body.Rework, RaiseApprovals: body.RaiseApprovals}
+		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures, Limits: body.Limits, Rework: body.Rework, MaxReplacements: body.MaxReplacements, RaiseApprovals: body.RaiseApprovals}
 	if c.State != nil && *c.State != o.State {
 		if !o.MayBecome(*c.State) {
 			return vetting.Errorf(vetting.Conflict, "order %s is %s and cannot become %q", o.Name, o.State, *c.State)
@@ -151,6 +151,9 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange, approved boo
 	if c.Rework != nil {
 		o.Rework = *c.Rework
 	}
+	if c.MaxReplacements != nil {
+		o.MaxReplacements = *c.MaxReplacements
+	}
 	if err := o.Check(); err != nil {
 		return vetting.Errorf(vetting.Invalid, "%v", err)
 	}
@@ -158,7 +161,7 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange, approved boo
 		return vetting.Errorf(vetting.Conflict, "order %s has issued %d units already and lost %d by waste, so its quantity cannot become %d", o.Name, o.Issued, o.Wasted, o.Quantity)
 	}
 	body.NotBefore, body.NotAfter, body.Limits, body.Rework, body.Updated = o.NotBefore, o.NotAfter, o.Limits, o.Rework, w.now
-	body.RaiseApprovals = o.RaiseApprovals
+	body.MaxReplacements, body.RaiseApprovals = o.MaxReplacements, o.RaiseApprovals
 	row.State, row.Quantity, row.Body = string(o.State), o.Quantity, mustJSON(body)
 	row.Revision++
 	return nil

@@ -9,9 +9,9 @@ import (
 
 // ReplaceDevice is ReworkDevice on the word of a site: another unit of the
 // order takes the place of one that failed its test before it was used. The
-// order must leave that to its site, the other unit must be new, and takes
-// one place only; anything else is a Conflict. The same again changes
-// nothing.
+// order must leave that to its site, and no more than its MaxReplacements; the
+// other unit must be new, and takes one place only; anything else is a
+// Conflict. The same again changes nothing.
 func (s *Store) ReplaceDevice(ctx context.Context, a access.Act, id, by int64, note string) (*vetting.Device, error) {
 	have, err := s.Device(ctx, id)
 	if err != nil {
@@ -62,6 +62,7 @@ func (w *writing) replace(a access.Act, have, other *vetting.Device, note string
 	w.save(next)
 	x := newChanges(w)
 	h.order.Issued--
+	h.order.Replaced++
 	x.order(h.order)
 	if err := x.move(h, vetting.DeviceScrapped); err != nil {
 		return err
@@ -79,6 +80,7 @@ func replaceable(have *vetting.Device, o *orderRow) error {
 	conflict := func(format string, args ...any) error {
 		return vetting.Errorf(vetting.Conflict, "device %d (%s) "+format, append([]any{have.ID, have.Identity}, args...)...)
 	}
+	most := vetting.MaxReplacements(body.MaxReplacements, o.Quantity)
 	switch state := vetting.OrderState(o.State); {
 	case have.ReplacedBy != 0:
 		return conflict("is replaced by device %d already", have.ReplacedBy)
@@ -92,6 +94,8 @@ func replaceable(have *vetting.Device, o *orderRow) error {
 		return conflict("did not fail its latest test: hand in that it failed first")
 	case body.Rework != vetting.ReworkBySite:
 		return conflict("is of order %s, which leaves replacing to an administrator (touchmark device rework)", have.Order)
+	case o.Replaced >= most:
+		return conflict("is of order %s, whose site has replaced %d of at most %d units: an administrator replaces it (touchmark device rework), or a planner allows more (touchmark order set-rework %s site --max-replacements NUMBER)", have.Order, o.Replaced, most, have.Order)
 	case state == vetting.OrderClosed || state == vetting.OrderCancelled:
 		return conflict("is of order %s, which is %s: no other unit could be let in for it", have.Order, state)
 	}

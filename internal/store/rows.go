@@ -22,9 +22,11 @@ type orderRow struct {
 	Quantity, Issued      int64
 	Revision              int64
 	Body                  string
-	Wasted                int64 `json:",omitempty"` // later than the others, so absent from their digests
+	// Later than the others, so absent from their digests.
+	Wasted   int64 `json:",omitempty"`
+	Replaced int64 `json:",omitempty"`
 
-	dirty bool // Issued or Wasted changed in this transaction
+	dirty bool // a counter changed in this transaction
 }
 
 // orderBody is what only vetting looks at, as JSON.
@@ -36,6 +38,7 @@ type orderBody struct {
 	Limits             vetting.Limits      `json:",omitzero"`
 	Waste              vetting.WastePolicy `json:",omitempty"`
 	Rework             vetting.Rework      `json:",omitempty"`
+	MaxReplacements    int64               `json:",omitempty"`
 	RaiseApprovals     int                 `json:",omitempty"`
 	Created, Updated   time.Time
 }
@@ -47,10 +50,10 @@ func (o *orderRow) body() (b orderBody, err error) {
 	return b, err
 }
 
-const orderColumns = `o.id, o.product_id, o.site_id, o.name, o.state, o.quantity, o.issued, o.revision, o.body, o.wasted`
+const orderColumns = `o.id, o.product_id, o.site_id, o.name, o.state, o.quantity, o.issued, o.revision, o.body, o.wasted, o.replaced`
 
 func (o *orderRow) dest() []any {
-	return []any{&o.ID, &o.ProductID, &o.SiteID, &o.Name, &o.State, &o.Quantity, &o.Issued, &o.Revision, &o.Body, &o.Wasted}
+	return []any{&o.ID, &o.ProductID, &o.SiteID, &o.Name, &o.State, &o.Quantity, &o.Issued, &o.Revision, &o.Body, &o.Wasted, &o.Replaced}
 }
 
 func (o *orderRow) object() audit.Object {

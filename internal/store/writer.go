@@ -300,7 +300,7 @@ func (w *writing) close() error {
 	w.writeCounts()
 	for _, o := range w.orders {
 		if o.dirty {
-			w.exec(`UPDATE orders SET issued = $2, wasted = $3 WHERE id = $1`, o.ID, o.Issued, o.Wasted)
+			w.exec(`UPDATE orders SET issued = $2, wasted = $3, replaced = $4 WHERE id = $1`, o.ID, o.Issued, o.Wasted, o.Replaced)
 		}
 	}
 	if w.tree.Size() != w.start || w.nextID != w.idFrom {

@@ -249,6 +249,8 @@ var docs = map[string]string{
 	"Approval.by":              "Who approved it",
 	"Approval.at":              "When",
 	"Order.rework":             "Who may replace a unit that failed before it used its certificate; absent means administrator",
+	"Order.maxReplacements":    "How many units the site's rigs may replace, where rework is left to it",
+	"Order.replaced":           "How many units the site's rigs replaced; an administrator's reworks are not counted",
 	"Order.limits":             "How fast units may be issued; a device beyond a limit is held and comes again",
 	"Product.serverKeys":       "Whether devices may have their private key made by the server: never (also if absent), sent only encrypted, or also plain within TLS",
 	"Profile.template":         "A certificate template (JSON with Go template actions) in the manner of smallstep's x509util; empty means the default device template",

@@ -22,7 +22,7 @@ var orderCases = []conformance{
 func orderIsKept(t *trial) {
 	product, site := t.product("thermo"), t.site("hsinchu")
 	cet := time.FixedZone("CET", 3600)
-	given := &vetting.Order{Name: "po-1", Product: "thermo", Site: "hsinchu", Quantity: 7, ManifestSignatures: 2, Waste: vetting.WasteReturns, Rework: vetting.ReworkBySite,
+	given := &vetting.Order{Name: "po-1", Product: "thermo", Site: "hsinchu", Quantity: 7, ManifestSignatures: 2, Waste: vetting.WasteReturns, Rework: vetting.ReworkBySite, MaxReplacements: 3,
 		Identifiers: vetting.Identifiers{Serials: []string{"SN-1..SN-9"}, MACs: []string{"02:00:00:00:00:01"}, UIDs: []string{"ab"}},
 		NotBefore:   time.Date(2027, 1, 1, 0, 0, 0, 0, cet), NotAfter: time.Date(2028, 1, 1, 0, 0, 0, 0, cet)}
 	made := ok(t.store.CreateOrder(t.ctx, By, given))(t)
@@ -108,8 +108,10 @@ func orderChanges(t *trial) {
 	expect("end", vetting.OrderChange{NotAfter: &end})
 	want.State = vetting.OrderClosed
 	expect("state", vetting.OrderChange{State: &want.State})
-	want.Rework = vetting.ReworkBySite
+	want.Rework, want.MaxReplacements = vetting.ReworkBySite, 1
 	expect("rework", vetting.OrderChange{Rework: &want.Rework})
+	want.MaxReplacements = 5
+	expect("replacements", vetting.OrderChange{MaxReplacements: &want.MaxReplacements})
 	want.NotBefore = time.Time{}
 	expect("no begin", vetting.OrderChange{NotBefore: new(time.Time)})
 	want.NotAfter = time.Time{}
