@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/httperr"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -27,7 +28,7 @@ func credentialsOf(r *http.Request) (*credentials, error) {
 	}
 	scheme, text, _ := strings.Cut(list[0], " ")
 	if !strings.EqualFold(scheme, "Basic") || len(list) > 1 {
-		return nil, problem(http.StatusUnauthorized, "the Authorization header is not one of HTTP Basic: give the device's serial number as user name and its enrolment code as password (RFC 7617)")
+		return nil, httperr.New(http.StatusUnauthorized, "the Authorization header is not one of HTTP Basic: give the device's serial number as user name and its enrolment code as password (RFC 7617)")
 	}
 	return parseCredentials(strings.TrimSpace(text))
 }
@@ -38,11 +39,11 @@ func parseCredentials(text string) (*credentials, error) {
 	plain, err := base64.StdEncoding.DecodeString(text)
 	i := strings.LastIndexByte(string(plain), ':')
 	if err != nil || i < 0 {
-		return nil, problem(http.StatusUnauthorized, "the Authorization header holds no base64 of USER:CODE (RFC 7617 §2)")
+		return nil, httperr.New(http.StatusUnauthorized, "the Authorization header holds no base64 of USER:CODE (RFC 7617 §2)")
 	}
 	code, err := vetting.ParseOneTimeCode(string(plain[i+1:]))
 	if err != nil {
-		return nil, problem(http.StatusUnauthorized, "%v", err)
+		return nil, httperr.New(http.StatusUnauthorized, "%v", err)
 	}
 	id, err := vetting.Identity{Serial: string(plain[:i])}.Normalize()
 	if err != nil {
@@ -67,7 +68,7 @@ func (h *Handler) authenticate(x *exchange) error {
 	}
 	switch {
 	case x.credentials == nil && x.client == nil:
-		return x.challenged(problem(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake, and no enrolment code: use the bootstrap certificate, a rig's, or HTTP Basic with the device's serial number and its code"))
+		return x.challenged(httperr.New(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake, and no enrolment code: use the bootstrap certificate, a rig's, or HTTP Basic with the device's serial number and its code"))
 	case x.credentials == nil:
 		return nil
 	case x.client == nil:
@@ -95,7 +96,7 @@ func (x *exchange) name(id *vetting.Identity) error {
 
 // challenged asks for credentials, if that is what is missing.
 func (x *exchange) challenged(err error) error {
-	if p, ok := err.(*httpProblem); ok && p.status == http.StatusUnauthorized {
+	if p, ok := err.(*httperr.Error); ok && p.Status == http.StatusUnauthorized {
 		x.w.Header().Set("WWW-Authenticate", challenge)
 	}
 	return err

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/httperr"
 )
 
 // maxBody is the longest request in base64, with room for line breaks.
@@ -32,7 +33,7 @@ const drained = 1 << 20
 // readBody reads a base64 body, whatever Content-Transfer-Encoding says
 // (RFC 8951 §3.1), with CR, LF, space and tab anywhere.
 func readBody(r *http.Request) ([]byte, error) {
-	tooLong := problem(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes: a certificate request in base64 is much smaller", maxBody)
+	tooLong := httperr.New(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes: a certificate request in base64 is much smaller", maxBody)
 	if r.ContentLength > maxBody && r.Header.Get("Expect") != "" {
 		return nil, tooLong // it waits to be told whether to send (RFC 9110 §10.1.1)
 	}
@@ -44,7 +45,7 @@ func readBody(r *http.Request) ([]byte, error) {
 	case err == nil:
 		return decode(text)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, problem(http.StatusRequestTimeout, "the request's body did not arrive in time: send it at once")
+		return nil, httperr.New(http.StatusRequestTimeout, "the request's body did not arrive in time: send it at once")
 	default: // cut off, or chunks that are none
 		return nil, enroll.BadRequest("the request's body did not arrive whole: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing/iotest"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/httperr"
 )
 
 func FuzzDecode(f *testing.F) {
@@ -62,8 +63,8 @@ func TestShortBodiesAreUnbroken(t *testing.T) {
 func TestSlowBody(t *testing.T) {
 	late := iotest.ErrReader(&net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded})
 	_, err := readBody(&http.Request{Body: io.NopCloser(io.MultiReader(strings.NewReader("MIIB"), late))})
-	var p *httpProblem
-	if !errors.As(err, &p) || p.status != http.StatusRequestTimeout {
+	var p *httperr.Error
+	if !errors.As(err, &p) || p.Status != http.StatusRequestTimeout {
 		t.Errorf("%T: %v", err, err)
 	}
 }

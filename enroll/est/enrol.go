@@ -2,14 +2,13 @@ package est
 
 import (
 	"crypto/x509"
-	"math"
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/httperr"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -24,7 +23,7 @@ func (h *Handler) simpleenroll(x *exchange) error {
 		return err
 	}
 	if x.client.Auth.Proof == vetting.ProofOfficial {
-		return problem(http.StatusForbidden, "the client certificate is the official one: a device that has it renews with /simplereenroll")
+		return httperr.New(http.StatusForbidden, "the client certificate is the official one: a device that has it renews with /simplereenroll")
 	}
 	claim, err := h.claim(x, csr)
 	if err != nil {
@@ -44,7 +43,7 @@ func (h *Handler) simplereenroll(x *exchange) error {
 		return err
 	}
 	if x.client.Auth.Proof != vetting.ProofOfficial {
-		return problem(http.StatusForbidden, "/simplereenroll renews the certificate that the client presents, and this is not an official one: enrol with /simpleenroll first")
+		return httperr.New(http.StatusForbidden, "/simplereenroll renews the certificate that the client presents, and this is not an official one: enrol with /simpleenroll first")
 	}
 	claim, err := h.claim(x, csr)
 	if err != nil {
@@ -56,7 +55,7 @@ func (h *Handler) simplereenroll(x *exchange) error {
 // request reads the PKCS#10 of a client that is known.
 func (h *Handler) request(x *exchange, parse func([]byte) (*x509.CertificateRequest, error)) (*x509.CertificateRequest, error) {
 	if x.client == nil {
-		return nil, problem(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake: use the bootstrap certificate, the official one, or a rig's")
+		return nil, httperr.New(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake: use the bootstrap certificate, the official one, or a rig's")
 	}
 	if err := checkType(x.r.Header.Get("Content-Type")); err != nil {
 		return nil, err
@@ -79,7 +78,7 @@ func checkType(contentType string) error {
 		kind, _, _ = strings.Cut(contentType, ";")
 	}
 	if !strings.EqualFold(strings.TrimSpace(kind), "application/pkcs10") {
-		return problem(http.StatusUnsupportedMediaType, "the Content-Type is %q: send application/pkcs10", contentType)
+		return httperr.New(http.StatusUnsupportedMediaType, "the Content-Type is %q: send application/pkcs10", contentType)
 	}
 	return nil
 }
@@ -119,16 +118,15 @@ func (h *Handler) enrol(x *exchange, r enroll.Request, admitted func(enroll.Outc
 	case vetting.Admitted:
 		return admitted(out)
 	case vetting.Held:
-		x.w.Header().Set("Retry-After", retryAfter(out.RetryAfter))
+		// a 202 always says when to come again (RFC 7030 §4.2.3)
+		httperr.SetRetryAfter(x.w.Header(), max(out.RetryAfter, time.Second))
 		plain(x.w, http.StatusAccepted, out.Text())
 	default:
 		if out.Reasons[0].Code == vetting.ReasonWrongCode {
-			return x.challenged(problem(http.StatusUnauthorized, "%s", out.Text()))
+			return x.challenged(httperr.New(http.StatusUnauthorized, "%s", out.Text()))
 		}
-		if out.RetryAfter > 0 {
-			x.w.Header().Set("Retry-After", retryAfter(out.RetryAfter))
-		}
-		return problem(http.StatusForbidden, "%s", out.Text())
+		httperr.SetRetryAfter(x.w.Header(), out.RetryAfter)
+		return httperr.New(http.StatusForbidden, "%s", out.Text())
 	}
 	return nil
 }
@@ -140,10 +138,4 @@ func (x *exchange) answerCertificate(out enroll.Outcome) error {
 	}
 	x.answer("application/pkcs7-mime; smime-type=certs-only", body)
 	return nil
-}
-
-// retryAfter gives whole seconds, at least one: a 202 always says when to
-// come again (RFC 7030 §4.2.3).
-func retryAfter(d time.Duration) string {
-	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
 }

@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/httperr"
 	"github.com/touchmark/touchmark/internal/cms"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -115,18 +115,18 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	op, ok := operations[name]
 	if !ok {
-		return problem(http.StatusNotFound, "there is no EST operation %q here; known are cacerts, csrattrs, simpleenroll, simplereenroll and serverkeygen, after an optional label that names the product", name)
+		return httperr.New(http.StatusNotFound, "there is no EST operation %q here; known are cacerts, csrattrs, simpleenroll, simplereenroll and serverkeygen, after an optional label that names the product", name)
 	}
 	if !slices.Contains(op.methods, r.Method) {
 		allowed := strings.Join(op.methods, ", ")
 		w.Header().Set("Allow", allowed)
-		return problem(http.StatusMethodNotAllowed, "/%s takes %s, not %s", name, allowed, r.Method)
+		return httperr.New(http.StatusMethodNotAllowed, "/%s takes %s, not %s", name, allowed, r.Method)
 	}
 	x := &exchange{w: w, r: r, label: label}
 	if label != "" {
 		if x.product, err = h.Products.Product(r.Context(), label); err != nil {
 			if vetting.ProblemOf(err) == vetting.NotFound {
-				return problem(http.StatusNotFound, "there is no product %q: the label in the path must be a product's name, or be left out", label)
+				return httperr.New(http.StatusNotFound, "there is no product %q: the label in the path must be a product's name, or be left out", label)
 			}
 			return err
 		}
@@ -138,13 +138,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 func split(path string) (label, op string, err error) {
 	rest, ok := strings.CutPrefix(path, Prefix)
 	if !ok {
-		return "", "", problem(http.StatusNotFound, "EST is served below %s", Prefix)
+		return "", "", httperr.New(http.StatusNotFound, "EST is served below %s", Prefix)
 	}
 	if label, op, ok = strings.Cut(rest, "/"); !ok {
 		return "", rest, nil
 	}
 	if label == "" || strings.Contains(op, "/") {
-		return "", "", problem(http.StatusNotFound, "the path %s has not the form %s[label/]operation", path, Prefix)
+		return "", "", httperr.New(http.StatusNotFound, "the path %s has not the form %s[label/]operation", path, Prefix)
 	}
 	return label, op, nil
 }
@@ -193,7 +193,7 @@ func (h *Handler) use(x *exchange) error {
 }
 
 func (h *Handler) notImplemented(x *exchange) error {
-	return problem(http.StatusNotImplemented, "%s is not implemented: enrol with /simpleenroll, renew with /simplereenroll", x.r.URL.Path)
+	return httperr.New(http.StatusNotImplemented, "%s is not implemented: enrol with /simpleenroll, renew with /simplereenroll", x.r.URL.Path)
 }
 
 func remote(r *http.Request) string {
@@ -204,50 +204,12 @@ func remote(r *http.Request) string {
 	return host
 }
 
-// httpProblem is an error whose status and text are for the client.
-type httpProblem struct {
-	status int
-	text   string
-}
-
-func (p *httpProblem) Error() string { return p.text }
-
-func problem(status int, format string, args ...any) error {
-	return &httpProblem{status, fmt.Sprintf(format, args...)}
-}
-
 // fail is the one place where errors become answers: text/plain that a
 // person on the line can act on (RFC 8951 §5).
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	var p *httpProblem
-	var bad *enroll.RequestError
-	var auth *enroll.AuthError
-	var busy *enroll.BusyError
-	status, text := 0, err.Error()
-	switch {
-	case errors.As(err, &p):
-		status = p.status
-	case errors.As(err, &bad):
-		status = http.StatusBadRequest
-	case errors.As(err, &auth):
-		status = http.StatusForbidden
-	case errors.As(err, &busy):
-		w.Header().Set("Retry-After", retryAfter(busy.RetryAfter))
-		if status = http.StatusServiceUnavailable; busy.Share {
-			status = http.StatusTooManyRequests
-		}
-	case r.Context().Err() == context.DeadlineExceeded:
-		w.Header().Set("Retry-After", "5")
-		status, text = http.StatusServiceUnavailable, "the server did not get to this request in time; try again"
-	case r.Context().Err() != nil:
-		panic(http.ErrAbortHandler) // the client is gone; if it is not, silence must not look like success
-	default:
-		reference := strconv.FormatInt(h.Now().UnixNano(), 36)
-		h.Log.ErrorContext(r.Context(), "EST request failed", "reference", reference, "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
-		w.Header().Set("Retry-After", "5")
-		status, text = http.StatusServiceUnavailable, "the server could not work on the request; try again. If it persists, give the operator the reference "+reference
-	}
-	plain(w, status, text)
+	a := httperr.To(r, err, h.Log, h.Now())
+	httperr.SetRetryAfter(w.Header(), a.RetryAfter)
+	plain(w, a.Status, a.Text)
 }
 
 func plain(w http.ResponseWriter, status int, text string) {

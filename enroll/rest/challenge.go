@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/touchmark/touchmark/enroll/httperr"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -22,7 +23,7 @@ type Challenges interface {
 func (h *Handler) challenge(_ http.ResponseWriter, r *http.Request) (any, error) {
 	nonce, err := vetting.ParseNonce(r.PathValue("nonce"))
 	if err != nil {
-		return nil, problem(http.StatusBadRequest, "%v", err)
+		return nil, httperr.New(http.StatusBadRequest, "%v", err)
 	}
 	client, err := h.official(r)
 	if err != nil {
@@ -31,17 +32,17 @@ func (h *Handler) challenge(_ http.ResponseWriter, r *http.Request) (any, error)
 	c, err := h.Challenges.AnswerByTLS(r.Context(), nonce, client.Auth.Certificate)
 	switch vetting.ProblemOf(err) {
 	case vetting.NotFound:
-		return nil, problem(http.StatusNotFound, "%v", err)
+		return nil, httperr.New(http.StatusNotFound, "%v", err)
 	case vetting.Conflict:
-		return nil, problem(http.StatusConflict, "%v", err)
+		return nil, httperr.New(http.StatusConflict, "%v", err)
 	case vetting.Invalid:
-		return nil, problem(http.StatusForbidden, "the certificate %s is not one that this server issued to a device", client.Auth.Certificate)
+		return nil, httperr.New(http.StatusForbidden, "the certificate %s is not one that this server issued to a device", client.Auth.Certificate)
 	}
 	switch {
 	case err != nil:
 		return nil, err
 	case c.Result.Outcome != vetting.Proved:
-		return nil, problem(http.StatusForbidden, "%s", c.Result.Text)
+		return nil, httperr.New(http.StatusForbidden, "%s", c.Result.Text)
 	}
 	return c.Result, nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/touchmark/touchmark/enroll/httperr"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -30,7 +31,7 @@ func (h *Handler) renewalInfo(w http.ResponseWriter, r *http.Request) (any, erro
 	}
 	s, err := h.Lives.Standing(r.Context(), serial)
 	if vetting.ProblemOf(err) == vetting.NotFound {
-		return nil, problem(http.StatusNotFound, "no certificate that this server issued has the serial number %s", serial)
+		return nil, httperr.New(http.StatusNotFound, "no certificate that this server issued has the serial number %s", serial)
 	}
 	if err != nil {
 		return nil, err
@@ -54,7 +55,7 @@ const maxID = 128
 // store knows it.
 func (h *Handler) certificate(id string) (serial string, err error) {
 	if len(id) > maxID {
-		return "", problem(http.StatusBadRequest, "the certificate's name is %d characters long: at most %d are accepted", len(id), maxID)
+		return "", httperr.New(http.StatusBadRequest, "the certificate's name is %d characters long: at most %d are accepted", len(id), maxID)
 	}
 	if strings.ContainsAny(id, "\r\n") { // which the decoder would pass over
 		return "", badName(id)
@@ -74,11 +75,11 @@ func (h *Handler) certificate(id string) (serial string, err error) {
 		}
 	}
 	if !slices.ContainsFunc(h.Issuers(), func(k []byte) bool { return bytes.Equal(k, aki) }) {
-		return "", problem(http.StatusNotFound, "no CA of this server that issues to devices has the key identifier %x", aki)
+		return "", httperr.New(http.StatusNotFound, "no CA of this server that issues to devices has the key identifier %x", aki)
 	}
 	return hex.EncodeToString(n), nil
 }
 
 func badName(id string) error {
-	return problem(http.StatusBadRequest, "%q does not name a certificate: want its authority key identifier and the DER of its serial number, each in base64url without padding, with a dot between (RFC 9773 §4.1)", id)
+	return httperr.New(http.StatusBadRequest, "%q does not name a certificate: want its authority key identifier and the DER of its serial number, each in base64url without padding, with a dot between (RFC 9773 §4.1)", id)
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/touchmark/touchmark/enroll/httperr"
 )
 
 // FuzzCertificate: a name that is accepted is the only name of its
@@ -20,9 +22,9 @@ func FuzzCertificate(f *testing.F) {
 	f.Add("aYhbaw.")
 	f.Fuzz(func(t *testing.T, id string) {
 		serial, err := h.certificate(id)
-		var p *httpProblem
+		var p *httperr.Error
 		if err != nil {
-			if !errors.As(err, &p) || p.status != 400 && p.status != 404 {
+			if !errors.As(err, &p) || p.Status != 400 && p.Status != 404 {
 				t.Fatalf("%q: %v", id, err)
 			}
 			return

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/httperr"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -58,7 +58,7 @@ func (h *Handler) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+Prefix+"challenges/{nonce}", h.answering(h.challenge))
 	mux.HandleFunc("GET "+Prefix+"renewal-info/{id}", h.answering(h.renewalInfo))
 	mux.HandleFunc(Prefix, h.answering(func(_ http.ResponseWriter, r *http.Request) (any, error) {
-		return nil, problem(http.StatusNotFound, "there is no %s %s; there are POST %sactivation, POST %schallenges/{nonce} and GET %srenewal-info/{certificate}", r.Method, r.URL.Path, Prefix, Prefix, Prefix)
+		return nil, httperr.New(http.StatusNotFound, "there is no %s %s; there are POST %sactivation, POST %schallenges/{nonce} and GET %srenewal-info/{certificate}", r.Method, r.URL.Path, Prefix, Prefix, Prefix)
 	}))
 }
 
@@ -100,9 +100,9 @@ func (h *Handler) activation(_ http.ResponseWriter, r *http.Request) (any, error
 	case err != nil:
 		return nil, unknown(err, c.Auth.Certificate)
 	case !s.Device.State.InService():
-		return nil, problem(http.StatusForbidden, "the device is %s", s.Device.State)
+		return nil, httperr.New(http.StatusForbidden, "the device is %s", s.Device.State)
 	case s.Certificate.State != vetting.CertificateValid:
-		return nil, problem(http.StatusForbidden, "the certificate %s is %s", s.Certificate.Serial, s.Certificate.State)
+		return nil, httperr.New(http.StatusForbidden, "the certificate %s is %s", s.Certificate.Serial, s.Certificate.State)
 	}
 	return Activation{Serial: s.Device.Serial, Certificate: s.Certificate.Serial, State: s.Certificate.State, NotAfter: s.Certificate.NotAfter, Renew: s.Renew()}, nil
 }
@@ -110,63 +110,33 @@ func (h *Handler) activation(_ http.ResponseWriter, r *http.Request) (any, error
 // official is the client, if it came with its official certificate.
 func (h *Handler) official(r *http.Request) (enroll.Client, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return enroll.Client{}, problem(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake: use the official one")
+		return enroll.Client{}, httperr.New(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake: use the official one")
 	}
 	c, err := h.Clients.Identify(r.Context(), r.TLS.PeerCertificates[0])
 	switch {
 	case err != nil:
 		return c, err
 	case c.Auth.Proof != vetting.ProofOfficial:
-		return c, problem(http.StatusForbidden, "the client certificate is not an official one: enrol first")
+		return c, httperr.New(http.StatusForbidden, "the client certificate is not an official one: enrol first")
 	case c.Expired:
-		return c, problem(http.StatusForbidden, "the official certificate ran out at %s: renew it", c.Certificate.NotAfter.UTC().Format(time.RFC3339))
+		return c, httperr.New(http.StatusForbidden, "the official certificate ran out at %s: renew it", c.Certificate.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return c, nil
 }
 
 func unknown(err error, serial string) error {
 	if vetting.ProblemOf(err) == vetting.NotFound {
-		return problem(http.StatusForbidden, "the certificate %s is not one that this server issued to a device", serial)
+		return httperr.New(http.StatusForbidden, "the certificate %s is not one that this server issued to a device", serial)
 	}
 	return err
-}
-
-// httpProblem is an error whose status and text are for the client.
-type httpProblem struct {
-	status int
-	text   string
-}
-
-func (p *httpProblem) Error() string { return p.text }
-
-func problem(status int, format string, args ...any) error {
-	return &httpProblem{status, fmt.Sprintf(format, args...)}
 }
 
 // fail is the one place where errors become answers: problem details (RFC
 // 9457).
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	var p *httpProblem
-	var auth *enroll.AuthError
-	status, text := http.StatusServiceUnavailable, err.Error()
-	switch {
-	case errors.As(err, &p):
-		status = p.status
-	case errors.As(err, &auth):
-		status = http.StatusForbidden
-	case r.Context().Err() == context.DeadlineExceeded:
-		text = "the server did not get to this request in time; try again"
-	case r.Context().Err() != nil:
-		panic(http.ErrAbortHandler) // the client is gone; if it is not, silence must not look like success
-	default:
-		reference := strconv.FormatInt(h.Now().UnixNano(), 36)
-		h.Log.ErrorContext(r.Context(), "a device's request failed", "reference", reference, "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
-		text = "the server could not work on the request; try again. If it persists, give the operator the reference " + reference
-	}
-	if status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "5")
-	}
-	write(w, status, "application/problem+json", map[string]any{"title": http.StatusText(status), "status": status, "detail": text})
+	a := httperr.To(r, err, h.Log, h.Now())
+	httperr.SetRetryAfter(w.Header(), a.RetryAfter)
+	write(w, a.Status, "application/problem+json", map[string]any{"title": http.StatusText(a.Status), "status": a.Status, "detail": a.Text})
 }
 
 func write(w http.ResponseWriter, status int, kind string, v any) {
