@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -59,24 +58,8 @@ func (w *works) csr() []byte {
 // byCode enrols with a code and nothing else.
 func (w *works) byCode(user, code string, csr []byte) (status int, header http.Header, body string) {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), "POST", "https://"+w.server.Addrs()["est"]+"/.well-known/est/simpleenroll", strings.NewReader(base64.StdEncoding.EncodeToString(csr)))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/pkcs10")
-	req.Header.Set("Authorization", "Basic "+basic(user, code))
-	client := w.speaks(tls.VersionTLS13, pair{})
-	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header, string(text)
+	resp, text := w.send(tls.VersionTLS13, pair{}, "POST", "/.well-known/est/simpleenroll", b64(csr), "Content-Type", "application/pkcs10", "Authorization", "Basic "+basic(user, code))
+	return resp.StatusCode, resp.Header, text
 }
 
 // Whoever guesses at codes for a device is slowed down and leaves one trace;

@@ -168,23 +168,8 @@ func (w *works) changeFails() {
 
 func (w *works) post(unit pair, csr []byte) (code int, retry, body string) {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), "POST", "https://"+w.server.Addrs()["est"]+"/.well-known/est/simpleenroll", strings.NewReader(b64(csr)))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/pkcs10")
-	client := w.speaks(tls.VersionTLS13, unit)
-	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header.Get("Retry-After"), string(text)
+	resp, text := w.send(tls.VersionTLS13, unit, "POST", "/.well-known/est/simpleenroll", b64(csr), "Content-Type", "application/pkcs10")
+	return resp.StatusCode, resp.Header.Get("Retry-After"), text
 }
 
 // The database goes away and comes back, twice: clear refusals meanwhile, and

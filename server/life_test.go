@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,22 +19,8 @@ import (
 // own sends a request to the devices' own door.
 func (w *works) own(p pair, method, path string) (code int, header http.Header, body string) {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), method, "https://"+w.server.Addrs()["est"]+path, nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	client := w.speaks(v13, p)
-	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header, string(text)
+	resp, text := w.send(v13, p, method, path, "")
+	return resp.StatusCode, resp.Header, text
 }
 
 // device finds a device by its serial number.

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -113,18 +114,17 @@ func (w *works) speaks(version uint16, p pair) *http.Client {
 	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
-// est sends a request; a CSR makes it a POST.
-func (w *works) est(version uint16, p pair, operation string, csr []byte) (code int, kind, body string) {
+// send sends a request to the devices' listener over a connection of its own;
+// the header is of keys and values.
+func (w *works) send(version uint16, p pair, method, path, body string, header ...string) (*http.Response, string) {
 	w.t.Helper()
-	method := "GET"
-	if csr != nil {
-		method = "POST"
-	}
-	req, err := http.NewRequestWithContext(w.t.Context(), method, "https://"+w.server.Addrs()["est"]+"/.well-known/est/"+operation, strings.NewReader(base64.StdEncoding.EncodeToString(csr)))
+	req, err := http.NewRequestWithContext(w.t.Context(), method, "https://"+w.server.Addrs()["est"]+path, strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", "application/pkcs10")
+	for kv := range slices.Chunk(header, 2) {
+		req.Header.Set(kv[0], kv[1])
+	}
 	client := w.speaks(version, p)
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
@@ -136,10 +136,21 @@ func (w *works) est(version uint16, p pair, operation string, csr []byte) (code 
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return resp, string(text)
+}
+
+// est sends a request; a CSR makes it a POST.
+func (w *works) est(version uint16, p pair, operation string, csr []byte) (code int, kind, body string) {
+	w.t.Helper()
+	method := "GET"
+	if csr != nil {
+		method = "POST"
+	}
+	resp, text := w.send(version, p, method, "/.well-known/est/"+operation, b64(csr), "Content-Type", "application/pkcs10")
 	if resp.TLS.Version != version {
 		w.t.Fatalf("TLS version %x, want %x", resp.TLS.Version, version)
 	}
-	return resp.StatusCode, resp.Header.Get("Content-Type"), string(text)
+	return resp.StatusCode, resp.Header.Get("Content-Type"), text
 }
 
 // enrol wants a certificate for a CSR that repeats the names of like.
