@@ -83,7 +83,7 @@ func TestRigCommands(t *testing.T) {
 
 	path := shim(t, map[string]string{"touchmark": `[[ "$*" != *" rig replace "* ]] || set -- "$@" --yes
 exec "` + bin + `/touchmark" "$@"`})
-	steps, shift := "", "A-0815\npass\nA-0815\nquit\n"
+	steps, shift := "", "SN:A-0815;MAC:02005E100003\npass\nA-0815\nquit\n"
 	for _, block := range blocks(t, "guides/rig.md") {
 		if strings.HasPrefix(block, "touchmark") {
 			steps += block

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
+	"github.com/touchmark/touchmark/vetting/scan"
 )
 
 func (a *app) rigRun() *cobra.Command {
@@ -25,11 +27,13 @@ func (a *app) rigRun() *cobra.Command {
 	c := &cobra.Command{
 		Use: "run", Short: "Work through a shift: scan, see the verdict, pass or fail", Args: cobra.NoArgs,
 		Long: `run reads a line at a time, from a barcode scanner, a keyboard or a pipe. A serial number registers that unit and shows the verdict. What is
-said next is about that unit, until another is scanned:
+said next is about that unit, until another is scanned. The label of an enrolment code belongs to the unit in front of the rig too, so scan
+the unit first; the code is not shown again.
 
   pass [NOTE]            it passed its test; if it is not admitted yet, it is registered again
   fail NOTE              it failed its test, and why
   replace SERIAL NOTE    it failed too late: the unit SERIAL takes its place, and is registered
+  code CODE              register it with the enrolment code that is printed on its label
   again                  register it again, after something was mended
   quit                   end; so does the end of the input
 
@@ -65,8 +69,11 @@ type session struct {
 	product, station           string
 
 	started time.Time
-	unit    string // the serial number of the unit in front of the rig
 	tally   sessionTally
+
+	unit     api.Unit // in front of the rig; its serial number is good as a file's name
+	code     string   // on its enrolment label; never shown
+	admitted bool
 }
 
 // sessionTally counts what was said and answered. A unit that was held and
@@ -127,7 +134,7 @@ func (s *session) run(ctx context.Context) error {
 
 func (s *session) prompt() {
 	if terminal(s.in) && !s.json {
-		fmt.Fprintf(s.out, "\n%s> ", s.unit)
+		fmt.Fprintf(s.out, "\n%s> ", s.unit.Serial)
 	}
 }
 
@@ -142,56 +149,95 @@ func (s *session) obey(ctx context.Context, line string) error {
 		return s.tested(ctx, false, rest)
 	case "replace":
 		return s.replace(ctx, rest)
+	case "code":
+		return s.enrolBy(ctx, rest)
 	case "again":
-		if s.unit == "" {
+		if s.unit.Serial == "" {
 			return errNoUnit
 		}
 		return s.register(ctx)
 	}
-	serial, ok := serialOf(line)
-	if !ok {
-		return fmt.Errorf("%q is neither a serial number nor one of pass, fail, replace, again, quit", line)
+	label, err := scan.Parse(line)
+	switch {
+	case errors.Is(err, scan.ErrEnrolmentCode):
+		return s.enrolBy(ctx, line)
+	case err != nil:
+		return fmt.Errorf("that is neither a unit nor one of pass, fail, replace, code, again, quit: %w", err)
 	}
-	return s.scan(ctx, serial)
-}
-
-// serialOf reads a serial number, which then is good as a file's name, too.
-func serialOf(word string) (string, bool) {
-	id, err := vetting.Identity{Serial: strings.TrimPrefix(word, "serial:")}.Normalize()
-	return id.Serial, err == nil && id.Serial != ""
+	return s.scan(ctx, label)
 }
 
 var errNoUnit = errors.New("no unit was scanned yet: scan its serial number first")
 
-func (s *session) scan(ctx context.Context, serial string) error {
-	s.unit = serial
+func (s *session) scan(ctx context.Context, l scan.Label) error {
+	if l.Serial == "" {
+		return errors.New("the label has no serial number, by which the unit's request is found: scan the one that has it")
+	}
+	if err := s.ours(l.Product); err != nil {
+		return err
+	}
+	s.unit = api.Unit{Product: cmp.Or(s.product, l.Product), Serial: l.Serial, MAC: l.MAC, UID: l.UID}
+	s.code, s.admitted = "", false
 	s.tally.Units++
 	return s.register(ctx)
+}
+
+// enrolBy registers a unit with the code on its enrolment label: the one
+// that the label is for, or else the one in front of the rig.
+func (s *session) enrolBy(ctx context.Context, label string) error {
+	e, err := scan.ParseEnrolment(label)
+	if err != nil {
+		return err
+	}
+	if err := s.ours(e.Product); err != nil {
+		return err
+	}
+	switch {
+	case e.Serial != "" && e.Serial != s.unit.Serial:
+		s.unit, s.admitted = api.Unit{Serial: e.Serial}, false
+		s.tally.Units++
+	case s.unit.Serial == "":
+		return errNoUnit
+	case e.Serial == "" && s.admitted:
+		return errors.New("this unit is admitted and needs no code: scan the next unit before its label")
+	}
+	s.unit.Product = cmp.Or(s.product, s.unit.Product, e.Product)
+	s.code = e.Code.Label()
+	return s.register(ctx)
+}
+
+// ours refuses the label of another product than the rig is told to expect.
+func (s *session) ours(product string) error {
+	if s.product != "" && product != "" && product != s.product {
+		return fmt.Errorf("the label is for the product %s, but these should be %s", product, s.product)
+	}
+	return nil
 }
 
 func (s *session) register(ctx context.Context) error {
 	csr, err := s.request(ctx)
 	if err != nil {
-		return fmt.Errorf("the request of unit %s: %w", s.unit, err)
+		return fmt.Errorf("the request of unit %s: %w", s.unit.Serial, err)
 	}
-	in := api.RegistrationInput{Unit: api.Unit{Product: s.product, Serial: s.unit}, CSR: csr}
+	in := api.RegistrationInput{Unit: s.unit, CSR: csr, Code: s.code}
 	_, res, err := register(ctx, s.client, in, 0)
 	if err != nil {
 		return err
 	}
 	*s.counter(res.Verdict)++
+	s.admitted = res.Verdict == vetting.Admitted
 	var failed error
-	if res.Verdict == vetting.Admitted && s.outDir != "" {
-		failed = os.WriteFile(filepath.Join(s.outDir, s.unit+".crt"), []byte(res.Certificate), 0o644)
+	if s.admitted && s.outDir != "" {
+		failed = os.WriteFile(filepath.Join(s.outDir, s.unit.Serial+".crt"), []byte(res.Certificate), 0o644)
 	}
-	s.tell(sessionEvent{Unit: s.unit, Verdict: res}, func(w io.Writer) {
+	s.tell(sessionEvent{Unit: s.unit.Serial, Verdict: res}, func(w io.Writer) {
 		s.banner(w, string(res.Verdict))
 		for _, r := range res.Reasons {
 			fmt.Fprintln(w, text(r.Text))
 		}
 	})
 	if failed != nil {
-		return fmt.Errorf("unit %s is admitted, but its certificate could not be written; mend that and say again: %w", s.unit, failed)
+		return fmt.Errorf("unit %s is admitted, but its certificate could not be written; mend that and say again: %w", s.unit.Serial, failed)
 	}
 	return nil
 }
@@ -209,10 +255,10 @@ func (s *session) counter(v vetting.Outcome) *int {
 // request gets the unit's PKCS#10 request.
 func (s *session) request(ctx context.Context) (string, error) {
 	if s.csrCommand == "" {
-		return s.readText(filepath.Join(s.csrDir, s.unit+".csr"))
+		return s.readText(filepath.Join(s.csrDir, s.unit.Serial+".csr"))
 	}
 	cmd := exec.CommandContext(ctx, "sh", "-c", s.csrCommand)
-	cmd.Env = append(os.Environ(), "TOUCHMARK_SERIAL="+s.unit)
+	cmd.Env = append(os.Environ(), "TOUCHMARK_SERIAL="+s.unit.Serial)
 	cmd.Stderr = s.err
 	out, err := cmd.Output()
 	if err != nil {
@@ -222,10 +268,10 @@ func (s *session) request(ctx context.Context) (string, error) {
 }
 
 func (s *session) tested(ctx context.Context, passed bool, note string) error {
-	if s.unit == "" {
+	if s.unit.Serial == "" {
 		return errNoUnit
 	}
-	in := api.TestResultInput{Unit: api.Unit{Product: s.product, Serial: s.unit}, Passed: passed, Station: s.station, Note: note}
+	in := api.TestResultInput{Unit: s.unit, Passed: passed, Station: s.station, Note: note}
 	res := new(api.TestResultAnswer)
 	if err := s.client.api(ctx, http.MethodPost, "/test-results", in, res); err != nil {
 		return err
@@ -235,7 +281,7 @@ func (s *session) tested(ctx context.Context, passed bool, note string) error {
 		word, counter = "passed", &s.tally.Passed
 	}
 	*counter++
-	s.tell(sessionEvent{Unit: s.unit, Test: res}, func(w io.Writer) {
+	s.tell(sessionEvent{Unit: s.unit.Serial, Test: res}, func(w io.Writer) {
 		s.banner(w, word)
 		if next := advice(res); next != "" && res.Next != api.NextRegister {
 			fmt.Fprintln(w, "Next: "+next)
@@ -248,22 +294,22 @@ func (s *session) tested(ctx context.Context, passed bool, note string) error {
 }
 
 func (s *session) replace(ctx context.Context, rest string) error {
-	if s.unit == "" {
+	if s.unit.Serial == "" {
 		return errNoUnit
 	}
 	word, note, _ := strings.Cut(rest, " ")
-	by, ok := serialOf(word)
-	if note = strings.TrimSpace(note); !ok || note == "" {
+	by, err := scan.Parse(word)
+	if note = strings.TrimSpace(note); err != nil || by.Serial == "" || note == "" {
 		return errors.New("say which unit takes its place, and why: replace SERIAL NOTE")
 	}
-	in := api.ReplacementInput{Unit: api.Unit{Product: s.product, Serial: s.unit}, By: api.Unit{Product: s.product, Serial: by}, Note: note}
+	in := api.ReplacementInput{Unit: s.unit, By: api.Unit{Product: s.unit.Product, Serial: by.Serial, MAC: by.MAC, UID: by.UID}, Note: note}
 	res := new(api.Replacement)
 	if err := s.client.api(ctx, http.MethodPost, "/replacements", in, res); err != nil {
 		return err
 	}
 	s.tally.Replaced++
-	s.tell(sessionEvent{Unit: s.unit, Replacement: res}, func(w io.Writer) {
-		s.banner(w, "replaced by "+by)
+	s.tell(sessionEvent{Unit: s.unit.Serial, Replacement: res}, func(w io.Writer) {
+		s.banner(w, "replaced by "+by.Serial)
 		fmt.Fprintln(w, "It is scrapped for good: keep it apart.")
 	})
 	return s.scan(ctx, by)
@@ -283,7 +329,7 @@ func (s *session) tell(e sessionEvent, people func(io.Writer)) {
 }
 
 func (s *session) fail(err error) {
-	s.tell(sessionEvent{Unit: s.unit, Error: err.Error()}, func(w io.Writer) {
+	s.tell(sessionEvent{Unit: s.unit.Serial, Error: err.Error()}, func(w io.Writer) {
 		s.banner(w, "error")
 		fmt.Fprintln(w, text(err.Error()))
 	})
@@ -294,7 +340,7 @@ var colours = map[string]string{"admitted": "42", "passed": "42", "held": "43", 
 
 // banner says a word about the unit, to be read from two steps away.
 func (s *session) banner(w io.Writer, word string) {
-	title := fmt.Sprintf("  %s  %s  ", strings.ToUpper(word), s.unit)
+	title := fmt.Sprintf("  %s  %s  ", strings.ToUpper(word), s.unit.Serial)
 	rule := strings.Repeat("=", max(48, len(title)))
 	on, off := "", ""
 	if code := colours[word]; code != "" && terminal(s.out) {

@@ -46,13 +46,47 @@ func TestRigRun(t *testing.T) {
 	}, "\n")
 	r := touchmarkReads(t, shift, "--dir", w.rig, "rig", "run", "--csr-dir", requests(t, 5), "--out-dir", out, "--station", "FCT-2")
 	r.want(t, exitFailed, "ADMITTED  A-000000", "PASSED  A-000000", "REFUSED  A-000001", "Test it first.", "FAILED  A-000001", "ADMITTED  A-000001",
-		"FAILED  A-000002", "replace it", "REPLACED BY A-000003  A-000002", "ADMITTED  A-000003", "scan its serial number first", "neither a serial number",
+		"FAILED  A-000002", "replace it", "REPLACED BY A-000003  A-000002", "ADMITTED  A-000003", "scan its serial number first", "neither a unit",
 		"6 units scanned in", "admitted 4, held 0, refused 2; passed 3, failed 2, replaced 1; errors 7")
 	written, err := filepath.Glob(filepath.Join(out, "*"))
 	if err != nil || len(written) != 4 {
 		t.Errorf("certificates %v, %v", written, err)
 	}
 	w.admin(t, "device", "history", "A-000002").want(t, 0, "scrapped", "station FCT-2", "radio dead")
+}
+
+// Labels as scanners read them: of units, and of enrolment codes, which are
+// used and not shown.
+func TestRigRunScansLabels(t *testing.T) {
+	w, _ := rigWorld(t, 5)
+	w.admin(t, "product", "update", "thermostat", "--proof", "rig", "--proof", "code").want(t, 0)
+	w.admin(t, "rule", "set", "thermostat", "code-at-rig", `claim.rig != "" && claim.code`, "--text", "Scan the label, too.").want(t, 0)
+	var codes, uris []string
+	for _, args := range [][]string{{"--order", "PO-1", "--count", "3"}, {"--device", "A-000003"}} {
+		made := decodeAs[api.CodesCreated](t, w.admin(t, append([]string{"code", "create", "--json"}, args...)...).want(t, 0).out)
+		for _, c := range made.Codes {
+			codes, uris = append(codes, c.Code), append(uris, c.URI)
+		}
+	}
+	shift := strings.Join([]string{
+		uris[0], // no unit yet
+		"SN:A-000000;MODEL:thermostat", uris[0],
+		uris[1], // the next unit was not scanned
+		"touchmark:device?serial=A-000001", "fail loose", "code " + strings.ToLower(strings.ReplaceAll(codes[1], "-", "")), "pass",
+		"A-000002", codes[0], strings.Replace(uris[2], "code=", "code=U", 1), uris[2],
+		uris[3], uris[3],
+		"SN:A-000004;MODEL:lamp", strings.Replace(uris[3], "/thermostat", "/lamp", 1), "MAC:02:00:00:00:00:01", "code",
+	}, "\n")
+	r := touchmarkReads(t, shift, "--dir", w.rig, "rig", "run", "--csr-dir", requests(t, 5), "--product", "thermostat")
+	r.want(t, exitFailed, "scan its serial number first", "HELD  A-000000", "Scan the label, too.", "ADMITTED  A-000000", "needs no code: scan the next unit before its label",
+		"REFUSED  A-000001", "PASSED  A-000001", "ADMITTED  A-000001", "REFUSED  A-000002", "used already", "holds the character 'U'", "ADMITTED  A-000002", "ADMITTED  A-000003",
+		"the label is for the product lamp, but these should be thermostat", "has no serial number", "has 0 characters",
+		"4 units scanned", "admitted 5, held 3, refused 2; passed 1, failed 1, replaced 0; errors 7")
+	for _, c := range codes {
+		if strings.Contains(r.out+r.err, c) || strings.Contains(r.out+r.err, c[:9]) {
+			t.Errorf("the code %s is shown:\n%s", c, r.out)
+		}
+	}
 }
 
 // Each line is answered before the next is read, as a scanner and a person,

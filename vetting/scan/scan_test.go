@@ -56,6 +56,58 @@ func TestParseRefusesEnrolmentCodes(t *testing.T) {
 	}
 }
 
+func TestParseEnrolment(t *testing.T) {
+	const secret = "EHQQ-ARV8-DNGQ-4TS6"
+	for text, want := range map[string]scan.Enrolment{
+		secret:                      {},
+		" ehqqarv8dngq 4ts6\n":      {},
+		"touchmark:?code=" + secret: {},
+		"TOUCHMARK://h:8443/lamp?code=" + secret + "&order=PO-1&later=x": {Product: "lamp"},
+		"touchmark://h/lamp?code=" + secret + "&serial=A%3A1":            {Product: "lamp", Serial: "A:1"},
+	} {
+		if got, err := scan.ParseEnrolment(text); err != nil || got.Code.Label() != secret || got.Serial != want.Serial || got.Product != want.Product {
+			t.Errorf("%q: %+v, %v; want %+v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{
+		"", "https://h/lamp?code=" + secret, "touchmark://h/lamp", "touchmark://h/a/b?code=" + secret, "touchmark://h/lamp?code=" + secret + "&code=" + secret,
+		"touchmark://h/lamp?code=" + secret + "&serial=A&serial=B", "touchmark://h/lamp?code=" + secret + "&serial=a+b", "touchmark://h/lamp?code=" + secret + ";",
+		"touchmark://h/lamp?code=" + secret + "\x7f", "touchmark://h/lamp?code=EHQQ-ARV8-DNGQ-4TS7", "touchmark://h/lamp?order=" + strings.Repeat("x", 2048) + "&code=" + secret,
+	} {
+		if got, err := scan.ParseEnrolment(text); err == nil || got != (scan.Enrolment{}) {
+			t.Errorf("%q passes as %+v, %v", text, got, err)
+		} else if strings.Contains(err.Error(), secret[:9]) {
+			t.Errorf("%q: the error repeats the code: %v", text, err)
+		}
+	}
+}
+
+// FuzzParseEnrolment: what passes has a code and normal names, no error
+// repeats the text, and no label of a code is taken for one of a device.
+func FuzzParseEnrolment(f *testing.F) {
+	for _, s := range []string{"EHQQ-ARV8-DNGQ-4TS6", "touchmark://h:1/lamp?code=EHQQ-ARV8-DNGQ-4TS6&serial=A-1", "touchmark:?code=%45HQQ-ARV8-DNGQ-4TS6", "ehqqarv8dngq4ts6"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		e, err := scan.ParseEnrolment(text)
+		if err != nil {
+			if e != (scan.Enrolment{}) || len(text) > 16 && strings.Contains(err.Error(), text) {
+				t.Errorf("%q: %+v, %v", text, e, err)
+			}
+			return
+		}
+		if again, err := vetting.ParseOneTimeCode(e.Code.Label()); err != nil || again != e.Code {
+			t.Errorf("%q gives a code that is none: %v", text, err)
+		}
+		if id, err := (vetting.Identity{Serial: e.Serial}).Normalize(); err != nil || id.Serial != e.Serial {
+			t.Errorf("%q gives the serial number %q: %v", text, e.Serial, err)
+		}
+		if _, err := scan.Parse(text); strings.Contains(text, "code=") && !errors.Is(err, scan.ErrEnrolmentCode) {
+			t.Errorf("%q is taken for a device's label: %v", text, err)
+		}
+	})
+}
+
 // FuzzParse asserts that what is read is normal: reading it again from
 // the fields gives the same.
 func FuzzParse(f *testing.F) {
