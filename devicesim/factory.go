@@ -109,6 +109,7 @@ type record struct {
 	UID              string    `json:"uid"`
 	BootstrapKey     string    `json:"bootstrapKey"`
 	HardwareRevision string    `json:"hardwareRevision"`
+	Firmware         string    `json:"firmware"`
 	Line             string    `json:"line"`
 	Rig              string    `json:"rig"`
 	Time             time.Time `json:"time"`
@@ -120,7 +121,7 @@ func (f Factory) Manifest(units []*Unit) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	for _, u := range units {
-		_ = e.Encode(record{u.Serial, u.MAC, u.UID, u.Listed, "A1", "line-1", "rig-1", f.Now().UTC().Truncate(time.Second),
+		_ = e.Encode(record{u.Serial, u.MAC, u.UID, u.Listed, "A1", "1.4.2", "line-1", "rig-1", f.Now().UTC().Truncate(time.Second),
 			map[string]any{"boot": "pass", "radio": "pass"}}) // a buffer takes everything
 	}
 	return b.Bytes()

@@ -33,8 +33,10 @@ type Selection struct {
 	Site             string      `json:"site,omitempty"`
 	Order            string      `json:"order,omitempty"`
 	Product          string      `json:"product,omitempty"`
+	Owner            string      `json:"owner,omitempty"`
 	State            DeviceState `json:"state,omitempty"`
 	HardwareRevision string      `json:"hardwareRevision,omitempty"`
+	Firmware         string      `json:"firmware,omitempty"` // that it was made with
 	Line             string      `json:"line,omitempty"`
 	MadeFrom         time.Time   `json:"madeFrom,omitzero"` // as its record says
 	MadeBefore       time.Time   `json:"madeBefore,omitzero"`
@@ -49,7 +51,7 @@ const MaxSelected = 200_000
 // Empty reports whether the selection narrows nothing.
 func (s *Selection) Empty() bool {
 	ids := s.Identifiers
-	return s.Site+s.Order+s.Product+string(s.State)+s.HardwareRevision+s.Line == "" &&
+	return s.Site+s.Order+s.Product+s.Owner+string(s.State)+s.HardwareRevision+s.Firmware+s.Line == "" &&
 		s.MadeFrom.IsZero() && s.MadeBefore.IsZero() && s.IssuedFrom.IsZero() && s.IssuedBefore.IsZero() &&
 		len(ids.Serials)+len(ids.MACs)+len(ids.UIDs) == 0
 }
@@ -79,7 +81,8 @@ func (s *Selection) check() error {
 
 // Made reports whether a record's manufacturing data are selected.
 func (s *Selection) Made(m *Manufacturing) bool {
-	return (s.HardwareRevision == "" || m.HardwareRevision == s.HardwareRevision) && (s.Line == "" || m.Line == s.Line) &&
+	return (s.HardwareRevision == "" || m.HardwareRevision == s.HardwareRevision) &&
+		(s.Firmware == "" || m.Firmware == s.Firmware) && (s.Line == "" || m.Line == s.Line) &&
 		(s.MadeFrom.IsZero() || !m.Time.IsZero() && !m.Time.Before(s.MadeFrom)) &&
 		(s.MadeBefore.IsZero() || !m.Time.IsZero() && m.Time.Before(s.MadeBefore))
 }

@@ -32,6 +32,7 @@ type Record struct {
 type Manufacturing struct {
 	EKHash           string          `json:"ekHash,omitempty"` // SHA-256 of the TPM endorsement key, hex
 	HardwareRevision string          `json:"hardwareRevision,omitempty"`
+	Firmware         string          `json:"firmware,omitempty"` // the version that was flashed
 	Line             string          `json:"line,omitempty"`
 	Rig              string          `json:"rig,omitempty"`
 	Time             time.Time       `json:"time,omitzero"`
@@ -56,7 +57,7 @@ func (r *Record) Check() error {
 		return errors.New("the record has no serial")
 	}
 	for _, f := range [...]struct{ field, value string }{
-		{"hardwareRevision", r.Made.HardwareRevision}, {"line", r.Made.Line},
+		{"hardwareRevision", r.Made.HardwareRevision}, {"firmware", r.Made.Firmware}, {"line", r.Made.Line},
 		{"rig", r.Made.Rig}, {"ekHash", r.Made.EKHash},
 	} {
 		if err := checkText(f.field, f.value); err != nil {

@@ -254,6 +254,7 @@ func showHistory(w io.Writer, h *vetting.History) {
 	showDevice(w, &h.Device)
 	fmt.Fprintf(w, "record\trow %d of manifest %d\n", h.Record.Row, h.Record.ManifestID)
 	field(w, "hardware", h.Record.Made.HardwareRevision)
+	field(w, "firmware", h.Record.Made.Firmware)
 	field(w, "line", h.Record.Made.Line)
 	field(w, "rig", h.Record.Made.Rig)
 	field(w, "made", h.Record.Made.Time)

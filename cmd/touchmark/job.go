@@ -111,7 +111,7 @@ type bulk struct {
 }
 
 // selectionFlags name the flags that select devices.
-var selectionFlags = []string{"all", "site", "order", "product", "state", "hardware", "line", "made-after", "made-before",
+var selectionFlags = []string{"all", "site", "order", "product", "owner", "state", "hardware", "firmware", "line", "made-after", "made-before",
 	"issued-after", "issued-before", "serials", "macs", "uids", "serials-file"}
 
 // bulkFlags lets a command take a selection instead of a device.
@@ -122,8 +122,10 @@ func (a *app) bulkFlags(c *cobra.Command) *bulk {
 	f.StringVar(&s.Site, "site", "", "devices of this site")
 	f.StringVar(&s.Order, "order", "", "devices of this order")
 	f.StringVar(&s.Product, "product", "", "devices of this product")
+	f.StringVar(&s.Owner, "owner", "", "devices that this owner holds; \"manufacturer\" for those of nobody else")
 	f.StringVar((*string)(&s.State), "state", "", "devices in this state")
 	f.StringVar(&s.HardwareRevision, "hardware", "", "devices of this hardware `revision`")
+	f.StringVar(&s.Firmware, "firmware", "", "devices that were made with this firmware `version`")
 	f.StringVar(&s.Line, "line", "", "devices built on this line")
 	f.StringVar(&b.made[0], "made-after", "", "devices made at this `time` or later: 2026-03-01 or RFC 3339")
 	f.StringVar(&b.made[1], "made-before", "", "devices made before this `time`")
@@ -354,8 +356,10 @@ func selectedText(j *vetting.Job) string {
 	add("site", s.Site)
 	add("order", s.Order)
 	add("product", s.Product)
+	add("owner", s.Owner)
 	add("state", s.State)
 	add("hardware", s.HardwareRevision)
+	add("firmware", s.Firmware)
 	add("line", s.Line)
 	add("made from", s.MadeFrom)
 	add("made before", s.MadeBefore)

@@ -40,16 +40,21 @@ func (s *Store) Devices(ctx context.Context, f vetting.DeviceFilter, p vetting.P
 	and(`rec.order_id = (SELECT id FROM orders WHERE name = $%d)`, f.Order)
 	and(`rec.product_id = (SELECT id FROM products WHERE name = $%d)`, f.Product)
 	and(`COALESCE(d.state, 'manufactured') = $%d`, string(f.State))
-	if f.Owner == vetting.Manufacturer {
-		where += ` AND COALESCE(d.owner_id, 0) = 0`
-	} else {
-		and(`d.owner_id = (SELECT id FROM owners WHERE name = $%d)`, f.Owner)
-	}
+	and(heldBy(f.Owner), f.Owner)
 	and(`rec.serial = $%d`, id.Serial)
 	and(`rec.mac = $%d`, id.MAC)
 	and(`rec.uid = $%d`, id.UID)
 	args = append(args, limit(p))
 	return s.devices(ctx, where+fmt.Sprintf(` ORDER BY rec.id LIMIT $%d`, len(args)), args...)
+}
+
+// heldBy is the condition that a device is an owner's, whose name is the
+// argument.
+func heldBy(owner string) string {
+	if owner == vetting.Manufacturer {
+		return `COALESCE(d.owner_id, 0) = 0 AND $%d = '` + vetting.Manufacturer + `'`
+	}
+	return `d.owner_id = (SELECT id FROM owners WHERE name = $%d)`
 }
 
 // Device returns a device by ID, or a NotFound error.

@@ -93,6 +93,7 @@ func (sel *selection) where(after, now int64) (string, []any) {
 		{`rec.site_id = (SELECT id FROM sites WHERE name = $%d)`, sel.Site},
 		{`rec.order_id = (SELECT id FROM orders WHERE name = $%d)`, sel.Order},
 		{`rec.product_id = (SELECT id FROM products WHERE name = $%d)`, sel.Product},
+		{heldBy(sel.Owner), sel.Owner},
 		{`COALESCE(d.state, 'manufactured') = $%d`, string(sel.State)},
 	} {
 		if c.name != "" {
@@ -156,7 +157,7 @@ func (sel *selection) keeps(d *selected, made string) (bool, error) {
 	if sel.set.Allows(d.Identity) != nil {
 		return false, nil
 	}
-	if sel.HardwareRevision+sel.Line == "" && sel.MadeFrom.IsZero() && sel.MadeBefore.IsZero() {
+	if sel.HardwareRevision+sel.Firmware+sel.Line == "" && sel.MadeFrom.IsZero() && sel.MadeBefore.IsZero() {
 		return true, nil
 	}
 	var m vetting.Manufacturing

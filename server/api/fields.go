@@ -184,6 +184,7 @@ var docs = map[string]string{
 
 	"Manufacturing.ekHash":           "The SHA-256 of the TPM's endorsement key, in hexadecimal",
 	"Manufacturing.hardwareRevision": "The hardware revision",
+	"Manufacturing.firmware":         "The version of the firmware that was flashed",
 	"Manufacturing.line":             "The production line",
 	"Manufacturing.rig":              "The rig that tested it",
 	"Manufacturing.tests":            "The test results, any JSON value",
@@ -316,7 +317,9 @@ var docs = map[string]string{
 	"JobDevice.kept":             "Why nothing would become of it; absent if something would",
 	"Selection.all":              "Every device there is",
 	"Selection.state":            "Devices in this state",
+	"Selection.owner":            "Devices that this owner holds",
 	"Selection.hardwareRevision": "Devices whose record names this hardware revision",
+	"Selection.firmware":         "Devices whose record names this firmware version",
 	"Selection.line":             "Devices whose record names this line",
 	"Selection.madeFrom":         "Devices made then or later, as their records say",
 	"Selection.madeBefore":       "Devices made earlier",

@@ -16,8 +16,10 @@ type SelectionInput struct {
 	Site             string              `json:"site,omitempty" maxLength:"63" doc:"Devices of this site"`
 	Order            string              `json:"order,omitempty" maxLength:"63" doc:"Devices of this order"`
 	Product          string              `json:"product,omitempty" maxLength:"63" doc:"Devices of this product"`
+	Owner            string              `json:"owner,omitempty" maxLength:"63" doc:"Devices that this owner holds; \"manufacturer\" for those of nobody else"`
 	State            vetting.DeviceState `json:"state,omitempty" enum:"manufactured,registered,issued,active,suspended,retired,quarantined,scrapped" doc:"Devices in this state"`
 	HardwareRevision string              `json:"hardwareRevision,omitempty" maxLength:"128" doc:"Devices whose record names this hardware revision"`
+	Firmware         string              `json:"firmware,omitempty" maxLength:"128" doc:"Devices whose record names this firmware version"`
 	Line             string              `json:"line,omitempty" maxLength:"128" doc:"Devices whose record names this line"`
 	MadeFrom         time.Time           `json:"madeFrom,omitzero" doc:"Devices made then or later, as their records say"`
 	MadeBefore       time.Time           `json:"madeBefore,omitzero" doc:"Devices made earlier"`

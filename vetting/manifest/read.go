@@ -39,7 +39,7 @@ func (e *badFile) Error() string { return fmt.Sprint(e.findings) }
 //	bootstrapCertificate  or the certificate (PEM or base64 DER),
 //	bootstrapPublicKey    or the key (PEM); if several are given they must agree
 //	ekHash                hex SHA-256 of the TPM's endorsement key
-//	hardwareRevision, line, rig
+//	hardwareRevision, firmware, line, rig
 //	time                  RFC 3339
 //	tests                 any JSON
 //	order, product        if given, those that the manifest is handed in for

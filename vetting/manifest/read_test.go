@@ -73,14 +73,14 @@ func TestBothFormatsGiveTheSameRecords(t *testing.T) {
 	keyPEM := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: anna.cert.RawSubjectPublicKeyInfo}))
 	records := []map[string]string{
 		{"serial": "A-1", "mac": "00-11-22-AA-BB-CC", "uid": "DEADBEEF", "bootstrapKey": strings.ToUpper(key.String()), "order": "PO-1", "product": "lamp"},
-		{"serial": "A-2", "bootstrapCertificate": certPEM, "ekHash": strings.Repeat("AB", 32), "hardwareRevision": "rev \"C\", late", "line": "L1"},
+		{"serial": "A-2", "bootstrapCertificate": certPEM, "ekHash": strings.Repeat("AB", 32), "hardwareRevision": "rev \"C\", late", "firmware": "1.4.2", "line": "L1"},
 		{"serial": "A-3", "bootstrapCertificate": base64.StdEncoding.EncodeToString(anna.cert.Raw), "bootstrapKey": key.String(), "rig": "R7"},
 		{"serial": "A-4", "bootstrapPublicKey": keyPEM, "time": "2026-11-20T23:59:59.123456789+08:00", "tests": `{"rf": [1, 2.5, "ok, \"fine\""], "n": null}`},
 		{"serial": "A-5", "tests": "null"},
 	}
 	want := []vetting.Record{
 		{Identity: vetting.Identity{Serial: "A-1", MAC: "00:11:22:aa:bb:cc", UID: "deadbeef"}, BootstrapKey: key},
-		{Identity: vetting.Identity{Serial: "A-2"}, BootstrapKey: key, Made: vetting.Manufacturing{EKHash: strings.Repeat("ab", 32), HardwareRevision: `rev "C", late`, Line: "L1"}},
+		{Identity: vetting.Identity{Serial: "A-2"}, BootstrapKey: key, Made: vetting.Manufacturing{EKHash: strings.Repeat("ab", 32), HardwareRevision: `rev "C", late`, Firmware: "1.4.2", Line: "L1"}},
 		{Identity: vetting.Identity{Serial: "A-3"}, BootstrapKey: key, Made: vetting.Manufacturing{Rig: "R7"}},
 		{Identity: vetting.Identity{Serial: "A-4"}, BootstrapKey: key, Made: vetting.Manufacturing{
 			Time: time.Date(2026, 11, 20, 15, 59, 59, 123456000, time.UTC), Tests: json.RawMessage(`{"rf":[1,2.5,"ok, \"fine\""],"n":null}`)}},

@@ -18,7 +18,7 @@ import (
 // columns are the names of a record's fields in both formats.
 var columns = [...]string{
 	"serial", "mac", "uid", "bootstrapKey", "bootstrapCertificate", "bootstrapPublicKey",
-	"ekHash", "hardwareRevision", "line", "rig", "time", "tests", "order", "product",
+	"ekHash", "hardwareRevision", "firmware", "line", "rig", "time", "tests", "order", "product",
 }
 
 func column(name string) int { return slices.Index(columns[:], name) }
@@ -50,6 +50,7 @@ func (w *row) record(rules Rules) (vetting.Record, error) {
 		Made: vetting.Manufacturing{
 			EKHash:           strings.ToLower(w.get("ekHash")),
 			HardwareRevision: w.get("hardwareRevision"),
+			Firmware:         w.get("firmware"),
 			Line:             w.get("line"),
 			Rig:              w.get("rig"),
 		},

@@ -28,6 +28,7 @@ type Record struct {
 	MAC              string    `cel:"mac"`
 	UID              string    `cel:"uid"`
 	HardwareRevision string    `cel:"hardware_revision"`
+	Firmware         string    `cel:"firmware"`
 	Line             string    `cel:"line"`
 	Rig              string    `cel:"rig"`
 	Made             time.Time `cel:"made"` // 0001-01-01 if the record does not say
@@ -67,7 +68,7 @@ const vocabulary = `
 claim.proof, claim.transport, claim.remote, claim.label, claim.rig, claim.site   what the wire proved
 claim.code, claim.bootstrap_key   whether a code, and the record's bootstrap key, were presented, whichever was the proof
 claim.on_site   whether the request came from the networks of the order's site
-record.serial, record.mac, record.uid, record.hardware_revision, record.line, record.rig, record.made (a time), record.tests (as in the manifest)
+record.serial, record.mac, record.uid, record.hardware_revision, record.firmware, record.line, record.rig, record.made (a time), record.tests (as in the manifest)
 test.passed, test.rig, test.station, test.at (a time), test.values (by the test's name)   what a rig of ours found last; passed is false where none tested the unit
 order.name, order.product, order.site, order.quantity, order.issued
 history.order_last_hour, history.order_last_day   units that the order issued
@@ -85,7 +86,7 @@ func variables(f *vetting.Facts) map[string]any {
 		"now": f.Now,
 		"claim": &Claim{string(c.Auth.Proof), c.Transport, c.Remote, c.Label, c.Auth.Operator, c.Auth.Site,
 			c.Auth.Code != 0, !r.BootstrapKey.IsZero() && c.Auth.Key == r.BootstrapKey, f.OnSite},
-		"record": &Record{r.Serial, r.MAC, r.UID, r.Made.HardwareRevision, r.Made.Line, r.Made.Rig, r.Made.Time,
+		"record": &Record{r.Serial, r.MAC, r.UID, r.Made.HardwareRevision, r.Made.Firmware, r.Made.Line, r.Made.Rig, r.Made.Time,
 			tests(r.Made.Tests)},
 		"test":    lastTest(f.Device),
 		"order":   &Order{o.Name, o.Product, o.Site, o.Quantity, o.Issued},

@@ -13,6 +13,7 @@ import (
 var jobCases = []conformance{
 	{"a plan says what would become of which devices, and does nothing", jobPlan},
 	{"a selection finds what it says", jobSelections},
+	{"a selection by owner", jobOfOwner},
 	{"a task that makes no sense is refused", jobInvalid},
 	{"a confirmed job does to each device what it would alone", jobActions},
 	{"a plan that is overtaken by changes is not carried out unseen", jobStale},
@@ -127,7 +128,9 @@ func jobSelections(t *trial) {
 		r.Made = vetting.Manufacturing{HardwareRevision: revision, Line: line, Time: made}
 		return r
 	}
-	w := t.world(10, unit(0, "A", "1", day(1)), unit(1, "B", "1", day(2)), unit(2, "B", "2", day(3)), unit(3, "", "", time.Time{}))
+	flashed := unit(3, "", "", time.Time{})
+	flashed.Made.Firmware = "1.4.2"
+	w := t.world(10, unit(0, "A", "1", day(1)), unit(1, "B", "1", day(2)), unit(2, "B", "2", day(3)), flashed)
 	t.product("lamp")
 	t.site("gdansk")
 	w.with(t.order("po-2", "lamp", "gdansk", vetting.OrderOpen)).Load(t, unit(4, "A", "1", day(4)))
@@ -144,6 +147,8 @@ func jobSelections(t *trial) {
 		{"product", vetting.Selection{Product: "lamp"}, []int{4}},
 		{"state", vetting.Selection{State: vetting.DeviceIssued}, []int{1}},
 		{"hardware", vetting.Selection{HardwareRevision: "A"}, []int{0, 4}},
+		{"firmware", vetting.Selection{Firmware: "1.4.2"}, []int{3}},
+		{"no such firmware", vetting.Selection{Firmware: "1.4"}, nil},
 		{"line", vetting.Selection{Line: "1", Order: "po-1"}, []int{0, 1}},
 		{"made from", vetting.Selection{MadeFrom: day(2)}, []int{1, 2, 4}},
 		{"made before", vetting.Selection{MadeBefore: day(2)}, []int{0}},
@@ -172,6 +177,19 @@ func jobSelections(t *trial) {
 	}
 }
 
+func jobOfOwner(t *trial) {
+	t.world(2, Unit(0), Unit(1))
+	d, _, _ := t.transferred()
+	for owner, want := range map[string]int64{"acme": d.ID, vetting.Manufacturer: t.unit(1)} {
+		k := task(vetting.JobQuarantine)
+		k.Selected = vetting.Selection{Owner: owner}
+		list := ok(t.store.JobDevices(t.ctx, t.plan(k).ID, vetting.Page{}))(t)
+		if len(list) != 1 || list[0].ID != want {
+			t.Errorf("of %s: %+v, want device %d", owner, list, want)
+		}
+	}
+}
+
 func jobInvalid(t *trial) {
 	t.world(1, Unit(0))
 	for what, change := range map[string]func(*vetting.Task){
@@ -196,7 +214,7 @@ func jobInvalid(t *trial) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	for _, s := range []vetting.Selection{{Order: "po-9"}, {Site: "lodz"}, {Product: "torch"}} {
+	for _, s := range []vetting.Selection{{Order: "po-9"}, {Site: "lodz"}, {Product: "torch"}, {Owner: "nobody"}} {
 		k := task(vetting.JobRevoke)
 		k.Selected = s
 		t.refuses(vetting.NotFound)(t.store.PlanJob(t.ctx, By, k))
