@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/keys"
 	"github.com/touchmark/touchmark/server"
 	"github.com/touchmark/touchmark/server/api"
 )
@@ -58,6 +59,9 @@ func newClient(p server.Profile) (*client, error) {
 		}
 	}
 	if p.Certificate != "" {
+		if uri := keyURI(p.Key); !strings.HasPrefix(uri, "file:") {
+			return nil, usagef("your key (--key) is %s: only `touchmark manifest sign` takes one that is not in a PEM file", keys.Redact(uri))
+		}
 		pair, err := tls.LoadX509KeyPair(p.Certificate, p.Key)
 		if err != nil {
 			return nil, fmt.Errorf("your certificate and key (--cert %s, --key %s): %w", p.Certificate, p.Key, err)

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -62,7 +63,7 @@ func (r Ring) Open(ctx context.Context, uri string) (crypto.Signer, error) {
 	}
 	s, err := m.CreateSigner(&apiv1.CreateSignerRequest{SigningKey: uri})
 	if err != nil {
-		return nil, fmt.Errorf("open key %s: %w", Redact(uri), redacted(err))
+		return nil, fmt.Errorf("open key %s: %w", Redact(uri), redacted(uri, err))
 	}
 	return s, nil
 }
@@ -82,11 +83,11 @@ func (r Ring) Create(ctx context.Context, uri string, kind Kind) (crypto.Signer,
 	}
 	made, err := m.CreateKey(&apiv1.CreateKeyRequest{Name: uri, SignatureAlgorithm: algorithm})
 	if err != nil {
-		return nil, fmt.Errorf("make key %s: %w", Redact(uri), redacted(err))
+		return nil, fmt.Errorf("make key %s: %w", Redact(uri), redacted(uri, err))
 	}
 	s, err := m.CreateSigner(&made.CreateSignerRequest)
 	if err != nil {
-		return nil, fmt.Errorf("open key %s: %w", Redact(uri), redacted(err))
+		return nil, fmt.Errorf("open key %s: %w", Redact(uri), redacted(uri, err))
 	}
 	return s, nil
 }
@@ -114,9 +115,12 @@ func manager(ctx context.Context, uri string) (apiv1.KeyManager, error) {
 	if scheme == "pkcs11" && !havePKCS11 {
 		return nil, errors.New("this build has no PKCS#11: use touchmark-pkcs11, which `make build` puts beside touchmark")
 	}
+	if err := checkURI(uri); err != nil {
+		return nil, err
+	}
 	m, err := kms.New(ctx, apiv1.Options{URI: uri})
 	if err != nil {
-		return nil, fmt.Errorf("open key manager of %s: %w", Redact(uri), redacted(err))
+		return nil, fmt.Errorf("open key manager of %s: %w", Redact(uri), redacted(uri, err))
 	}
 	return m, nil
 }
@@ -176,10 +180,54 @@ func generate(kind Kind) (crypto.Signer, error) {
 	}
 }
 
-var secretAttribute = regexp.MustCompile(`(?i)((?:pin-value|pin-source|pin|password|passphrase|secret|client-secret)=)[^;?&\s]*`)
+// Secrets before the question mark end with their attribute. Those after it
+// are taken to run on to the end, whatever signs a PIN is made of.
+var (
+	secretInPath  = regexp.MustCompile(`(?i)\b(` + secretNames + `)=([^;&]*)`)
+	secretInQuery = regexp.MustCompile(`(?is)\b(` + secretNames + `)=(.*)`)
+)
+
+const secretNames = `pin-value|pin-source|pin|password|passphrase|secret|client-secret`
 
 // Redact hides the secrets that a key URI may carry.
-func Redact(uri string) string { return secretAttribute.ReplaceAllString(uri, "${1}…") }
+func Redact(uri string) string {
+	path, query, found := strings.Cut(uri, "?")
+	path = secretInPath.ReplaceAllString(path, "${1}=…")
+	if !found {
+		return path
+	}
+	return path + "?" + secretInQuery.ReplaceAllString(query, "${1}=…")
+}
 
-// redacted keeps secrets out of a library's error text.
-func redacted(err error) error { return errors.New(Redact(err.Error())) }
+// redacted keeps a URI's secrets out of a library's error text, as they stand
+// in the URI and as the library reads them.
+func redacted(uri string, err error) error {
+	text := strings.ReplaceAll(err.Error(), uri, Redact(uri))
+	path, query, _ := strings.Cut(uri, "?")
+	for _, part := range append(strings.FieldsFunc(path, func(r rune) bool { return r == ';' || r == '&' }), strings.Split(query, "&")...) {
+		m := secretInQuery.FindStringSubmatch(part)
+		if m == nil || m[2] == "" {
+			continue
+		}
+		if read, err := url.QueryUnescape(m[2]); err == nil && read != "" {
+			text = strings.ReplaceAll(text, read, "…")
+		}
+		text = strings.ReplaceAll(text, m[2], "…")
+	}
+	return errors.New(text)
+}
+
+// checkURI refuses what a library would quote in pieces.
+func checkURI(uri string) error {
+	u, err := url.Parse(uri)
+	if err == nil {
+		_, err = url.ParseQuery(u.RawQuery)
+	}
+	if err == nil {
+		_, err = url.ParseQuery(strings.ReplaceAll(u.Opaque, ";", "&"))
+	}
+	if err != nil {
+		return fmt.Errorf("the key URI %s cannot be read: in what stands after =, write %%25 for %%, %%3B for ;, %%26 for & and %%20 for a space", Redact(uri))
+	}
+	return nil
+}

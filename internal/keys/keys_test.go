@@ -58,13 +58,35 @@ func TestKeyFileOpenToOthersIsRefused(t *testing.T) {
 func TestNoSecretInErrors(t *testing.T) {
 	for _, uri := range []string{
 		"pkcs11:module-path=/nonexistent.so;token=t;object=k?pin-value=hunter2",
+		"pkcs11:module-path=/nonexistent.so;token=t;pin-value=hunter2;object=k",
+		"pkcs11:token=t?pin-value=%68%75nter2",
+		"pkcs11:token=t?pin-value=%zzhunter2",
+		"pkcs11:token=t?pin-value=ab;hunter2",
+		"pkcs11:token=t?pin-value=ab hunter2",
+		"pkcs11:token=t?pin-value=ab?hunter2",
+		"pkcs11:token=t?pin-value=ab&hunter2",
+		"pkcs11:token=t?pin-value=\"hunter2\"",
+		"pkcs11:token=t?pin-value=hunter2\x7f",
+		"awskms:region=x?secret=hunter2",
 	} {
-		_, err := keys.Ring{}.Open(context.Background(), uri)
-		if err == nil || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %v", keys.Redact(uri), err)
+		for what, err := range map[string]error{
+			"open": second(keys.Ring{}.Open(context.Background(), uri)), "make": second(keys.Ring{}.Create(context.Background(), uri, keys.P256)),
+		} {
+			if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "%zz") {
+				t.Errorf("%s %s: %v", what, uri, err)
+			}
 		}
 	}
-	if got := keys.Redact("pkcs11:token=t?pin-value=1234&x=y"); got != "pkcs11:token=t?pin-value=…&x=y" {
-		t.Error(got)
+	for uri, want := range map[string]string{
+		"pkcs11:token=t?x=y&pin-value=12&34":              "pkcs11:token=t?x=y&pin-value=…",
+		"pkcs11:token=t;pin-value=1234;object=k?x=y":      "pkcs11:token=t;pin-value=…;object=k?x=y",
+		"pkcs11:token=t;object=k?x=y&PIN-VALUE=a b?c;d=e": "pkcs11:token=t;object=k?x=y&PIN-VALUE=…",
+		"file:keys/root.key":                              "file:keys/root.key",
+	} {
+		if got := keys.Redact(uri); got != want {
+			t.Errorf("%s is shown as %s, want %s", uri, got, want)
+		}
 	}
 }
+
+func second[T any](_ T, err error) error { return err }
