@@ -147,10 +147,7 @@ func oneValid(t *testing.T, s *store.Store, d *vetting.Device) (n int) {
 // TestTwoServers splits a fleet that is larger than its order over two
 // servers on one PostgreSQL.
 func TestTwoServers(t *testing.T) {
-	dsn, ok := storetest.Databases(t)["postgres"]
-	if !ok {
-		t.Skip("needs PostgreSQL: run it with `make test`")
-	}
+	dsn := storetest.Postgres(t)
 	const quantity, n = 1000, 1500
 	a := install(t, dsn)
 	b := a.sibling()

@@ -31,16 +31,13 @@ type wire struct {
 	conns    map[net.Conn]bool
 	stopped  chan struct{} // closed when bytes flow
 	until    []byte        // let through to the database, and then it stops
+	fatal    []byte        // not let through: the wire is cut before it
 }
 
-// wired makes a database of PostgreSQL that is reached through a wire, or
-// skips the test where there is none.
+// wired makes a database of PostgreSQL that is reached through a wire.
 func wired(t *testing.T) (*wire, string) {
 	t.Helper()
-	if len(storetest.Kinds(t)) < 2 {
-		t.Skip("TOUCHMARK_TEST_POSTGRES is not set")
-	}
-	u, err := url.Parse(storetest.Database(t, "postgres"))
+	u, err := url.Parse(storetest.Postgres(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +92,12 @@ func (w *wire) carry(to, from net.Conn, there bool) {
 		}
 		w.mu.Lock()
 		stopped := w.stopped
+		if there && w.fatal != nil && bytes.Contains(buffer[:n], w.fatal) {
+			w.fatal = nil
+			w.mu.Unlock()
+			w.cut()
+			return
+		}
 		if there && w.until != nil && bytes.Contains(buffer[:n], w.until) {
 			w.until, w.stopped = nil, make(chan struct{})
 		}
@@ -114,6 +117,20 @@ func (w *wire) stop(after string) {
 	if w.until = []byte(after); after == "" {
 		w.until, w.stopped = nil, make(chan struct{})
 	}
+}
+
+// cutAt cuts the wire when a text is sent, which does not arrive.
+func (w *wire) cutAt(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fatal = []byte(text)
+}
+
+// waits reports whether the text of cutAt was not sent yet.
+func (w *wire) waits() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fatal != nil
 }
 
 // flow lets through what was held up, and all that follows.
@@ -149,13 +166,13 @@ func (w *works) unavailable(unit pair) {
 	if code != 503 || retry == "" || strings.Contains(body, "SQL") {
 		w.t.Errorf("enrolment: %d, Retry-After %q, %s", code, retry, body)
 	}
-	w.changeFails()
+	w.changeFails("lyon")
 }
 
 // changeFails wants a 503 with Retry-After to an operator who makes a site.
-func (w *works) changeFails() {
+func (w *works) changeFails(site string) {
 	w.t.Helper()
-	resp, err := as(w.t, w.config, "admin").Post("https://"+w.server.Addrs()["api"]+"/api/v1/sites", "application/json", strings.NewReader(`{"name":"lyon"}`))
+	resp, err := as(w.t, w.config, "admin").Post("https://"+w.server.Addrs()["api"]+"/api/v1/sites", "application/json", strings.NewReader(`{"name":"`+site+`"}`))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -172,11 +189,13 @@ func (w *works) post(unit pair, csr []byte) (code int, retry, body string) {
 	return resp.StatusCode, resp.Header.Get("Retry-After"), text
 }
 
-// The database goes away and comes back, twice: clear refusals meanwhile, and
-// afterwards everything works without a restart and nothing is missing.
+// The database goes away and comes back, twice, and once more in the middle of
+// an operator's change: clear refusals meanwhile, and afterwards everything
+// works without a restart, nothing is missing and nothing half done.
 func TestDatabaseGone(t *testing.T) {
 	path, dsn := wired(t)
 	w := opened(t, func(c *Config) { c.Database = dsn })
+	w.enter("admin")
 	var units []pair
 	for n := range 5 {
 		units = append(units, w.build(fmt.Sprintf("S-%d", n), w.now().Add(time.Hour)))
@@ -196,6 +215,14 @@ func TestDatabaseGone(t *testing.T) {
 		w.enrol(tls.VersionTLS13, units[2*n+1], "simpleenroll", nil)
 		w.enrol(tls.VersionTLS13, units[2*n+2], "simpleenroll", nil)
 	}
+	path.cutAt("lyon") // nothing but the change itself says that
+	w.changeFails("lyon")
+	if path.waits() {
+		t.Error("the operator's change did not reach the database")
+	}
+	path.mend()
+	w.again()
+	send(t, as(t, w.config, "admin"), "POST", "https://"+w.server.Addrs()["api"]+"/api/v1/sites", map[string]string{"name": "lyon"}, http.StatusCreated)
 	w.enrolled(5)
 }
 
@@ -295,7 +322,7 @@ func TestCommitIsNotConfirmed(t *testing.T) {
 
 	w.enter("admin")
 	path.stop("COMMIT")
-	w.changeFails()
+	w.changeFails("lyon")
 	path.flow()
 	w.again()
 	admin, sites := as(t, w.config, "admin"), "https://"+w.server.Addrs()["api"]+"/api/v1/sites"

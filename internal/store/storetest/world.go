@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,16 @@ func Database(t testing.TB, kind string) string {
 		return createDatabase(t, os.Getenv("TOUCHMARK_TEST_POSTGRES"))
 	}
 	return "sqlite:" + t.TempDir() + "/touchmark.db"
+}
+
+// Postgres returns a fresh, empty database of PostgreSQL. Where there is none
+// the test is skipped, or fails if TOUCHMARK_TEST_REQUIRE wants all of them.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	if !slices.Contains(Kinds(t), "postgres") {
+		t.Skip("this test needs PostgreSQL: run it with deploy/postgres-test.sh or `make test`")
+	}
+	return Database(t, "postgres")
 }
 
 // Empty makes a database that Database returned as empty as it was then.
