@@ -94,24 +94,40 @@ func (o *Offer) Check() error {
 	return nil
 }
 
-// HandedOver reports whether the presented certificate is the one that ended
-// when its device was transferred: it is good for coming to the new owner
-// with, and for nothing else.
+// HandedOver reports whether the presented certificate ended when its device
+// was transferred, and the one that was current then is remembered. The two
+// are as in any renewal, but that the current one, too, is good for coming to
+// the new owner only.
 func (f *Facts) HandedOver() bool {
-	return f.Presented != nil && f.Device != nil && f.Presented.State == CertificateRevoked && f.Device.HandoverID == f.Presented.ID
+	p := f.Presented
+	return p != nil && f.Device != nil && p.State == CertificateRevoked && p.Reason == affiliationChanged && p.ID <= f.Device.HandoverID
 }
 
-// handedOver judges a request made with the certificate that ended with the
-// transfer. Once the device has another, the two are as in any renewal.
+// affiliationChanged is a CRLReason (RFC 5280 §5.3.1).
+const affiliationChanged = 3
+
+// handedOver judges a request made with a certificate that ended with a
+// transfer: the one that was current then, or the one before it by a device
+// whose answer was lost. Once the device has another, all is as in any
+// renewal.
 func (j *judgement) handedOver() Verdict {
-	if !j.Device.Readmitted() {
+	current := j.Presented
+	switch {
+	case !j.Device.Readmitted():
+		return j.superseded()
+	case current.ID == j.Device.HandoverID:
+	case j.lost():
+		current = j.Current
+	case !j.Unused:
+		return j.cloned()
+	default:
 		return j.superseded()
 	}
 	if v, done := j.key(); done {
 		return v
 	}
-	if !j.Now.Before(j.Presented.NotAfter) {
-		return j.overslept(j.Presented, ReasonReadmitted)
+	if !j.Now.Before(current.NotAfter) {
+		return j.overslept(current, ReasonReadmitted)
 	}
 	return j.admit(ReasonReadmitted, "The device was transferred and comes to its new owner with the certificate that it had before.")
 }
