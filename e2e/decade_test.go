@@ -44,8 +44,9 @@ func fleetSize(t *testing.T) int {
 
 // TestDecade lets a fleet live through ten years, with a clock that the test
 // moves: devices renew, by turns on new keys or on their own, lose answers,
-// sleep beyond their certificates' ends, and one in a hundred is copied.
-// Every copy is found, and no other device is taken for one.
+// sleep beyond their certificates' ends, are sold on, and one in a hundred is
+// copied. Every copy is found, no other device is taken for one, and each
+// belongs to whom it was sold to.
 func TestDecade(t *testing.T) {
 	for name, dsn := range storetest.Databases(t) {
 		if testing.Short() && name != "sqlite" { // once is enough for the race detector
@@ -54,6 +55,7 @@ func TestDecade(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDecade(t, dsn, fleetSize(t))
 			for d.today() < 3650 {
+				d.trade()
 				d.live()
 				d.decide()
 				d.clock.Add(int64(day))
@@ -74,6 +76,7 @@ type decade struct {
 	mu     sync.Mutex
 	beings []*being
 	count  map[string]int
+	market market
 }
 
 // being is one physical thing that speaks for a device: the device itself, or
@@ -88,6 +91,10 @@ type being struct {
 	copied int // the day on which somebody copies it; 0 is never
 	copy   bool
 	twin   *being // its copy
+
+	owner  string // "" is the manufacturer
+	traded int    // the day on which it changed hands last
+	came   int    // the day on which it got its newest certificate; on one day it changes hands first
 
 	next    time.Time
 	unused  bool // it has a new certificate that it did not use yet
@@ -121,6 +128,7 @@ func newDecade(t *testing.T, dsn string, n int) *decade {
 	if _, err := d.store.UpdateProduct(t.Context(), storetest.By, p); err != nil {
 		t.Fatal(err)
 	}
+	d.openMarket()
 	s := i.server()
 	for k, u := range units {
 		r := rand.New(rand.NewPCG(uint64(k), 7))
@@ -271,7 +279,18 @@ func (b *being) obtain(ctx context.Context) error {
 	case err == nil:
 		_, err = b.renew(ctx)
 	}
+	if err == nil {
+		b.arrived()
+	}
 	return err
+}
+
+// arrived notes that it has a new certificate.
+func (b *being) arrived() {
+	if b.came < b.traded {
+		b.counted("came to another owner")
+	}
+	b.came = b.today()
 }
 
 // renew takes the same key if the certificate ran out: nothing else is
@@ -344,16 +363,16 @@ func (d *decade) judge() {
 		if b.copy {
 			continue
 		}
-		list, err := d.store.Devices(t.Context(), vetting.DeviceFilter{Identity: vetting.Identity{Serial: b.unit.Serial}}, vetting.Page{})
-		if err != nil || len(list) != 1 {
-			t.Fatalf("%d devices %s, %v", len(list), b.unit.Serial, err)
-		}
-		evidence, err := d.store.Evidence(t.Context(), vetting.EvidenceFilter{DeviceID: list[0].ID}, vetting.Page{})
+		dev := d.device(b)
+		evidence, err := d.store.Evidence(t.Context(), vetting.EvidenceFilter{DeviceID: dev.ID}, vetting.Page{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch state := list[0].State; {
-		case b.twin == nil && (state != vetting.DeviceActive || len(evidence) > 0 || b.refused != ""):
+		if dev.Owner != b.owner {
+			t.Errorf("%s belongs to %q, and was sold to %q", b.unit.Serial, dev.Owner, b.owner)
+		}
+		switch state := dev.State; {
+		case b.twin == nil && (state != b.expected() || len(evidence) > 0 || b.refused != ""):
 			t.Errorf("%s, which nobody copied, is %s, with %d pieces of evidence: %s", b.unit.Serial, state, len(evidence), b.refused)
 		case b.twin != nil && len(evidence) == 0:
 			t.Errorf("%s was copied on day %d, and nobody noticed: it is %s", b.unit.Serial, b.copied, state)
@@ -361,12 +380,24 @@ func (d *decade) judge() {
 			found++
 			days += evidenceDay(d, evidence) - b.copied
 		}
-		oneValid(t, d.store, list[0])
+		oneValid(t, d.store, dev)
 	}
-	if d.count["copies"] == 0 || d.count["sleepers"] == 0 || d.count["lost answers"] == 0 || d.count["decided: overslept"] == 0 {
-		t.Errorf("too little happened: %v", d.count)
+	for _, what := range []string{"copies", "sleepers", "lost answers", "decided: overslept", "offers accepted", "offers withdrawn", "offers expired", "transfers reversed", "came to another owner"} {
+		if d.count[what] == 0 {
+			t.Errorf("no %s: %v", what, d.count)
+		}
 	}
-	t.Logf("%d devices, ten years: %v; %d of %d copies found, after %d days on average", len(d.beings)-d.count["copies"], d.count, found, d.count["copies"], days/max(1, found))
+	t.Logf("%d devices, ten years: %v", len(d.beings)-d.count["copies"], d.count)
+	t.Logf("%d of %d copies found, after %d days on average", found, d.count["copies"], days/max(1, found))
+}
+
+// expected is the state of a device that nobody copied: it is not back in
+// service if it was asleep ever since it changed hands.
+func (b *being) expected() vetting.DeviceState {
+	if b.came < b.traded {
+		return vetting.DeviceManufactured
+	}
+	return vetting.DeviceActive
 }
 
 // evidenceDay is the day of the first evidence, which is the last of the list.
