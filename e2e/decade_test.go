@@ -8,10 +8,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,32 +26,18 @@ import (
 
 const day = 24 * time.Hour
 
-// fleetSize is how many devices live through TestDecade: TOUCHMARK_DECADE, or
-// a few.
-func fleetSize(t *testing.T) int {
-	s := os.Getenv("TOUCHMARK_DECADE")
-	if s == "" {
-		return 60
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 {
-		t.Fatalf("TOUCHMARK_DECADE=%q is not a number of devices", s)
-	}
-	return n
-}
-
-// TestDecade lets a fleet live through ten years, with a clock that the test
-// moves: devices renew, by turns on new keys or on their own, lose answers,
-// sleep beyond their certificates' ends, are sold on, and one in a hundred is
-// copied. Every copy is found, no other device is taken for one, and each
-// belongs to whom it was sold to.
+// TestDecade lets a fleet, of TOUCHMARK_DECADE devices or a few, live through
+// ten years, with a clock that the test moves: devices renew, by turns on new
+// keys or on their own, lose answers, sleep beyond their certificates' ends,
+// are sold on, and one in a hundred is copied. Every copy is found, no other
+// device is taken for one, and each belongs to whom it was sold to.
 func TestDecade(t *testing.T) {
 	for name, dsn := range storetest.Databases(t) {
 		if testing.Short() && name != "sqlite" { // once is enough for the race detector
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			d := newDecade(t, dsn, fleetSize(t))
+			d := newDecade(t, dsn, number(t, "TOUCHMARK_DECADE", 1, 60))
 			for d.today() < 3650 {
 				d.trade()
 				d.live()

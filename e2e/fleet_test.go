@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,23 +32,11 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// rounds is how often TestKill kills: TOUCHMARK_KILL_ROUNDS, or a few.
-func rounds(t *testing.T) int {
-	s := os.Getenv("TOUCHMARK_KILL_ROUNDS")
-	if s == "" {
-		return 6
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 {
-		t.Fatalf("TOUCHMARK_KILL_ROUNDS=%q is not a number of rounds", s)
-	}
-	return n
-}
-
-// TestKill kills the server again and again under a fleet whose devices
-// retry, lose replies and lose power. The order is smaller than the fleet.
+// TestKill kills the server again and again, TOUCHMARK_KILL_ROUNDS times or a
+// few, under a fleet whose devices retry, lose replies and lose power. The
+// order is smaller than the fleet.
 func TestKill(t *testing.T) {
-	kills := rounds(t)
+	kills := number(t, "TOUCHMARK_KILL_ROUNDS", 1, 6)
 	for name, dsn := range storetest.Databases(t) {
 		t.Run(name, func(t *testing.T) {
 			const perRound = 16
@@ -108,19 +94,7 @@ func checkFleet(t *testing.T, s *store.Store, results []devicesim.Result, quanti
 		t.Errorf("verdicts %v for %d units of %d; the order says %d", verdicts, quantity, len(results), o.Issued)
 	}
 	valid := 0
-	for after := int64(0); ; {
-		devices, err := s.Devices(ctx, vetting.DeviceFilter{}, vetting.Page{After: after, Limit: 1000})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range devices {
-			after = d.ID
-			valid += oneValid(t, s, d)
-		}
-		if len(devices) < 1000 {
-			break
-		}
-	}
+	eachDevice(t, s, func(d *vetting.Device) { valid += oneValid(t, s, d) })
 	if valid != quantity {
 		t.Errorf("%d devices hold a valid certificate, %d were ordered", valid, quantity)
 	}

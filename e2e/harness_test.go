@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/server"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // serveEnv makes the test binary be a server on the configuration it names.
@@ -238,6 +240,65 @@ func verifyLog(t *testing.T, s *store.Store) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// eachDevice calls do with every device of the store, by ID.
+func eachDevice(t *testing.T, s *store.Store, do func(*vetting.Device)) {
+	t.Helper()
+	for after := int64(0); ; {
+		devices, err := s.Devices(context.Background(), vetting.DeviceFilter{}, vetting.Page{After: after, Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range devices {
+			do(d)
+			after = d.ID
+		}
+		if len(devices) < 1000 {
+			return
+		}
+	}
+}
+
+// turns counts, by device, the log's leaves of an act.
+func turns(t *testing.T, s *store.Store, act string) map[int64]int {
+	t.Helper()
+	ctx, turns := context.Background(), map[int64]int{}
+	head, err := s.Head(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Leaves(ctx, 0, head.Size(), func(_ int64, body []byte) error {
+		l, err := audit.ParseLeaf(body)
+		if len(body) > audit.MaxLeaf {
+			t.Errorf("a leaf is %d bytes long: it cannot be published", len(body))
+		}
+		for _, o := range l.Objects {
+			if l.Act == act && o.Kind == audit.KindDevice {
+				turns[o.ID]++
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return turns
+}
+
+// number is what the environment says in a variable, at least least, or else
+// what a test does without.
+func number(t *testing.T, variable string, least, without int) int {
+	t.Helper()
+	s := os.Getenv(variable)
+	if s == "" {
+		return without
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least {
+		t.Fatalf("%s=%q is not a number from %d on", variable, s, least)
+	}
+	return n
 }
 
 func build(t *testing.T, n int) (devicesim.Factory, []*devicesim.Unit) {

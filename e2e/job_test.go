@@ -4,35 +4,19 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 
-	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// jobSize is how many devices TestKillJob revokes: TOUCHMARK_KILL_DEVICES, or
-// a few thousand.
-func jobSize(t *testing.T) int {
-	s := os.Getenv("TOUCHMARK_KILL_DEVICES")
-	if s == "" {
-		return 8000
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1000 {
-		t.Fatalf("TOUCHMARK_KILL_DEVICES=%q is not a number of devices from 1000 on", s)
-	}
-	return n
-}
-
-// TestKillJob kills the server again and again while it revokes a batch.
+// TestKillJob kills the server again and again while it revokes a batch, of
+// TOUCHMARK_KILL_DEVICES or a few thousand.
 func TestKillJob(t *testing.T) {
-	n := jobSize(t)
+	n := number(t, "TOUCHMARK_KILL_DEVICES", 1000, 8000)
 	for name, dsn := range storetest.Databases(t) {
 		t.Run(name, func(t *testing.T) {
 			i := install(t, dsn)
@@ -135,46 +119,16 @@ func checkJob(t *testing.T, s *store.Store, id int64, n int) {
 	if j.State != vetting.JobDone || j.Worked.Devices != int64(n) || j.Worked.Changes != int64(n) {
 		t.Errorf("the job is %s, having worked %+v", j.State, j.Worked)
 	}
-	turns := map[int64]int{}
-	head, err := s.Head(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = s.Leaves(ctx, 0, head.Size(), func(_ int64, body []byte) error {
-		l, err := audit.ParseLeaf(body)
-		if len(body) > audit.MaxLeaf {
-			t.Errorf("a leaf is %d bytes long: it cannot be published", len(body))
+	seen, turns := 0, turns(t, s, "job.revoke")
+	eachDevice(t, s, func(d *vetting.Device) {
+		seen++
+		if turns[d.ID] != 1 || d.Revision != 2 || d.State != vetting.DeviceIssued {
+			t.Fatalf("device %d is %s, in revision %d, after %d turns", d.ID, d.State, d.Revision, turns[d.ID])
 		}
-		for _, o := range l.Objects {
-			if l.Act == "job.revoke" && o.Kind == audit.KindDevice {
-				turns[o.ID]++
-			}
+		if c, err := s.Certificate(ctx, d.Certificate); err != nil || c.State != vetting.CertificateRevoked || c.Reason != 1 {
+			t.Fatalf("the certificate of device %d is %+v, %v", d.ID, c, err)
 		}
-		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := 0
-	for after := int64(0); ; {
-		devices, err := s.Devices(ctx, vetting.DeviceFilter{}, vetting.Page{After: after, Limit: 1000})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range devices {
-			after = d.ID
-			seen++
-			if turns[d.ID] != 1 || d.Revision != 2 || d.State != vetting.DeviceIssued {
-				t.Fatalf("device %d is %s, in revision %d, after %d turns", d.ID, d.State, d.Revision, turns[d.ID])
-			}
-			if c, err := s.Certificate(ctx, d.Certificate); err != nil || c.State != vetting.CertificateRevoked || c.Reason != 1 {
-				t.Fatalf("the certificate of device %d is %+v, %v", d.ID, c, err)
-			}
-		}
-		if len(devices) < 1000 {
-			break
-		}
-	}
 	if seen != n || len(turns) != n {
 		t.Errorf("%d devices, %d had a turn, want %d", seen, len(turns), n)
 	}
