@@ -206,7 +206,7 @@ func (i *initialization) makeAdmin(ctx context.Context) (err error) {
 		return err
 	}
 	issuer := ca.OperatorIssuer{Authorities: i.authorities, Now: i.env.Now}
-	cert, err := issuer.IssueOperator(csr, i.Admin, access.RoleAdmin, "")
+	cert, err := issuer.IssueOperator(csr, &access.Operator{Name: i.Admin, Role: access.RoleAdmin})
 	if err != nil {
 		return err
 	}

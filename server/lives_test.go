@@ -349,7 +349,7 @@ func (l *lives) rigDoor() entry {
 	}
 	return entry{name: "rig", enrol: func(d *lived, official *ecdsa.PrivateKey) answered {
 		// A new one each time, for years go by.
-		der, err := ca.OperatorIssuer{Authorities: l.server.authorities, Now: l.now}.IssueOperator(csr, "rig-1", access.RoleRig, "hsinchu")
+		der, err := ca.OperatorIssuer{Authorities: l.server.authorities, Now: l.now}.IssueOperator(csr, &access.Operator{Name: "rig-1", Role: access.RoleRig, Site: "hsinchu"})
 		if err != nil {
 			l.t.Fatal(err)
 		}

@@ -68,10 +68,10 @@ func (s DeviceState) InService() bool {
 type Device struct {
 	ID      int64  `json:"id"`
 	Product string `json:"product"`
-	Order   string `json:"order"`
-	Site    string `json:"site"`
+	Order   string `json:"order,omitempty"`
+	Site    string `json:"site,omitempty"`
 	Identity
-	State DeviceState `json:"state"`
+	State DeviceState `json:"state,omitempty"`
 	// Before is the state a quarantined device came from.
 	Before       DeviceState `json:"before,omitempty"`
 	BootstrapKey Fingerprint `json:"bootstrapKey,omitzero"`
@@ -94,6 +94,9 @@ type Device struct {
 	Replaces   int64 `json:"replaces,omitempty"`
 	// Owner is whom the device belongs to; "" is the manufacturer.
 	Owner string `json:"owner,omitempty"`
+	// Owned is since when it belongs to its owner; zero if it was never
+	// transferred.
+	Owned time.Time `json:"owned,omitzero"`
 	// Transfer is the ID of the latest transfer that the device was part of.
 	Transfer int64 `json:"transfer,omitempty"`
 

@@ -44,6 +44,8 @@ type EvidenceFilter struct {
 	DeviceID int64
 	// Open keeps only what no person has cleared.
 	Open bool
+	// Owner keeps what speaks against devices that are this owner's now.
+	Owner string
 }
 
 // OrderChange is what a planner may change of an order; nil fields stay.

@@ -25,19 +25,22 @@ const (
 	TransferOffered   TransferState = "offered"
 	TransferExpired   TransferState = "expired" // offered, and its time is over
 	TransferAccepted  TransferState = "accepted"
-	TransferWithdrawn TransferState = "withdrawn"
-	TransferReversed  TransferState = "reversed" // by an administrator, after it was accepted
+	TransferWithdrawn TransferState = "withdrawn" // by the one who offered
+	TransferDeclined  TransferState = "declined"  // by the one to whom it was offered
+	TransferReversed  TransferState = "reversed"  // by an administrator, after it was accepted
 )
 
 // TransferStates lists every state.
-var TransferStates = []TransferState{TransferOffered, TransferExpired, TransferAccepted, TransferWithdrawn, TransferReversed}
+var TransferStates = []TransferState{TransferOffered, TransferExpired, TransferAccepted, TransferWithdrawn, TransferDeclined, TransferReversed}
 
 // TransferStep is one thing that was done about a transfer.
 type TransferStep struct {
 	State TransferState `json:"state"` // what it became
 	By    string        `json:"by"`    // the operator
-	At    time.Time     `json:"at"`
-	Note  string        `json:"note,omitempty"`
+	// Owner is whom the operator belongs to; "" is the manufacturer.
+	Owner string    `json:"owner,omitempty"`
+	At    time.Time `json:"at"`
+	Note  string    `json:"note,omitempty"`
 }
 
 // Offer is a transfer to be.
@@ -52,11 +55,11 @@ type Offer struct {
 	Note string
 }
 
-// TransferFilter narrows a list of transfers. Party keeps those from or to an
-// owner.
+// TransferFilter narrows a list of transfers. Parties keeps those of which
+// each named one is the present or the next owner.
 type TransferFilter struct {
-	Party string
-	State TransferState
+	Parties []string
+	State   TransferState
 }
 
 // Bounds of an offer.

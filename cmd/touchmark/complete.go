@@ -52,7 +52,7 @@ func (a *app) names(path string) []string {
 
 // completeFlags completes flags that name an object.
 func (a *app) completeFlags(c *cobra.Command) {
-	for flag, path := range map[string]string{"product": "/products", "site": "/sites", "order": "/orders"} {
+	for flag, path := range map[string]string{"product": "/products", "site": "/sites", "order": "/orders", "owner": "/owners"} {
 		if c.Flags().Lookup(flag) != nil {
 			_ = c.RegisterFlagCompletionFunc(flag, a.complete(path))
 		}

@@ -24,8 +24,8 @@ import (
 
 func (a *app) operatorCommand() *cobra.Command {
 	return group("operator", "People and rigs that work with the server",
-		`An operator is a person or a QA rig with a client certificate. Role, site and revocation are kept by the server, so a
-change takes effect with the next request. Roles: admin, planner, site-operator, rig, support, auditor.`,
+		`An operator is a person or a QA rig with a client certificate. Role, site, owner and revocation are kept by the
+server, so a change takes effect with the next request. Roles: `+join(access.Roles)+".",
 		a.operatorAdd(), a.operatorList(), a.operatorShow(), a.operatorRevoke(), a.operatorWhoami())
 }
 
@@ -39,12 +39,14 @@ root.crt and cli.yaml into a directory that serves as --dir from then on. With -
 operator's own PKCS#10 request.`,
 		Example: `  touchmark operator add anna --role site-operator --site penang --out anna
   touchmark operator add rig-7 --role rig --site penang --out /media/rig-7
+  touchmark operator add olga --role owner-operator --owner acme --out olga
   touchmark operator add paula --role planner --csr paula.csr --out paula`,
 	}
 	csr := ""
 	f := c.Flags()
-	f.StringVar(&role, "role", "", "admin, planner, site-operator, rig, support or auditor (required)")
+	f.StringVar(&role, "role", "", join(access.Roles)+" (required)")
 	f.StringVar(&in.Site, "site", "", "the site of a site-operator or rig")
+	f.StringVar(&in.Owner, "owner", "", "the owner of an owner-operator")
 	f.StringVar(&out, "out", "", "`directory` for key and certificate (default: NAME)")
 	f.StringVar(&csr, "csr", "", "the operator's own PKCS#10 request in PEM, a `file`")
 	_ = c.MarkFlagRequired("role")
@@ -52,7 +54,7 @@ operator's own PKCS#10 request.`,
 	a.completeFlags(c)
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
 		in.Name, in.Role = args[0], access.Role(role)
-		if err := (&access.Operator{Name: in.Name, Role: in.Role, Site: in.Site}).Check(); err != nil {
+		if err := (&access.Operator{Name: in.Name, Role: in.Role, Site: in.Site, Owner: in.Owner}).Check(); err != nil {
 			return nil, &usageError{err}
 		}
 		if out == "" {
@@ -153,9 +155,9 @@ func lastCertificate(chain string) []byte {
 
 func (a *app) operatorList() *cobra.Command {
 	return listCommand(a, &cobra.Command{Use: "list", Short: "List operators"}, "/operators", noQuery, table[access.Operator]{
-		columns: "NAME\tROLE\tSITE\tCREATED\tREVOKED\tKEY", none: "There are no operators.",
+		columns: "NAME\tROLE\tOF\tCREATED\tREVOKED\tKEY", none: "There are no operators.",
 		row: func(o *access.Operator) []any {
-			return []any{o.Name, o.Role, o.Site, o.Created, o.Revoked, short(o.Key.String())}
+			return []any{o.Name, o.Role, o.Site + o.Owner, o.Created, o.Revoked, short(o.Key.String())}
 		},
 	})
 }
@@ -174,8 +176,8 @@ func (a *app) operatorRevoke() *cobra.Command {
 			return nil, err
 		}
 		where := ""
-		if o.Site != "" {
-			where = " of site " + o.Site
+		if of := o.Site + o.Owner; of != "" {
+			where = " of " + of
 		}
 		if err := a.confirm(fmt.Sprintf("Operator %s (%s%s) loses all rights at once. That cannot be taken back; a new operator needs another name.", o.Name, o.Role, where)); err != nil {
 			return nil, err
@@ -200,6 +202,7 @@ func showOperator(w io.Writer, o *access.Operator) {
 	field(w, "operator", o.Name)
 	field(w, "role", o.Role)
 	field(w, "site", o.Site)
+	field(w, "owner", o.Owner)
 	field(w, "key", o.Key)
 	field(w, "created", o.Created)
 	field(w, "revoked", o.Revoked)

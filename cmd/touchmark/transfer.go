@@ -18,11 +18,12 @@ import (
 
 func (a *app) transferCommand() *cobra.Command {
 	return group("transfer", "Devices change hands",
-		`A transfer is offered by the present owner of devices and accepted by the next. Until then it can be withdrawn; afterwards
-only reversed. When it is accepted, all certificates of the devices are revoked, and each enrols anew: with its first
+		`A transfer is offered by the present owner of devices and accepted by the next. Until then it can be withdrawn or
+declined; afterwards only reversed. When it is accepted, all certificates of the devices are revoked, and each enrols anew: with its first
 proof, or by a renewal with the certificate that it had.`,
 		a.transferOffer(),
 		a.transferStep("accept", "Accept devices that were offered", "The devices of transfer %s change hands, and all their certificates are revoked.", false),
+		a.transferStep("decline", "Turn an offer down", "", false),
 		a.transferStep("withdraw", "Take an offer back", "", false),
 		a.transferStep("reverse", "Give the devices of an accepted transfer back", "The devices of transfer %s go back to the earlier owner, and all their certificates are revoked.", true),
 		a.transferList(), a.transferShow(), a.transferDevices())
@@ -37,7 +38,7 @@ func (a *app) transferOffer() *cobra.Command {
 		Example: "  touchmark transfer offer A-0001 A-0002 --to acme --note 'delivery 4711'\n  touchmark transfer offer --file sold.txt --to acme --for 72h"}
 	f := c.Flags()
 	f.StringVar(&in.To, "to", "", "the next owner; manufacturer gives devices back (required)")
-	f.StringVar(&in.From, "from", "", "the present owner (default: the manufacturer)")
+	f.StringVar(&in.From, "from", "", "the present owner (default: your own, or the manufacturer)")
 	f.StringVar(&in.Product, "product", "", "their product, where several have devices with these serial numbers")
 	f.StringVar(&file, "file", "", "serial numbers, one a line, a `file`; - for standard input")
 	f.DurationVar(&stands, "for", vetting.DefaultOfferTime, "how long the offer stands")

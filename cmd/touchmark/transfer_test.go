@@ -51,3 +51,50 @@ func TestTransferCommands(t *testing.T) {
 	w.admin(t, "transfer", "devices", number).want(t, 0, "A-0001", "A-0002", "manufactured")
 	w.admin(t, "device", "list", "--owner", "acme").want(t, 0, "no such devices")
 }
+
+// TestOwnersOperator is a transfer as the next owner's people see it.
+func TestOwnersOperator(t *testing.T) {
+	w := newWorld(t)
+	one := newDevice(t, "A-0001")
+	w.handIn(t, one, newDevice(t, "A-0002"))
+	for _, owner := range []string{"acme", "beta"} {
+		w.admin(t, "owner", "create", owner).want(t, 0)
+	}
+	dir := filepath.Join(t.TempDir(), "olga")
+	w.admin(t, "operator", "add", "olga", "--role", "owner-operator", "--out", dir).want(t, exitUsage, "belongs to an owner")
+	w.admin(t, "operator", "add", "olga", "--role", "planner", "--owner", "acme", "--out", dir).want(t, exitUsage, "does not belong to an owner")
+	w.admin(t, "operator", "add", "olga", "--role", "owner-operator", "--owner", "zeta", "--out", dir).want(t, exitFailed, "no owner zeta")
+	w.admin(t, "operator", "add", "olga", "--role", "owner-operator", "--owner", "acme", "--out", dir).want(t, 0, "owner-operator", "acme")
+	olga := func(args ...string) ran { return touchmark(t, append([]string{"--dir", dir}, args...)...) }
+	olga("operator", "whoami").want(t, 0, "acme", "transfer devices")
+	olga("device", "list").want(t, 0, "no such devices")
+	offer := func() string {
+		return fmt.Sprint(decodeAs[vetting.Transfer](t, w.admin(t, "transfer", "offer", "A-0001", "--to", "acme", "--json").want(t, 0).out).ID)
+	}
+	olga("transfer", "decline", offer(), "--note", "not ordered").want(t, 0, "declined")
+	number := offer()
+	olga("transfer", "list", "--state", "offered").want(t, 0, number)
+	olga("transfer", "devices", number).want(t, 0, "A-0001")
+	olga("transfer", "withdraw", number).want(t, exitFailed, "for manufacturer to do")
+	olga("transfer", "accept", number, "--yes").want(t, 0, "accepted")
+	olga("device", "list").want(t, 0, "A-0001")
+	olga("device", "show", "A-0002").want(t, exitFailed)
+	if code := one.enrol(t, w); code != 200 {
+		t.Fatalf("enrolment at the new owner: %d", code)
+	}
+	olga("verify", "A-0001").want(t, 0, "genuine")
+	olga("event", "tail", "--since", "0-0").want(t, 0, "transfer.accept", "device.admitted")
+	olga("device", "history", "A-0001").want(t, 0, "A-0001")
+	olga("order", "list").want(t, exitFailed, "read production")
+	olga("transfer", "offer", "A-0002", "--to", "beta").want(t, exitFailed, "no device")
+	olga("transfer", "offer", "A-0001", "--from", "manufacturer", "--to", "beta").want(t, exitFailed, "no owner")
+	away := decodeAs[vetting.Transfer](t, olga("transfer", "offer", "A-0001", "--to", "beta", "--json").want(t, 0).out)
+	if away.From != "acme" || away.Steps[0].Owner != "acme" {
+		t.Errorf("acme's operator offered %+v", away)
+	}
+	w.admin(t, "transfer", "accept", fmt.Sprint(away.ID), "--yes").want(t, 0)
+	olga("device", "list").want(t, 0, "no such devices")
+	olga("device", "show", "A-0001").want(t, exitFailed)
+	olga("verify", "A-0001").want(t, exitUnknown, "unknown")
+	olga("transfer", "devices", fmt.Sprint(away.ID)).want(t, 0, "A-0001")
+}

@@ -145,7 +145,7 @@ func (d *door) operator(name string, role access.Role, site string) party {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	der, err := ca.OperatorIssuer{Authorities: d.cas, Now: time.Now}.IssueOperator(csr, name, role, site)
+	der, err := ca.OperatorIssuer{Authorities: d.cas, Now: time.Now}.IssueOperator(csr, &access.Operator{Name: name, Role: role, Site: site})
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
 // Package access says who may do what: operators, their roles, and the site
-// that confines them. It decides nothing about devices.
+// or owner that confines them. It decides nothing about devices.
 package access
 
 import (
@@ -19,17 +19,27 @@ const (
 	RolePlanner      Role = "planner"       // products, sites, orders, held registrations
 	RoleSiteOperator Role = "site-operator" // signs and hands in manifests of one site
 	RoleRig          Role = "rig"           // a QA rig of one site: registers devices
-	RoleSupport      Role = "support"       // looks devices up
-	RoleReporter     Role = "reporter"      // a broker or gateway: reports what it saw of devices
-	RoleAuditor      Role = "auditor"       // reads everything, the log above all
+	// RoleOwnerOperator is for the people of one owner: its devices, and how
+	// they change hands.
+	RoleOwnerOperator Role = "owner-operator"
+	RoleSupport       Role = "support"  // looks devices up
+	RoleReporter      Role = "reporter" // a broker or gateway: reports what it saw of devices
+	RoleAuditor       Role = "auditor"  // reads everything, the log above all
 )
 
 // Roles lists every role.
-var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleSupport, RoleReporter, RoleAuditor}
+var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleOwnerOperator, RoleSupport, RoleReporter, RoleAuditor}
 
 // OfSite reports whether the role belongs to a site. Such operators hold
 // certificates of the factory CA, the others of the operator CA.
 func (r Role) OfSite() bool { return r == RoleSiteOperator || r == RoleRig }
+
+// OfOwner reports whether the role belongs to an owner.
+func (r Role) OfOwner() bool { return r == RoleOwnerOperator }
+
+// OfManufacturer reports whether the role belongs to neither site nor owner,
+// and so may know of all of them.
+func (r Role) OfManufacturer() bool { return !r.OfSite() && !r.OfOwner() }
 
 // Permission is one kind of act.
 type Permission string
@@ -67,16 +77,17 @@ const (
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
 		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners},
-	RolePlanner:      {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence},
-	RoleSiteOperator: {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars},
-	RoleRig:          {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},
-	RoleSupport:      {ReadProduction, ReadDevices, VerifyDevices},
-	RoleReporter:     {ReportObservations},
-	RoleAuditor:      {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners},
+	RolePlanner:       {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence},
+	RoleSiteOperator:  {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars},
+	RoleRig:           {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},
+	RoleOwnerOperator: {ReadDevices, VerifyDevices, ReadOwners, TransferDevices},
+	RoleSupport:       {ReadProduction, ReadDevices, VerifyDevices},
+	RoleReporter:      {ReportObservations},
+	RoleAuditor:       {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners},
 }
 
 // Operator is a person or machine that uses the API with a client
-// certificate. The certificate proves the key; role, site and revocation
+// certificate. The certificate proves the key; role, site, owner and revocation
 // come from the database, so that a change takes effect at once: on another
 // server of the same database within a second.
 type Operator struct {
@@ -84,8 +95,10 @@ type Operator struct {
 	Name string `json:"name"`
 	Role Role   `json:"role"`
 	// Site confines a site operator or rig; "" for the others.
-	Site    string              `json:"site,omitempty"`
-	SiteID  int64               `json:"-"`
+	Site   string `json:"site,omitempty"`
+	SiteID int64  `json:"-"`
+	// Owner confines an operator of an owner; "" for the others.
+	Owner   string              `json:"owner,omitempty"`
 	Key     vetting.Fingerprint `json:"key"`
 	Created time.Time           `json:"created"`
 	Revoked time.Time           `json:"revoked,omitzero"`
@@ -99,11 +112,20 @@ func (o *Operator) Check() error {
 	if !slices.Contains(Roles, o.Role) {
 		return fmt.Errorf("unknown role %q; known are %s", o.Role, joinRoles())
 	}
+	if err := o.belongs("a site", o.Role.OfSite(), o.Site); err != nil {
+		return err
+	}
+	return o.belongs("an owner", o.Role.OfOwner(), o.Owner)
+}
+
+// belongs reports whether a name is given where the role wants one, and only
+// there.
+func (o *Operator) belongs(to string, does bool, name string) error {
 	switch {
-	case o.Role.OfSite() && o.Site == "":
-		return fmt.Errorf("role %s belongs to a site: name it", o.Role)
-	case !o.Role.OfSite() && o.Site != "":
-		return fmt.Errorf("role %s belongs to no site: leave %q out", o.Role, o.Site)
+	case does && name == "":
+		return fmt.Errorf("role %s belongs to %s: name it", o.Role, to)
+	case !does && name != "":
+		return fmt.Errorf("role %s does not belong to %s: leave %q out", o.Role, to, name)
 	}
 	return nil
 }
@@ -113,14 +135,12 @@ func (o *Operator) May(p Permission) bool {
 	return o.Revoked.IsZero() && slices.Contains(grants[o.Role], p)
 }
 
-// Sees reports whether the operator may know of things of this site.
-func (o *Operator) Sees(site string) bool { return !o.Role.OfSite() || o.Site == site }
-
 // Act is who does something, and the idempotency key that came along.
 // A store that gets the same Operator and Key twice does the act once; with
 // another Request under the same key it fails.
 type Act struct {
 	Operator string
+	Owner    string   // whom the operator belongs to; "" is the manufacturer
 	Key      string   // "" if the act may not be repeated safely
 	Request  [32]byte // digest of the request under this key
 }

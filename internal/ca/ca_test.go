@@ -298,7 +298,7 @@ func TestOperatorCertificates(t *testing.T) {
 		if role.OfSite() {
 			site = "hsinchu"
 		}
-		der, err := i.IssueOperator(request(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "ignored"}}), "lin", role, site)
+		der, err := i.IssueOperator(request(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "ignored"}}), &access.Operator{Name: "lin", Role: role, Site: site})
 		if err != nil {
 			t.Fatal(err)
 		}

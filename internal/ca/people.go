@@ -28,27 +28,29 @@ type OperatorIssuer struct {
 // IssueOperator signs the request's key: by the factory CA for those of a
 // site, by the operator CA for the others. Nothing else in the request is
 // looked at. It returns the certificate's DER.
-func (i OperatorIssuer) IssueOperator(csr *x509.CertificateRequest, name string, role access.Role, site string) ([]byte, error) {
-	key, now, by := csr.PublicKey, i.Now(), i.issuer(role)
+func (i OperatorIssuer) IssueOperator(csr *x509.CertificateRequest, op *access.Operator) ([]byte, error) {
+	key, now, by := csr.PublicKey, i.Now(), i.issuer(op.Role)
 	t := &x509.Certificate{
 		SerialNumber: i.Authorities.Serials.New(),
-		Subject:      pkix.Name{CommonName: name, OrganizationalUnit: []string{string(role)}},
+		Subject:      pkix.Name{CommonName: op.Name, OrganizationalUnit: []string{string(op.Role)}},
 		NotBefore:    now.Add(-backdate).UTC().Truncate(time.Second),
 		NotAfter:     earlier(now.Add(operatorValidity), by.Certificate.NotAfter),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection},
 		SubjectKeyId: keyID(key), BasicConstraintsValid: true,
 	}
-	if site != "" {
-		t.Subject.Organization = []string{site}
+	if of := op.Site + op.Owner; of != "" { // one of them at most
+		t.Subject.Organization = []string{of}
 	}
-	if role == access.RoleRig {
+	if op.Role == access.RoleRig || op.Role.OfOwner() { // they sign nothing
 		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	}
+	if op.Role == access.RoleRig {
 		t.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidCMCRA}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, by.Certificate, key, by.Signer)
 	if err != nil {
-		return nil, fmt.Errorf("sign the certificate of operator %s: %w", name, err)
+		return nil, fmt.Errorf("sign the certificate of operator %s: %w", op.Name, err)
 	}
 	return der, nil
 }

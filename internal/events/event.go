@@ -110,10 +110,13 @@ type DeviceNow struct {
 	ID          int64               `json:"id" doc:"The device's number"`
 	Serial      string              `json:"serial" doc:"The device's serial number"`
 	Product     string              `json:"product" doc:"The product's name"`
-	Order       string              `json:"order" doc:"The order's name"`
-	Site        string              `json:"site" doc:"The site's name"`
+	Order       string              `json:"order,omitempty" doc:"The order's name"`
+	Site        string              `json:"site,omitempty" doc:"The site's name"`
 	State       vetting.DeviceState `json:"state" doc:"Where the device is in its life now"`
 	Certificate string              `json:"certificate,omitempty" doc:"The serial number of its current certificate, in lower-case hexadecimal"`
+
+	// Owner is whose it is now; "" is the manufacturer.
+	Owner string `json:"-"`
 }
 
 // Sign is evidence: one observed sign of counterfeit or misuse.
@@ -181,6 +184,9 @@ type Filter struct {
 	Types []string `json:"types,omitempty" doc:"The types of events that are wanted, or their beginnings such as device.*; absent for all"`
 	// Site narrows to the events of a site.
 	Site string `json:"site,omitempty" doc:"The site whose events are wanted; absent for all"`
+	// Owner narrows to the events of devices that are an owner's when they
+	// are read.
+	Owner string `json:"-"`
 }
 
 // maxTypes bounds a filter's types.
@@ -209,7 +215,7 @@ func knownTypes() string {
 
 // Wants reports whether the filter lets an event through.
 func (f Filter) Wants(e *Event) bool {
-	return (f.Site == "" || f.Site == e.Site) && f.WantsType(e.Type)
+	return (f.Site == "" || f.Site == e.Site) && (f.Owner == "" || e.Device != nil && f.Owner == e.Device.Owner) && f.WantsType(e.Type)
 }
 
 // WantsType reports whether the filter may let events of a type through.

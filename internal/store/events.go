@@ -207,12 +207,12 @@ func (l *lookup) readDevices(ctx context.Context, r reader) error {
 		}
 	}
 	delete(l.devices, 0)
-	return eachOf(ctx, r, `SELECT rec.id, rec.serial, p.name, o.name, s.name, COALESCE(d.state, 'manufactured'), c.serial
+	return eachOf(ctx, r, `SELECT rec.id, rec.serial, p.name, o.name, s.name, COALESCE(ow.name, ''), COALESCE(d.state, 'manufactured'), c.serial
 		FROM records rec JOIN products p ON p.id = rec.product_id JOIN orders o ON o.id = rec.order_id JOIN sites s ON s.id = rec.site_id
-		LEFT JOIN devices d ON d.id = rec.id LEFT JOIN certificates c ON c.id = d.certificate_id WHERE rec.id IN`, l.devices, func(r row) error {
+		LEFT JOIN devices d ON d.id = rec.id LEFT JOIN owners ow ON ow.id = d.owner_id LEFT JOIN certificates c ON c.id = d.certificate_id WHERE rec.id IN`, l.devices, func(r row) error {
 		d := new(events.DeviceNow)
 		var serial []byte
-		err := r.Scan(&d.ID, &d.Serial, &d.Product, &d.Order, &d.Site, &d.State, &serial)
+		err := r.Scan(&d.ID, &d.Serial, &d.Product, &d.Order, &d.Site, &d.Owner, &d.State, &serial)
 		d.Certificate = hex.EncodeToString(serial)
 		l.devices[d.ID] = d
 		return err

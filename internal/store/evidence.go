@@ -81,6 +81,7 @@ func (s *Store) Evidence(ctx context.Context, f vetting.EvidenceFilter, p vettin
 	and(`e.site_id = (SELECT id FROM sites WHERE name = $%d)`, f.Site, f.Site != "")
 	and(`e.kind = $%d`, string(f.Kind), f.Kind != "")
 	and(`e.device_id = $%d`, f.DeviceID, f.DeviceID != 0)
+	and(`e.device_id IN (SELECT d.id FROM devices d JOIN owners ow ON ow.id = d.owner_id WHERE ow.name = $%d)`, f.Owner, f.Owner != "")
 	if f.Open {
 		where += ` AND e.cleared = ''`
 	}

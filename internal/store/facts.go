@@ -292,7 +292,7 @@ func (s *Store) deviceFrom(d *deviceRow, f *vetting.Facts) *vetting.Device {
 		State: vetting.DeviceState(d.State), Before: vetting.DeviceState(d.Before),
 		BootstrapKey: f.Record.BootstrapKey, Contested: f.Record.Contested,
 		Issued: fromMicros(d.Issued), Activated: fromMicros(d.Activated), Updated: fromMicros(d.Updated),
-		ReplacedBy: d.ReplacedBy, Replaces: d.Replaces, Transfer: d.TransferID, HandoverID: d.HandoverID,
+		ReplacedBy: d.ReplacedBy, Replaces: d.Replaces, Owned: fromMicros(d.Owned), Transfer: d.TransferID, HandoverID: d.HandoverID,
 		Revision: d.Revision, CertificateID: d.CertificateID,
 	}
 	if d.Revision == 0 {

@@ -16,26 +16,28 @@ type operatorRow struct {
 	Key        []byte
 	Created    int64
 	Revoked    int64
+	OwnerID    int64 `json:",omitempty"` // later than the others, so absent from their digests
 }
 
 func (o *operatorRow) dest() []any {
-	return []any{&o.ID, &o.Name, &o.Role, &o.SiteID, &o.Key, &o.Created, &o.Revoked}
+	return []any{&o.ID, &o.Name, &o.Role, &o.SiteID, &o.Key, &o.Created, &o.Revoked, &o.OwnerID}
 }
 
 func (o *operatorRow) object() audit.Object {
 	return audit.Object{Kind: audit.KindOperator, ID: o.ID, Digest: audit.DigestOf(o)}
 }
 
-const operatorColumns = `op.id, op.name, op.role, op.site_id, op.key, op.created, op.revoked`
+const operatorColumns = `op.id, op.name, op.role, op.site_id, op.key, op.created, op.revoked, op.owner_id`
 
 func (s *Store) operators(ctx context.Context, where string, args ...any) (list []*access.Operator, err error) {
-	err = s.db.query(ctx, `SELECT `+operatorColumns+`, COALESCE(s.name, '') FROM operators op LEFT JOIN sites s ON s.id = op.site_id WHERE `+where, args, func(r row) error {
+	err = s.db.query(ctx, `SELECT `+operatorColumns+`, COALESCE(s.name, ''), COALESCE(ow.name, '') FROM operators op
+		LEFT JOIN sites s ON s.id = op.site_id LEFT JOIN owners ow ON ow.id = op.owner_id WHERE `+where, args, func(r row) error {
 		var o operatorRow
-		var site string
-		if err := r.Scan(append(o.dest(), &site)...); err != nil {
+		var site, owner string
+		if err := r.Scan(append(o.dest(), &site, &owner)...); err != nil {
 			return err
 		}
-		out := &access.Operator{ID: o.ID, Name: o.Name, Role: access.Role(o.Role), Site: site, SiteID: o.SiteID,
+		out := &access.Operator{ID: o.ID, Name: o.Name, Role: access.Role(o.Role), Site: site, SiteID: o.SiteID, Owner: owner,
 			Created: fromMicros(o.Created), Revoked: fromMicros(o.Revoked)}
 		copy(out.Key[:], o.Key)
 		list = append(list, out)
@@ -78,7 +80,7 @@ func (s *Store) OperatorByKey(ctx context.Context, key vetting.Fingerprint) (*ac
 }
 
 // CreateOperator keeps a new operator; name and key must be free (Exists),
-// the site must exist (NotFound).
+// site and owner must exist (NotFound).
 func (s *Store) CreateOperator(ctx context.Context, a access.Act, o *access.Operator) (*access.Operator, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) { return w.createOperator(a, o) })
 	if err != nil {
@@ -101,9 +103,15 @@ func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error
 			return 0, err
 		}
 	}
+	if o.Owner != "" {
+		var err error
+		if row.OwnerID, err = w.idOf("owner", "owners", o.Owner); err != nil {
+			return 0, err
+		}
+	}
 	row.ID = w.ids(1)
-	w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked) VALUES ($1, $2, $3, $4, $5, $6, 0)`,
-		row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created)
+	w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked, owner_id) VALUES ($1, $2, $3, $4, $5, $6, 0, $7)`,
+		row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created, row.OwnerID)
 	w.leaf("operator.create", operatorOf(a), o.Name+" as "+row.Role, row.object())
 	return row.ID, nil
 }

@@ -80,14 +80,15 @@ type deviceRow struct {
 	OwnerID    int64 `json:",omitempty"` // 0 is the manufacturer
 	TransferID int64 `json:",omitempty"` // the latest
 	HandoverID int64 `json:",omitempty"` // the certificate that ended with a transfer
+	Owned      int64 `json:",omitempty"` // since when the owner has it
 
 	stored, dirty bool // it has a row; it changed in this transaction
 }
 
-const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision, d.bound, d.test_id, d.replaced_by, d.replaces, d.owner_id, d.transfer_id, d.handover_id`
+const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision, d.bound, d.test_id, d.replaced_by, d.replaces, d.owner_id, d.transfer_id, d.handover_id, d.owned`
 
 func (d *deviceRow) dest() []any {
-	return []any{&d.ID, &d.State, &d.Before, &d.Key, &d.CertificateID, &d.Issued, &d.Activated, &d.Updated, &d.Revision, &d.Bound, &d.TestID, &d.ReplacedBy, &d.Replaces, &d.OwnerID, &d.TransferID, &d.HandoverID}
+	return []any{&d.ID, &d.State, &d.Before, &d.Key, &d.CertificateID, &d.Issued, &d.Activated, &d.Updated, &d.Revision, &d.Bound, &d.TestID, &d.ReplacedBy, &d.Replaces, &d.OwnerID, &d.TransferID, &d.HandoverID, &d.Owned}
 }
 
 func (d *deviceRow) object() audit.Object {
@@ -104,12 +105,12 @@ func (w *writing) save(d *deviceRow) {
 // write queues a device that changed.
 func (w *writing) write(d *deviceRow) {
 	if !d.stored {
-		w.insert(`devices (id, state, before, key, certificate_id, issued, activated, updated, revision, bound, test_id, replaced_by, replaces, owner_id, transfer_id, handover_id)`,
-			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces, d.OwnerID, d.TransferID, d.HandoverID)
+		w.insert(`devices (id, state, before, key, certificate_id, issued, activated, updated, revision, bound, test_id, replaced_by, replaces, owner_id, transfer_id, handover_id, owned)`,
+			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces, d.OwnerID, d.TransferID, d.HandoverID, d.Owned)
 		return
 	}
-	w.exec(`UPDATE devices SET state = $2, before = $3, key = $4, certificate_id = $5, issued = $6, activated = $7, updated = $8, revision = $9, bound = $10, test_id = $11, replaced_by = $12, replaces = $13, owner_id = $14, transfer_id = $15, handover_id = $16 WHERE id = $1`,
-		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces, d.OwnerID, d.TransferID, d.HandoverID)
+	w.exec(`UPDATE devices SET state = $2, before = $3, key = $4, certificate_id = $5, issued = $6, activated = $7, updated = $8, revision = $9, bound = $10, test_id = $11, replaced_by = $12, replaces = $13, owner_id = $14, transfer_id = $15, handover_id = $16, owned = $17 WHERE id = $1`,
+		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces, d.OwnerID, d.TransferID, d.HandoverID, d.Owned)
 }
 
 // certificateRow is a row of certificates, with its first use.

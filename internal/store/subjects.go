@@ -12,7 +12,7 @@ import (
 // A subject is read with one query, because verifying a serial number is
 // asked often: see `-only verify` of the benchmarks.
 const subjectQuery = `SELECT rec.id, rec.product_id, rec.site_id, rec.order_id, rec.serial, rec.mac, rec.uid, rec.contested,
-  d.state, d.issued, d.activated, c.serial, c.state, c.not_after, COALESCE(u.at, 0),
+  d.state, d.issued, d.activated, COALESCE(d.owner_id, 0), c.serial, c.state, c.not_after, COALESCE(u.at, 0),
   (SELECT COUNT(*) FROM evidence e WHERE e.device_id = rec.id AND e.cleared = ''),
   COALESCE((SELECT MAX(ch.id) FROM challenges ch WHERE ch.device_id = rec.id AND ch.result <> ''), 0), COALESCE(ob.last, 0)
   FROM records rec LEFT JOIN devices d ON d.id = rec.id LEFT JOIN certificates c ON c.id = d.certificate_id
@@ -107,6 +107,7 @@ type subjectRow struct {
 
 	state             *string
 	issued, activated *int64
+	owner             int64
 	certificate       []byte
 	standing          *string
 	notAfter          *int64
@@ -117,7 +118,7 @@ type subjectRow struct {
 
 func (u *subjectRow) dest() []any {
 	return []any{&u.id, &u.product, &u.site, &u.order, &u.serial, &u.mac, &u.uid, &u.contested,
-		&u.state, &u.issued, &u.activated, &u.certificate, &u.standing, &u.notAfter, &u.used, &u.open, &u.proof, &u.seen}
+		&u.state, &u.issued, &u.activated, &u.owner, &u.certificate, &u.standing, &u.notAfter, &u.used, &u.open, &u.proof, &u.seen}
 }
 
 func (s *Store) subject(ctx context.Context, u *subjectRow) (*vetting.Subject, error) {
@@ -143,6 +144,13 @@ func (s *Store) subject(ctx context.Context, u *subjectRow) (*vetting.Subject, e
 	}
 	if d.Order, err = s.orderName(ctx, u.order); err != nil {
 		return nil, err
+	}
+	owner, err := s.ownerAt(ctx, u.owner)
+	if err != nil {
+		return nil, err
+	}
+	if owner != nil {
+		d.Owner = owner.Name
 	}
 	if u.proof != 0 {
 		if out.Proof, err = s.Challenge(ctx, u.proof); err != nil {

@@ -92,7 +92,7 @@ func (w *writing) offer(a access.Act, o vetting.Offer, t *transferRow, ids []int
 	}
 	t.ID, t.Expires, t.Devices = w.ids(1), micros(w.now.Add(o.Time)), packIDs(ids)
 	t.State = string(vetting.TransferOffered)
-	t.Body = mustJSON(transferBody{Devices: len(ids), Steps: []vetting.TransferStep{{State: vetting.TransferOffered, By: a.Operator, At: w.now, Note: o.Note}}})
+	t.Body = mustJSON(transferBody{Devices: len(ids), Steps: []vetting.TransferStep{{State: vetting.TransferOffered, By: a.Operator, Owner: a.Owner, At: w.now, Note: o.Note}}})
 	x := newChanges(w)
 	for _, h := range list {
 		if err := transferable(h, t.FromID, o.From); err != nil {
@@ -161,14 +161,24 @@ func (s *Store) AcceptTransfer(ctx context.Context, a access.Act, id int64, note
 
 // WithdrawTransfer takes an offer back. One that is not open is a Conflict.
 func (s *Store) WithdrawTransfer(ctx context.Context, a access.Act, id int64, note string) (*vetting.Transfer, error) {
+	return s.endOffer(ctx, a, id, vetting.TransferWithdrawn, "transfer.withdraw", note)
+}
+
+// DeclineTransfer turns an offer down. One that is not open is a Conflict.
+func (s *Store) DeclineTransfer(ctx context.Context, a access.Act, id int64, note string) (*vetting.Transfer, error) {
+	return s.endOffer(ctx, a, id, vetting.TransferDeclined, "transfer.decline", note)
+}
+
+// endOffer ends an open offer of which nothing becomes.
+func (s *Store) endOffer(ctx context.Context, a access.Act, id int64, to vetting.TransferState, act, note string) (*vetting.Transfer, error) {
 	return s.takeStep(ctx, a, id, func(w *writing, t *transferRow) error {
 		if err := w.offerOpen(t); err != nil {
 			return err
 		}
-		if err := w.step(t, a, vetting.TransferWithdrawn, note); err != nil {
+		if err := w.step(t, a, to, note); err != nil {
 			return err
 		}
-		w.transferLeaves("transfer.withdraw", a, t, note, nil)
+		w.transferLeaves(act, a, t, note, nil)
 		return nil
 	})
 }
@@ -202,7 +212,7 @@ func (s *Store) takeStep(ctx context.Context, a access.Act, id int64, fn func(*w
 
 func (w *writing) offerOpen(t *transferRow) error {
 	if now := t.stands(w.now); now != vetting.TransferOffered {
-		return vetting.Errorf(vetting.Conflict, "transfer %d is %s: only an open offer can be accepted or withdrawn", t.ID, now)
+		return vetting.Errorf(vetting.Conflict, "transfer %d is %s: only an open offer can be accepted, declined or withdrawn", t.ID, now)
 	}
 	return nil
 }
@@ -257,7 +267,7 @@ func (x *changes) handOver(h *held, owner int64) {
 	if now.MayBeReadmitted() {
 		d.State, d.Activated = string(vetting.DeviceManufactured), 0
 	}
-	d.OwnerID = owner
+	d.OwnerID, d.Owned = owner, micros(x.w.now)
 	x.rewrite(d)
 }
 

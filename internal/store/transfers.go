@@ -99,8 +99,8 @@ func (s *Store) Transfers(ctx context.Context, f vetting.TransferFilter, p vetti
 		args = append(args, value)
 		where += fmt.Sprintf(" AND "+condition, len(args))
 	}
-	if f.Party != "" {
-		id, err := s.partyID(ctx, f.Party)
+	for _, party := range f.Parties {
+		id, err := s.partyID(ctx, party)
 		if err != nil {
 			return nil, err
 		}
@@ -181,7 +181,7 @@ func (w *writing) step(t *transferRow, a access.Act, to vetting.TransferState, n
 	if err != nil {
 		return err
 	}
-	b.Steps = append(b.Steps, vetting.TransferStep{State: to, By: a.Operator, At: w.now, Note: note})
+	b.Steps = append(b.Steps, vetting.TransferStep{State: to, By: a.Operator, Owner: a.Owner, At: w.now, Note: note})
 	t.State, t.Body = string(to), mustJSON(b)
 	w.exec(`UPDATE transfers SET state = $2, body = $3 WHERE id = $1`, t.ID, t.State, t.Body)
 	return nil

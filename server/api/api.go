@@ -55,7 +55,7 @@ type OperatorIssuer interface {
 	// IssueOperator makes a certificate on the request's key: by the factory
 	// CA for the roles of a site, by the operator CA for the others. Nothing
 	// else in the request counts.
-	IssueOperator(csr *x509.CertificateRequest, name string, role access.Role, site string) (der []byte, err error)
+	IssueOperator(csr *x509.CertificateRequest, op *access.Operator) (der []byte, err error)
 	// OperatorChain is what leads from such a certificate to the root: the
 	// DER of the issuing CA first, the root's last.
 	OperatorChain(role access.Role) [][]byte

@@ -56,6 +56,8 @@ func checkOperator(op *access.Operator, cert *x509.Certificate, office, factory 
 		return unauthorized("the client certificate of %q does not fit the role %s of operator %s: %v", cert.Subject, op.Role, op.Name, wrong)
 	case op.Role.OfSite() && op.Site == "":
 		return unauthorized("operator %s has the role %s but no site: ask an admin for a new one", op.Name, op.Role)
+	case op.Role.OfOwner() && op.Owner == "":
+		return unauthorized("operator %s has the role %s but no owner: ask an admin for a new one", op.Name, op.Role)
 	}
 	return nil
 }

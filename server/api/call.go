@@ -49,7 +49,7 @@ func (a *API) admit(w http.ResponseWriter, r *http.Request, needs access.Permiss
 	if err != nil {
 		return nil, err
 	}
-	act := access.Act{Operator: op.Name, Key: key, Request: digest(r, body)}
+	act := access.Act{Operator: op.Name, Owner: op.Owner, Key: key, Request: digest(r, body)}
 	return &call{a.gate.View(op), act, w, r}, nil
 }
 

@@ -22,7 +22,7 @@ type RevocationInput struct {
 // IssuedCertificate is a device's certificate.
 type IssuedCertificate struct {
 	vetting.Certificate
-	PEM string `json:"pem" doc:"The certificate"`
+	PEM string `json:"pem,omitempty" doc:"The certificate; not for an owner's operators if it was issued before the device was the owner's"`
 }
 
 type serialInput struct {
@@ -72,8 +72,10 @@ func withPEM(cert *vetting.Certificate) *IssuedCertificate {
 	if cert == nil {
 		return nil
 	}
-	out := &IssuedCertificate{Certificate: *cert, PEM: toPEM(cert.DER)}
-	out.DER = nil // the PEM says the same
+	out := &IssuedCertificate{Certificate: *cert}
+	if out.DER = nil; len(cert.DER) > 0 {
+		out.PEM = toPEM(cert.DER) // which says the same
+	}
 	return out
 }
 

@@ -14,7 +14,7 @@ import (
 
 const overview = `The API for everybody at the OEM and its factories who plans, watches and decides.
 
-Authenticate with a TLS client certificate. What an operator may do follows from the role, which each operation names; site operators and rigs know of their own site's things only, and those of other sites look as if they did not exist.
+Authenticate with a TLS client certificate. What an operator may do follows from the role, which each operation names; site operators and rigs know of their own site's things only, owner operators of the devices that their owner has now and of the transfers from and to it; everything else looks as if it did not exist.
 
 Errors are application/problem+json (RFC 9457); detail says what was wrong and what to do. Times are RFC 3339. Lists are paged: pass the field next of a page as the parameter cursor, until it is absent. Every POST takes an Idempotency-Key, with which it can be sent again safely after a lost answer.
 

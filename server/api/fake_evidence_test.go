@@ -11,13 +11,13 @@ import (
 
 func (m *memory) Evidence(_ context.Context, f vetting.EvidenceFilter, p vetting.Page) ([]*vetting.Evidence, error) {
 	return pick(m, m.evidence, p, true, func(e *vetting.Evidence) int64 { return e.ID }, func(e *vetting.Evidence) bool {
-		site := ""
+		site, owner := "", ""
 		for _, d := range m.devices {
 			if d.ID == e.DeviceID {
-				site = d.Site
+				site, owner = d.Site, d.Owner
 			}
 		}
-		return fits(f.Site, site) && fits(f.Kind, e.Kind) && fits(f.DeviceID, e.DeviceID) && !(f.Open && e.Cleared != nil)
+		return fits(f.Site, site) && fits(f.Owner, owner) && fits(f.Kind, e.Kind) && fits(f.DeviceID, e.DeviceID) && !(f.Open && e.Cleared != nil)
 	})
 }
 

@@ -2,24 +2,30 @@ package api_test
 
 import (
 	"context"
+	"slices"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// The memory holds one owner and one transfer; what becomes of devices is the
-// store's business.
+// The memory holds two owners, with an offer to each and one between them;
+// what becomes of devices is the store's business.
 
-var acme = vetting.Owner{ID: 71, Name: "acme"}
+var owners = []*vetting.Owner{{ID: 71, Name: "acme"}, {ID: 72, Name: "beta"}}
 
-var handover = vetting.Transfer{ID: 72, State: vetting.TransferOffered, From: vetting.Manufacturer, To: "acme", Devices: 1}
+var transfers = []*vetting.Transfer{
+	{ID: 72, State: vetting.TransferOffered, From: vetting.Manufacturer, To: "acme", Devices: 1, Steps: []vetting.TransferStep{{State: vetting.TransferOffered, By: "planner"}}},
+	{ID: 73, State: vetting.TransferOffered, From: vetting.Manufacturer, To: "beta", Devices: 1},
+	{ID: 74, State: vetting.TransferOffered, From: "acme", To: "beta", Devices: 2, Steps: []vetting.TransferStep{{State: vetting.TransferOffered, By: "anna", Owner: "acme"}}},
+	{ID: 75, State: vetting.TransferOffered, From: "beta", To: vetting.Manufacturer, Devices: 1},
+}
 
 func (m *memory) Owners(_ context.Context, p vetting.Page) ([]*vetting.Owner, error) {
-	return pick(m, []*vetting.Owner{&acme}, p, false, func(o *vetting.Owner) int64 { return o.ID }, func(*vetting.Owner) bool { return true })
+	return pick(m, owners, p, false, func(o *vetting.Owner) int64 { return o.ID }, func(*vetting.Owner) bool { return true })
 }
 
 func (m *memory) Owner(_ context.Context, name string) (*vetting.Owner, error) {
-	return find(m, []*vetting.Owner{&acme}, func(o *vetting.Owner) bool { return o.Name == name })
+	return find(m, owners, func(o *vetting.Owner) bool { return o.Name == name })
 }
 
 func (m *memory) CreateOwner(_ context.Context, a access.Act, o *vetting.Owner) (*vetting.Owner, error) {
@@ -27,12 +33,14 @@ func (m *memory) CreateOwner(_ context.Context, a access.Act, o *vetting.Owner) 
 }
 
 func (m *memory) Transfers(_ context.Context, f vetting.TransferFilter, p vetting.Page) ([]*vetting.Transfer, error) {
-	return pick(m, []*vetting.Transfer{&handover}, p, true, func(t *vetting.Transfer) int64 { return t.ID },
-		func(t *vetting.Transfer) bool { return fits(f.State, t.State) && fits(f.Party, t.To) })
+	return pick(m, transfers, p, true, func(t *vetting.Transfer) int64 { return t.ID },
+		func(t *vetting.Transfer) bool {
+			return fits(f.State, t.State) && !slices.ContainsFunc(f.Parties, func(p string) bool { return p != t.From && p != t.To })
+		})
 }
 
 func (m *memory) Transfer(_ context.Context, id int64) (*vetting.Transfer, error) {
-	return find(m, []*vetting.Transfer{&handover}, func(t *vetting.Transfer) bool { return t.ID == id })
+	return find(m, transfers, func(t *vetting.Transfer) bool { return t.ID == id })
 }
 
 func (m *memory) TransferDevices(_ context.Context, _ int64, p vetting.Page) ([]*vetting.Device, error) {
@@ -50,10 +58,11 @@ func (m *memory) OfferTransfer(_ context.Context, a access.Act, o vetting.Offer)
 
 func (m *memory) step(a access.Act, id int64, to vetting.TransferState) (*vetting.Transfer, error) {
 	return act(m, a, func() (*vetting.Transfer, error) {
-		if id != handover.ID {
+		i := slices.IndexFunc(transfers, func(t *vetting.Transfer) bool { return t.ID == id })
+		if i < 0 {
 			return nil, vetting.Errorf(vetting.NotFound, "no transfer")
 		}
-		next := handover
+		next := *transfers[i]
 		next.State = to
 		return &next, nil
 	})
@@ -61,6 +70,10 @@ func (m *memory) step(a access.Act, id int64, to vetting.TransferState) (*vettin
 
 func (m *memory) AcceptTransfer(_ context.Context, a access.Act, id int64, _ string) (*vetting.Transfer, error) {
 	return m.step(a, id, vetting.TransferAccepted)
+}
+
+func (m *memory) DeclineTransfer(_ context.Context, a access.Act, id int64, _ string) (*vetting.Transfer, error) {
+	return m.step(a, id, vetting.TransferDeclined)
 }
 
 func (m *memory) WithdrawTransfer(_ context.Context, a access.Act, id int64, _ string) (*vetting.Transfer, error) {

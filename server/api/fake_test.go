@@ -329,7 +329,7 @@ func (m *memory) DecideRegistration(_ context.Context, a access.Act, id int64, d
 
 func (m *memory) Devices(_ context.Context, f vetting.DeviceFilter, p vetting.Page) ([]*vetting.Device, error) {
 	return pick(m, m.devices, p, false, func(d *vetting.Device) int64 { return d.ID }, func(d *vetting.Device) bool {
-		return fits(f.Site, d.Site) && fits(f.Order, d.Order) && fits(f.Product, d.Product) && fits(f.State, d.State) &&
+		return fits(f.Site, d.Site) && fits(f.Order, d.Order) && fits(f.Product, d.Product) && fits(f.State, d.State) && fits(f.Owner, d.Owner) &&
 			fits(f.Serial, d.Serial) && fits(f.MAC, d.MAC) && fits(f.UID, d.UID)
 	})
 }

@@ -78,6 +78,7 @@ var docs = map[string]string{
 	"Device.test":        "What a rig found last; absent if none tested the device",
 
 	"Device.owner":    "Whom it belongs to; absent for the manufacturer",
+	"Device.owned":    "Since when it belongs to its owner; absent if it was never transferred",
 	"Device.transfer": "The number of the latest transfer that it was part of",
 
 	"Owner.issuer":  "The issuing CA of its devices; absent for the device CA",
@@ -91,7 +92,8 @@ var docs = map[string]string{
 	"Transfer.expires":   "When the offer ends if it is not accepted",
 	"Transfer.steps":     "What was done, the first step first",
 	"TransferStep.state": "What the transfer became",
-	"TransferStep.by":    "The operator",
+	"TransferStep.by":    "The operator; an owner's operators see those of their own only",
+	"TransferStep.owner": "Whose operator it was; absent for the manufacturer's",
 	"TransferStep.at":    "When",
 	"TransferStep.note":  "What was said",
 
@@ -194,6 +196,7 @@ var docs = map[string]string{
 	"Device.boundKey":          "The bootstrap key that a device without one in its record was first let in with",
 	"Operator.role":            "What the operator is there for",
 	"Operator.site":            "The site that confines a site operator or rig",
+	"Operator.owner":           "The owner of an owner operator",
 	"Operator.key":             "The fingerprint of the operator's key",
 	"Operator.revoked":         "When the operator was revoked; absent if never",
 	"OperatorCreated.operator": "The new operator",

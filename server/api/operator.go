@@ -10,10 +10,11 @@ import (
 
 // OperatorInput is an operator to be created.
 type OperatorInput struct {
-	Name string      `json:"name" minLength:"1" maxLength:"63"`
-	Role access.Role `json:"role" enum:"admin,planner,site-operator,rig,support,reporter,auditor"`
-	Site string      `json:"site,omitempty" maxLength:"63" doc:"The site of a site operator or rig; absent for the others"`
-	CSR  string      `json:"csr" minLength:"1" doc:"The operator's PKCS#10 request (RFC 2986), as PEM or as base64 of DER; only its key counts"`
+	Name  string      `json:"name" minLength:"1" maxLength:"63"`
+	Role  access.Role `json:"role" enum:"admin,planner,site-operator,rig,owner-operator,support,reporter,auditor"`
+	Site  string      `json:"site,omitempty" maxLength:"63" doc:"The site of a site operator or rig; absent for the others"`
+	Owner string      `json:"owner,omitempty" maxLength:"63" doc:"The owner of an owner operator; absent for the others"`
+	CSR   string      `json:"csr" minLength:"1" doc:"The operator's PKCS#10 request (RFC 2986), as PEM or as base64 of DER; only its key counts"`
 }
 
 // OperatorCreated is a new operator with the certificate.
@@ -73,7 +74,7 @@ func (a *API) createOperator(ctx context.Context, c *call, in *bodyOf[OperatorIn
 		return nil, err
 	}
 	op := &access.Operator{
-		Name: in.Body.Name, Role: in.Body.Role, Site: in.Body.Site,
+		Name: in.Body.Name, Role: in.Body.Role, Site: in.Body.Site, Owner: in.Body.Owner,
 		Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo),
 	}
 	if err := op.Check(); err != nil {
@@ -81,7 +82,7 @@ func (a *API) createOperator(ctx context.Context, c *call, in *bodyOf[OperatorIn
 	}
 	// The certificate is made first and leaves the process only after the
 	// operator is stored: one that is not stored opens nothing.
-	der, err := a.config.Operators.IssueOperator(csr, op.Name, op.Role, op.Site)
+	der, err := a.config.Operators.IssueOperator(csr, op)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -20,7 +19,7 @@ type OwnerInput struct {
 
 // OfferInput is a transfer to be.
 type OfferInput struct {
-	From    string   `json:"from,omitempty" maxLength:"63" doc:"The present owner; absent means the manufacturer"`
+	From    string   `json:"from,omitempty" maxLength:"63" doc:"The present owner; absent means the operator's own, or the manufacturer"`
 	To      string   `json:"to" minLength:"1" maxLength:"63" doc:"The next owner; \"manufacturer\" gives devices back"`
 	Serials []string `json:"serials" minItems:"1" maxItems:"10000" nullable:"false" doc:"The serial numbers of the devices"`
 	Product string   `json:"product,omitempty" maxLength:"63" doc:"Their product, where several have devices with these serial numbers"`
@@ -81,13 +80,16 @@ func (a *API) transfers() {
 	type list struct {
 		PageInput
 		Owner string                `query:"owner" maxLength:"63" doc:"Only transfers from or to this owner, or \"manufacturer\""`
-		State vetting.TransferState `query:"state" enum:"offered,expired,accepted,withdrawn,reversed" doc:"Only transfers in this state"`
+		State vetting.TransferState `query:"state" enum:"offered,expired,accepted,withdrawn,declined,reversed" doc:"Only transfers in this state"`
 	}
 	register(a, access.ReadOwners, operation{
 		id: "listTransfers", method: http.MethodGet, path: "/transfers", tag: tagOwners,
 		summary: "List transfers, newest first", errors: []int{400, 404},
 	}, func(ctx context.Context, c *call, in *list) (*listOutput[vetting.Transfer], error) {
-		f := vetting.TransferFilter{Party: in.Owner, State: in.State}
+		f := vetting.TransferFilter{State: in.State}
+		if in.Owner != "" {
+			f.Parties = []string{in.Owner}
+		}
 		return listing(in.PageInput, "transfers", func(t *vetting.Transfer) int64 { return t.ID },
 			func(p vetting.Page) ([]*vetting.Transfer, error) { return c.Transfers(ctx, f, p) })
 	})
@@ -117,7 +119,7 @@ func (a *API) transferSteps() {
 		description: "Nothing becomes of the devices before the offer is accepted. A device is in one open offer at most.",
 	}, func(ctx context.Context, c *call, in *bodyOf[OfferInput]) (*createdOutput[vetting.Transfer], error) {
 		b := in.Body
-		t, err := c.OfferTransfer(ctx, c.act, vetting.Offer{From: cmp.Or(b.From, vetting.Manufacturer), To: b.To, Serials: b.Serials, Product: b.Product,
+		t, err := c.OfferTransfer(ctx, c.act, vetting.Offer{From: b.From, To: b.To, Serials: b.Serials, Product: b.Product,
 			Time: time.Duration(b.Seconds) * time.Second, Note: b.Note})
 		return created(t, err, func(t *vetting.Transfer) string { return fmt.Sprintf("/transfers/%d", t.ID) })
 	})
@@ -127,6 +129,12 @@ func (a *API) transferSteps() {
 		description: "All of them at once: they are the next owner's, their certificates are revoked (affiliationChanged), and each may enrol anew, with its first proof or with the certificate that it had.",
 	}, func(ctx context.Context, c *call, in *idBody[TransferNote]) (*bodyOutput[vetting.Transfer], error) {
 		return answer(c.AcceptTransfer(ctx, c.act, in.ID, in.Body.Note))
+	})
+	register(a, access.TransferDevices, operation{
+		id: "declineTransfer", method: http.MethodPost, path: "/transfers/{id}/decline", tag: tagOwners,
+		summary: "Turn an offer down",
+	}, func(ctx context.Context, c *call, in *idBody[TransferNote]) (*bodyOutput[vetting.Transfer], error) {
+		return answer(c.DeclineTransfer(ctx, c.act, in.ID, in.Body.Note))
 	})
 	register(a, access.TransferDevices, operation{
 		id: "withdrawTransfer", method: http.MethodPost, path: "/transfers/{id}/withdraw", tag: tagOwners,

@@ -98,7 +98,8 @@ func (a *authority) verify(cert *x509.Certificate, at time.Time) error {
 }
 
 // world is a server with its surroundings and one operator of each role. The
-// site's operators belong to the site "near"; "far" is another one.
+// site's operators belong to the site "near", the owner's to "acme", who has
+// what is of that site; "far" is another site, whose things "beta" has.
 type world struct {
 	t             testing.TB
 	store         *memory
@@ -159,18 +160,18 @@ func (w *world) furnish() {
 	s.webhooks = []*events.Webhook{{ID: 1, Name: "erp", Target: events.Target{URL: "https://erp.example/"}, State: events.WebhookActive, Seed: []byte("secret")},
 		{ID: 2, Name: "waste", State: events.WebhookPaused, Seed: []byte("secret")}}
 	for i, site := range []string{"near", "far"} {
-		n := int64(i + 1)
+		n, owner := int64(i+1), owners[i].Name
 		s.sites = append(s.sites, &vetting.Site{ID: n, Name: site})
 		s.orders = append(s.orders, &vetting.Order{ID: n, Name: "order-" + site, Product: "lamp", Site: site, Quantity: 5, State: vetting.OrderOpen, ManifestSignatures: 1, SiteID: n})
 		s.manifests = append(s.manifests, &vetting.Manifest{ID: 20 + n, Order: "order-" + site, Site: site, State: vetting.ManifestUnsigned})
-		s.devices = append(s.devices, &vetting.Device{ID: 10 + n, Product: "lamp", Order: "order-" + site, Site: site, State: vetting.DeviceActive,
+		s.devices = append(s.devices, &vetting.Device{ID: 10 + n, Product: "lamp", Order: "order-" + site, Site: site, Owner: owner, State: vetting.DeviceActive,
 			Identity: vetting.Identity{Serial: "S-" + site, MAC: fmt.Sprintf("02:00:00:00:00:0%d", n)}})
 		s.registrations = append(s.registrations, &vetting.Registration{ID: 30 + n, Site: site, Order: "order-" + site, DeviceID: 10 + n, Outcome: vetting.Held})
 		s.certificates = append(s.certificates, &vetting.Certificate{ID: n, DeviceID: 10 + n, Serial: fmt.Sprintf("0a1%d", n), DER: []byte("DER"), Leaf: 7})
 		s.codes = append(s.codes, &vetting.EnrolmentCode{ID: 50 + n, Batch: 50 + n, Order: "order-" + site, Site: site, State: vetting.CodeUnused})
 		s.challenges = append(s.challenges, &vetting.Challenge{ID: 50 + n, DeviceID: 10 + n, By: "lin"})
 		s.evidence = append(s.evidence, &vetting.Evidence{ID: 40 + n, DeviceID: 10 + n, Kind: vetting.EvidenceWrongKey})
-		s.happen(events.Event{Type: "device.admitted", By: "operator:x", Site: site, Device: &events.DeviceNow{ID: 10 + n, Serial: "S-" + site, Site: site},
+		s.happen(events.Event{Type: "device.admitted", By: "operator:x", Site: site, Device: &events.DeviceNow{ID: 10 + n, Serial: "S-" + site, Site: site, Owner: owner},
 			Evidence: []events.Sign{{ID: 1, Text: "of near", Site: "near"}, {ID: 2, Text: "of the OEM"}}})
 	}
 }
@@ -182,6 +183,9 @@ func (w *world) addOperator(name string, role access.Role) *access.Operator {
 	op := &access.Operator{ID: int64(len(w.store.operators) + 1), Name: name, Role: role, Created: today}
 	if role.OfSite() {
 		ca, op.Site, op.SiteID = w.plant, "near", 1
+	}
+	if role.OfOwner() {
+		op.Owner = "acme"
 	}
 	cert := ca.issue(w.t, name, key, today.AddDate(1, 0, 0))
 	op.Key = vetting.KeyFingerprint(parse(w.t, cert.Certificate[0]).RawSubjectPublicKeyInfo)
@@ -219,9 +223,9 @@ func (w *world) ca(role access.Role) *authority {
 	return w.office
 }
 
-func (w *world) IssueOperator(csr *x509.CertificateRequest, name string, role access.Role, _ string) ([]byte, error) {
-	ca := w.ca(role)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(99), Subject: pkix.Name{CommonName: name}, NotBefore: today, NotAfter: today.AddDate(1, 0, 0)}
+func (w *world) IssueOperator(csr *x509.CertificateRequest, op *access.Operator) ([]byte, error) {
+	ca := w.ca(op.Role)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(99), Subject: pkix.Name{CommonName: op.Name}, NotBefore: today, NotAfter: today.AddDate(1, 0, 0)}
 	return x509.CreateCertificate(rand.Reader, tmpl, ca.cert, csr.PublicKey, ca.key)
 }
 

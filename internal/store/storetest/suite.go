@@ -58,6 +58,7 @@ var subjects = []struct {
 	{"replace", replaceCases},
 	{"jobs", jobCases},
 	{"transfers", transferCases},
+	{"owners", ownerCases},
 	{"registrations", registrationCases},
 	{"authenticity", authenticityCases},
 	{"challenges", challengeCases},

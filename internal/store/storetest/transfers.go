@@ -10,7 +10,6 @@ import (
 )
 
 var transferCases = []conformance{
-	{"owners are kept by name", ownersAreKept},
 	{"a transfer ends what the device had, and lets it come to the next owner", transferAccepted},
 	{"with the certificate that ended a device comes once", transferComesOnce},
 	{"a copy of the certificate that ended is found", transferCopied},
@@ -51,19 +50,6 @@ func (t *trial) transferred() (before, after *vetting.Device, tr *vetting.Transf
 	before, _ = t.copied()
 	tr = ok(t.store.AcceptTransfer(t.ctx, By, t.offer(vetting.Manufacturer, "acme", 0).ID, "received"))(t)
 	return before, t.device(before.ID), tr
-}
-
-func ownersAreKept(t *trial) {
-	made := ok(t.store.CreateOwner(t.ctx, By, &vetting.Owner{Name: "acme", Description: "Acme AG", Issuer: "acme", Profile: &vetting.Profile{Validity: "30d"}}))(t)
-	if made.ID == 0 || made.Created.IsZero() {
-		t.Errorf("the owner is %+v", made)
-	}
-	same(t, "read again", ok(t.second().Owner(t.ctx, "acme"))(t), made)
-	t.refuses(vetting.Exists)(t.store.CreateOwner(t.ctx, By, &vetting.Owner{Name: "acme"}))
-	t.refuses(vetting.NotFound)(t.store.Owner(t.ctx, "none"))
-	t.owner("beta")
-	t.owner("gamma")
-	pages(t, 3, false, func(p vetting.Page) ([]*vetting.Owner, error) { return t.store.Owners(t.ctx, p) }, func(o *vetting.Owner) int64 { return o.ID })
 }
 
 func transferAccepted(t *trial) {
@@ -217,6 +203,7 @@ func transferRefused(t *trial) {
 	}
 	for _, id := range []int64{open.ID + 1000, 1} {
 		t.refuses(vetting.NotFound)(t.store.AcceptTransfer(t.ctx, By, id, ""))
+		t.refuses(vetting.NotFound)(t.store.DeclineTransfer(t.ctx, By, id, ""))
 		t.refuses(vetting.NotFound)(t.store.WithdrawTransfer(t.ctx, By, id, ""))
 		t.refuses(vetting.NotFound)(t.store.ReverseTransfer(t.ctx, By, id, ""))
 	}
@@ -246,11 +233,15 @@ func transferOpen(t *trial) {
 	for _, answer := range []func() (*vetting.Transfer, error){
 		func() (*vetting.Transfer, error) { return s.AcceptTransfer(t.ctx, By, back.ID, "") },
 		func() (*vetting.Transfer, error) { return s.WithdrawTransfer(t.ctx, By, back.ID, "") },
+		func() (*vetting.Transfer, error) { return s.DeclineTransfer(t.ctx, By, back.ID, "") },
 		func() (*vetting.Transfer, error) { return s.ReverseTransfer(t.ctx, By, back.ID, "") },
 	} {
 		t.refuses(vetting.Conflict)(answer())
 	}
-	t.offer(vetting.Manufacturer, "beta", 1) // it is free again
+	unwanted := t.offer(vetting.Manufacturer, "beta", 1) // it is free again
+	same(t, "declined", ok(s.DeclineTransfer(t.ctx, By, unwanted.ID, "not ordered"))(t).State, vetting.TransferDeclined)
+	t.refuses(vetting.Conflict)(s.AcceptTransfer(t.ctx, By, unwanted.ID, "after all"))
+	t.offer(vetting.Manufacturer, "beta", 1) // and again
 	set(gone.Expires)
 	same(t, "its time is over", ok(s.Transfer(t.ctx, gone.ID))(t).State, vetting.TransferExpired)
 	t.refuses(vetting.Conflict)(s.AcceptTransfer(t.ctx, By, gone.ID, "too late"))
@@ -363,10 +354,11 @@ func transferLists(t *trial) {
 		filter vetting.TransferFilter
 		want   int
 	}{
-		"all": {vetting.TransferFilter{}, 3}, "acme": {vetting.TransferFilter{Party: "acme"}, 2}, "beta": {vetting.TransferFilter{Party: "beta"}, 2},
+		"all": {vetting.TransferFilter{}, 3}, "acme": {vetting.TransferFilter{Parties: []string{"acme"}}, 2}, "beta": {vetting.TransferFilter{Parties: []string{"beta"}}, 2},
 		"accepted": {vetting.TransferFilter{State: vetting.TransferAccepted}, 1}, "offered": {vetting.TransferFilter{State: vetting.TransferOffered}, 2},
 		"expired": {vetting.TransferFilter{State: vetting.TransferExpired}, 0},
-		"both":    {vetting.TransferFilter{Party: vetting.Manufacturer, State: vetting.TransferOffered}, 1},
+		"both":    {vetting.TransferFilter{Parties: []string{vetting.Manufacturer}, State: vetting.TransferOffered}, 1},
+		"between": {vetting.TransferFilter{Parties: []string{"beta", "acme"}}, 1},
 	} {
 		list := ok(t.store.Transfers(t.ctx, c.filter, vetting.Page{}))(t)
 		same(t, name, len(list), c.want)
@@ -382,5 +374,5 @@ func transferLists(t *trial) {
 		same(t, fmt.Sprintf("devices of %s", owner), len(list), want)
 	}
 	t.refuses(vetting.NotFound)(t.store.TransferDevices(t.ctx, 1, vetting.Page{}))
-	t.refuses(vetting.NotFound)(t.store.Transfers(t.ctx, vetting.TransferFilter{Party: "none"}, vetting.Page{}))
+	t.refuses(vetting.NotFound)(t.store.Transfers(t.ctx, vetting.TransferFilter{Parties: []string{"none"}}, vetting.Page{}))
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Inspect looks up what an inspection is about, and tells what it came to.
-// Devices of other sites look unknown. What it brings up by itself is kept as
+// Devices of other sites, or owners, look unknown. What it brings up by itself is kept as
 // evidence, whoever asked.
 func (v View) Inspect(ctx context.Context, act access.Act, i vetting.Inspection) (*vetting.Finding, error) {
 	all, err := v.store.Subjects(ctx, i.Query())
@@ -18,28 +18,28 @@ func (v View) Inspect(ctx context.Context, act access.Act, i vetting.Inspection)
 		return nil, err
 	}
 	i.Kept = slices.ContainsFunc(all, func(s *vetting.Subject) bool { return s.Shown != nil })
-	i.Subjects = slices.DeleteFunc(all, func(s *vetting.Subject) bool { return !v.sees(s.Device.Site) })
+	i.Subjects = slices.DeleteFunc(all, func(s *vetting.Subject) bool { return !v.seesDevice(&s.Device) })
 	f := vetting.Inspect(i)
 	if len(f.Evidence) > 0 {
 		if err := v.store.RecordEvidence(ctx, act, f.Evidence); err != nil {
 			return nil, err
 		}
 	}
-	f.Subject = mask(v, f.Subject, func(s *vetting.Subject) {
-		maskDevice(&s.Device)
-		s.Evidence = each(s.Evidence, maskEvidence)
+	if f.Subject != nil {
+		s := *f.Subject
+		v.maskDevice(&s.Device)
+		s.Evidence = each(s.Evidence, v.maskEvidence)
 		s.Proof = mask(v, s.Proof, maskChallenge)
-	})
+		f.Subject = &s
+	}
 	return &f, nil
 }
 
-// Observe keeps what a broker saw. It is not a site's to say, and tells
+// Observe keeps what a broker saw. It is not a site's or owner's to say, and tells
 // nothing of devices but how many were unknown.
 func (v View) Observe(ctx context.Context, act access.Act, rules vetting.ObservationRules, list []vetting.Observation) (*vetting.Observed, error) {
-	if v.op.Role.OfSite() {
-		return nil, vetting.Errorf(vetting.NotFound, "there is nobody of site %q who observes devices", v.op.Site)
-	}
-	return v.store.Observe(ctx, act, rules, list)
+	unknown := vetting.Errorf(vetting.NotFound, "operator %q does not observe devices", v.op.Name)
+	return ofManufacturer(v, unknown, func() (*vetting.Observed, error) { return v.store.Observe(ctx, act, rules, list) })
 }
 
 // Challenge finds a challenge to a device that the operator sees.
@@ -77,33 +77,27 @@ func (v View) AnswerChallenge(ctx context.Context, act access.Act, id int64, cer
 
 // Evidence lists evidence.
 func (v View) Evidence(ctx context.Context, f vetting.EvidenceFilter, p vetting.Page) ([]*vetting.Evidence, error) {
-	if !v.site(&f.Site) {
+	if !v.holder(&f.Site, &f.Owner) {
 		return nil, nil
 	}
 	list, err := v.store.Evidence(ctx, f, p)
-	return masked(v, list, maskEvidence), err
+	return each(list, v.maskEvidence), err
 }
 
 // ClearEvidence keeps a person's word that evidence was a false alarm. It is
-// not a site's to say.
+// not a site's or owner's to say.
 func (v View) ClearEvidence(ctx context.Context, act access.Act, id int64, note string) (*vetting.Evidence, error) {
-	if v.op.Role.OfSite() {
-		return nil, unknownID("evidence", id)
-	}
-	return v.store.ClearEvidence(ctx, act, id, note)
+	return ofManufacturer(v, unknownID("evidence", id), func() (*vetting.Evidence, error) { return v.store.ClearEvidence(ctx, act, id, note) })
 }
 
 // ReopenEvidence takes a clearing back.
 func (v View) ReopenEvidence(ctx context.Context, act access.Act, id int64, note string) (*vetting.Evidence, error) {
-	if v.op.Role.OfSite() {
-		return nil, unknownID("evidence", id)
-	}
-	return v.store.ReopenEvidence(ctx, act, id, note)
+	return ofManufacturer(v, unknownID("evidence", id), func() (*vetting.Evidence, error) { return v.store.ReopenEvidence(ctx, act, id, note) })
 }
 
 // ClearDeviceEvidence clears everything that is open against a device.
 func (v View) ClearDeviceEvidence(ctx context.Context, act access.Act, device int64, note string) ([]*vetting.Evidence, error) {
-	if v.op.Role.OfSite() {
+	if !v.op.Role.OfManufacturer() {
 		return nil, unknownID("device", device)
 	}
 	return v.store.ClearDeviceEvidence(ctx, act, device, note)

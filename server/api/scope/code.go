@@ -18,7 +18,7 @@ func (v View) Codes(ctx context.Context, f vetting.CodeFilter, p vetting.Page) (
 // Code finds an enrolment code.
 func (v View) Code(ctx context.Context, id int64) (*vetting.EnrolmentCode, error) {
 	c, err := v.store.Code(ctx, id)
-	return confine(v, c, err, func(c *vetting.EnrolmentCode) string { return c.Site }, unknownID("enrolment code", id))
+	return confine(c, err, func(c *vetting.EnrolmentCode) bool { return v.sees(c.Site) }, unknownID("enrolment code", id))
 }
 
 // CreateCodes makes enrolment codes for an order or devices.

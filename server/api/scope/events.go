@@ -11,9 +11,10 @@ import (
 )
 
 // Events reads events. A site's operators see those of their site, and of
-// these the evidence that they may see elsewhere, too.
+// these the evidence that they may see elsewhere, too; an owner's those of the
+// devices that are the owner's now.
 func (v View) Events(ctx context.Context, after events.Position, f events.Filter, limit int) (events.Page, error) {
-	visible := v.site(&f.Site)
+	visible := v.holder(&f.Site, &f.Owner)
 	page, err := v.store.Events(ctx, after, f, limit)
 	if err != nil {
 		return page, err
@@ -33,6 +34,12 @@ func (v View) confineEvent(e *events.Event) {
 	if v.op.Role.OfSite() {
 		e.Evidence = slices.DeleteFunc(e.Evidence, func(s events.Sign) bool { return s.Site != v.op.Site })
 	}
+	if v.op.Role.OfOwner() {
+		e.Registration = 0
+		d := *e.Device // the filter lets no event without one through
+		d.Order, d.Site = "", ""
+		e.Device = &d
+	}
 	if v.op.May(access.ReadParticulars) {
 		return
 	}
@@ -42,9 +49,9 @@ func (v View) confineEvent(e *events.Event) {
 	}
 }
 
-// Webhooks lists webhooks; a site's operators know of none.
+// Webhooks lists webhooks; a site's and an owner's operators know of none.
 func (v View) Webhooks(ctx context.Context, p vetting.Page) ([]*events.Webhook, error) {
-	if v.op.Role.OfSite() {
+	if !v.op.Role.OfManufacturer() {
 		return nil, nil
 	}
 	return v.store.Webhooks(ctx, p)
@@ -57,10 +64,7 @@ func (v View) Webhook(ctx context.Context, name string) (*events.Webhook, error)
 
 // CreateWebhook adds a webhook.
 func (v View) CreateWebhook(ctx context.Context, act access.Act, w *events.Webhook, after *events.Position) (*events.Webhook, error) {
-	if w.Site != "" && !v.sees(w.Site) {
-		return nil, unknownName("site", w.Site)
-	}
-	return v.store.CreateWebhook(ctx, act, w, after)
+	return ofManufacturer(v, unknownName("webhook", w.Name), func() (*events.Webhook, error) { return v.store.CreateWebhook(ctx, act, w, after) })
 }
 
 // PauseWebhook keeps events from being delivered.
@@ -89,12 +93,10 @@ func (v View) DeleteWebhook(ctx context.Context, act access.Act, name string) (*
 	})
 }
 
-// webhook keeps webhooks from a site's operators, to whom they are unknown.
+// webhook finds the same error for a webhook that there is not, and for any
+// where the operator may know of none.
 func (v View) webhook(name string, do func() (*events.Webhook, error)) (*events.Webhook, error) {
-	if v.op.Role.OfSite() {
-		return nil, unknownName("webhook", name)
-	}
-	w, err := do()
+	w, err := ofManufacturer(v, unknownName("webhook", name), do)
 	if vetting.ProblemOf(err) == vetting.NotFound {
 		return nil, unknownName("webhook", name)
 	}

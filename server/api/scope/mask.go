@@ -2,6 +2,7 @@ package scope
 
 import (
 	"slices"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
@@ -10,8 +11,16 @@ import (
 // mask leaves out of an object what only those may see who may read
 // particulars. The object itself, which others may hold, stays as it is.
 func mask[T any](v View, obj *T, hide func(*T)) *T {
-	if obj == nil || v.op.May(access.ReadParticulars) {
+	if v.op.May(access.ReadParticulars) {
 		return obj
+	}
+	return hiding(obj, hide)
+}
+
+// hiding hides something of a copy.
+func hiding[T any](obj *T, hide func(*T)) *T {
+	if obj == nil {
+		return nil
 	}
 	out := *obj
 	hide(&out)
@@ -26,13 +35,31 @@ func masked[T any](v View, list []*T, hide func(*T)) []*T {
 	return each(list, hide)
 }
 
-func maskDevice(d *vetting.Device) {
-	d.BootstrapKey, d.BoundKey = vetting.Fingerprint{}, vetting.Fingerprint{}
+// device is a device as the operator sees it.
+func (v View) device(d *vetting.Device) *vetting.Device { return hiding(d, v.maskDevice) }
+
+// maskDevice leaves out whom a device was sold to, which is no factory's
+// affair, and how it was made, which is no owner's.
+func (v View) maskDevice(d *vetting.Device) {
+	if !v.op.May(access.ReadParticulars) {
+		d.BootstrapKey, d.BoundKey = vetting.Fingerprint{}, vetting.Fingerprint{}
+	}
+	if v.op.Role.OfSite() {
+		d.Owner, d.Owned, d.Transfer = "", time.Time{}, 0
+	}
+	if v.op.Role.OfOwner() {
+		d.Order, d.Site, d.Test, d.Replaces, d.ReplacedBy = "", "", nil, 0, 0
+	}
 }
 
-// maskOwner leaves out whom a device was sold to, which is no factory's
-// affair.
-func maskOwner(d *vetting.Device) { d.Owner, d.Transfer = "", 0 }
+func (v View) maskEvidence(e *vetting.Evidence) {
+	if !v.op.May(access.ReadParticulars) {
+		maskEvidence(e)
+	}
+	if v.op.Role.OfOwner() {
+		ownersEvidence(e)
+	}
+}
 
 // maskEvidence leaves the kind, which says enough, and not the sentence, in
 // which addresses, names and keys may stand.
@@ -73,7 +100,6 @@ func maskReason(r *vetting.Reason) {
 }
 
 func maskHistory(h *vetting.History) {
-	maskDevice(&h.Device)
 	h.Record.BootstrapKey, h.Record.Made.Rig = vetting.Fingerprint{}, ""
 	h.Registrations = each(h.Registrations, maskRegistration)
 	h.Evidence = each(h.Evidence, maskEvidence)
@@ -90,9 +116,7 @@ func maskHistory(h *vetting.History) {
 func each[T any](list []*T, hide func(*T)) []*T {
 	out := make([]*T, len(list))
 	for i, obj := range list {
-		c := *obj
-		hide(&c)
-		out[i] = &c
+		out[i] = hiding(obj, hide)
 	}
 	return out
 }

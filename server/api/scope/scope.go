@@ -2,9 +2,9 @@
 // may know of, and no other.
 //
 // The API's handlers have no way to the store but a [View], so none of them
-// can forget to confine a site's people to their site. What belongs to
-// another site is not forbidden but unknown: it looks like something that
-// does not exist.
+// can forget to confine a site's people to their site, and an owner's to what
+// their owner has now. What belongs to others is not forbidden but unknown: it
+// looks like something that does not exist.
 package scope
 
 import (
@@ -163,8 +163,8 @@ func (g Gate) Holder(ctx context.Context, key vetting.Fingerprint) (*access.Oper
 func (g Gate) View(op *access.Operator) View { return View{g.store, op} }
 
 // View is the store as one operator sees it. Its methods are the store's,
-// confined to the operator's site if the role belongs to one. Which of them
-// the operator's role may use at all is not decided here.
+// confined to the operator's site or owner if the role belongs to one. Which
+// of them the operator's role may use at all is not decided here.
 type View struct {
 	store Store
 	op    *access.Operator
@@ -174,22 +174,57 @@ type View struct {
 func (v View) Operator() *access.Operator { return v.op }
 
 // site narrows a filter to the operator's site. It returns false if nothing
-// can be left, because the filter names another site.
+// can be left, because the filter names another site, or the operator belongs
+// to an owner.
 func (v View) site(filter *string) bool {
-	if !v.op.Role.OfSite() {
-		return true
+	return !v.op.Role.OfOwner() && (!v.op.Role.OfSite() || narrow(filter, v.op.Site))
+}
+
+// holder narrows a filter of devices, or of what is kept about them, to those
+// that the operator may know of. It returns false if nothing can be left.
+func (v View) holder(site, owner *string) bool {
+	switch role := v.op.Role; {
+	case role.OfSite():
+		return *owner == "" && narrow(site, v.op.Site)
+	case role.OfOwner():
+		return *site == "" && narrow(owner, v.op.Owner)
 	}
-	if *filter != "" && *filter != v.op.Site {
+	return true
+}
+
+// narrow sets a filter to the only name that is allowed.
+func narrow(filter *string, own string) bool {
+	if *filter != "" && *filter != own {
 		return false
 	}
-	*filter = v.op.Site
-	// A site's operator without a site sees nothing, rather than everything.
-	return v.op.Site != ""
+	*filter = own
+	// Who has lost his own sees nothing, rather than everything.
+	return own != ""
 }
 
 // sees reports whether the operator may know of something of a site.
 func (v View) sees(site string) bool {
-	return v.op.Sees(site) && (site != "" || !v.op.Role.OfSite())
+	if v.op.Role.OfSite() {
+		return site != "" && site == v.op.Site
+	}
+	return v.op.Role.OfManufacturer()
+}
+
+// seesDevice reports whether the operator may know of a device.
+func (v View) seesDevice(d *vetting.Device) bool {
+	if v.op.Role.OfOwner() {
+		return d.Owner != "" && d.Owner == v.op.Owner
+	}
+	return v.sees(d.Site)
+}
+
+// ofManufacturer does what only the manufacturer's own operators may know of;
+// to a site's and an owner's it is unknown.
+func ofManufacturer[T any](v View, unknown error, do func() (*T, error)) (*T, error) {
+	if !v.op.Role.OfManufacturer() {
+		return nil, unknown
+	}
+	return do()
 }
 
 func unknownName(what, name string) error {
@@ -200,15 +235,15 @@ func unknownID(what string, id int64) error {
 	return vetting.Errorf(vetting.NotFound, "there is no %s %d", what, id)
 }
 
-// confine passes on an object of a site that the operator sees. For all
-// others, and for those that do not exist, it gives the same error.
-func confine[T any](v View, obj *T, err error, site func(*T) string, unknown error) (*T, error) {
+// confine passes on an object that the operator sees. For all others, and for
+// those that do not exist, it gives the same error.
+func confine[T any](obj *T, err error, sees func(*T) bool, unknown error) (*T, error) {
 	switch {
 	case vetting.ProblemOf(err) == vetting.NotFound:
 		return nil, unknown
 	case err != nil:
 		return nil, err
-	case !v.sees(site(obj)):
+	case !sees(obj):
 		return nil, unknown
 	}
 	return obj, nil

@@ -3,6 +3,7 @@ package scope_test
 import (
 	"context"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/touchmark/touchmark/internal/access"
@@ -11,7 +12,7 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// far is a store in which everything belongs to the site "far". The methods
+// far is a store in which everything belongs to the site, and the owner, "far". The methods
 // that it does not have panic: a view that reaches one has gone too far.
 type far struct{ scope.Store }
 
@@ -28,10 +29,10 @@ func (far) Registration(context.Context, int64) (*vetting.Registration, error) {
 	return &vetting.Registration{Site: "far"}, nil
 }
 func (far) Device(context.Context, int64) (*vetting.Device, error) {
-	return &vetting.Device{Site: "far"}, nil
+	return &vetting.Device{Site: "far", Owner: "far"}, nil
 }
 func (far) DeviceHistory(context.Context, int64) (*vetting.History, error) {
-	return &vetting.History{Device: vetting.Device{Site: "far"}}, nil
+	return &vetting.History{Device: vetting.Device{Site: "far", Owner: "far"}}, nil
 }
 func (far) Certificate(context.Context, string) (*vetting.Certificate, error) {
 	return &vetting.Certificate{DeviceID: 1}, nil
@@ -40,58 +41,87 @@ func (far) Challenge(context.Context, int64) (*vetting.Challenge, error) {
 	return &vetting.Challenge{DeviceID: 1}, nil
 }
 func (far) Subjects(context.Context, vetting.SubjectQuery) ([]*vetting.Subject, error) {
-	return []*vetting.Subject{{Device: vetting.Device{Site: "far"}, Shown: &vetting.Certificate{}}}, nil
+	return []*vetting.Subject{{Device: vetting.Device{Site: "far", Owner: "far"}, Shown: &vetting.Certificate{}}}, nil
 }
 func (far) Code(context.Context, int64) (*vetting.EnrolmentCode, error) {
 	return &vetting.EnrolmentCode{Site: "far"}, nil
 }
 func (far) Events(context.Context, events.Position, events.Filter, int) (events.Page, error) {
-	return events.Page{Events: []events.Event{{Site: "far"}}}, nil
+	return events.Page{Events: []events.Event{{Site: "far", Device: &events.DeviceNow{Owner: "far"}}}}, nil
 }
 func (far) Operator(context.Context, string) (*access.Operator, error) {
 	return &access.Operator{Site: "far"}, nil
 }
-
-// open are the methods that are not about things of a site; whether the
-// operator may use them is a matter of permission.
-var open = map[string]bool{
-	"Operator": true, "Products": true, "Product": true, "CreateProduct": true, "UpdateProduct": true, "PastRegistrations": true, "RuleVersions": true, "CreateSite": true,
+func (far) Product(context.Context, string) (*vetting.Product, error) {
+	return new(vetting.Product), nil
+}
+func (far) Owner(_ context.Context, name string) (*vetting.Owner, error) {
+	if name != "far" {
+		return nil, vetting.Errorf(vetting.NotFound, "no owner")
+	}
+	return &vetting.Owner{Name: name}, nil
+}
+func (far) Transfers(_ context.Context, f vetting.TransferFilter, _ vetting.Page) ([]*vetting.Transfer, error) {
+	if slices.Contains(f.Parties, "near") {
+		return nil, nil
+	}
+	return []*vetting.Transfer{{To: "far"}}, nil
+}
+func (far) Transfer(context.Context, int64) (*vetting.Transfer, error) {
+	return &vetting.Transfer{From: vetting.Manufacturer, To: "far"}, nil
 }
 
+// open are the methods that are not about things of a site or owner; whether
+// the operator may use them is a matter of permission.
+var open = map[string]bool{"Operator": true, "CreateProduct": true, "UpdateProduct": true, "PastRegistrations": true, "CreateSite": true}
+
+// openToSites are those that a site may know of besides.
+var openToSites = map[string]bool{"Products": true, "Product": true, "RuleVersions": true}
+
 // TestNothingFarIsSeen calls every method of a view as an operator of another
-// site, and as one whose site was forgotten: each must find nothing, before
-// it could change anything.
+// site or owner, and as one whose site or owner was forgotten: each must find
+// nothing, before it could change anything.
 func TestNothingFarIsSeen(t *testing.T) {
-	for _, site := range []string{"near", ""} {
-		v := reflect.ValueOf(scope.NewGate(far{}).View(&access.Operator{Role: access.RoleSiteOperator, Site: site, SiteID: 1}))
-		for i := range v.NumMethod() {
-			name := v.Type().Method(i).Name
-			if open[name] {
-				continue
+	for _, of := range []string{"near", ""} {
+		t.Run("site "+of, func(t *testing.T) {
+			findsNothing(t, &access.Operator{Role: access.RoleSiteOperator, Site: of, SiteID: 1}, "Site")
+		})
+		t.Run("owner "+of, func(t *testing.T) {
+			findsNothing(t, &access.Operator{Role: access.RoleOwnerOperator, Owner: of}, "Owner")
+		})
+	}
+}
+
+func findsNothing(t *testing.T, op *access.Operator, field string) {
+	v := reflect.ValueOf(scope.NewGate(far{}).View(op))
+	for i := range v.NumMethod() {
+		name := v.Type().Method(i).Name
+		if open[name] || op.Role.OfSite() && openToSites[name] {
+			continue
+		}
+		out := v.Method(i).Call(arguments(t, v.Method(i).Type(), field))
+		err, _ := out[1].Interface().(error)
+		if page, ok := out[0].Interface().(events.Page); ok {
+			out[0] = reflect.ValueOf(page.Events)
+		}
+		switch {
+		case name == "Inspect":
+			if f := out[0].Interface().(*vetting.Finding); err != nil || f.Verdict != vetting.Unknown || f.Subject != nil {
+				t.Errorf("an inspection found %+v, %v", f, err)
 			}
-			out := v.Method(i).Call(arguments(t, v.Method(i).Type()))
-			err, _ := out[1].Interface().(error)
-			if page, ok := out[0].Interface().(events.Page); ok {
-				out[0] = reflect.ValueOf(page.Events)
+		case out[0].Kind() == reflect.Slice:
+			if out[0].Len() != 0 || err != nil && vetting.ProblemOf(err) != vetting.NotFound {
+				t.Errorf("%s: %v, %v", name, out[0], err)
 			}
-			switch {
-			case name == "Inspect":
-				if f := out[0].Interface().(*vetting.Finding); err != nil || f.Verdict != vetting.Unknown || f.Subject != nil {
-					t.Errorf("site %q: an inspection found %+v, %v", site, f, err)
-				}
-			case out[0].Kind() == reflect.Slice:
-				if out[0].Len() != 0 || err != nil && vetting.ProblemOf(err) != vetting.NotFound {
-					t.Errorf("site %q, %s: %v, %v", site, name, out[0], err)
-				}
-			case !out[0].IsZero() || vetting.ProblemOf(err) != vetting.NotFound:
-				t.Errorf("site %q, %s: %v, %v", site, name, out[0], err)
-			}
+		case !out[0].IsZero() || vetting.ProblemOf(err) != vetting.NotFound:
+			t.Errorf("%s: %v, %v", name, out[0], err)
 		}
 	}
 }
 
-// arguments makes some for a method, naming the far site wherever one can.
-func arguments(t *testing.T, method reflect.Type) []reflect.Value {
+// arguments makes some for a method, naming the far site, or owner, wherever
+// one can.
+func arguments(t *testing.T, method reflect.Type, field string) []reflect.Value {
 	t.Helper()
 	var args []reflect.Value
 	for i := range method.NumIn() {
@@ -104,8 +134,10 @@ func arguments(t *testing.T, method reflect.Type) []reflect.Value {
 		if in.Kind() == reflect.Pointer {
 			v.Set(reflect.New(in.Elem()))
 		}
-		if s := reflect.Indirect(v); s.Kind() == reflect.Struct && s.FieldByName("Site").IsValid() {
-			s.FieldByName("Site").SetString("far")
+		for _, name := range []string{field, "From"} {
+			if s := reflect.Indirect(v); s.Kind() == reflect.Struct && s.FieldByName(name).IsValid() {
+				s.FieldByName(name).SetString("far")
+			}
 		}
 		if in.Kind() == reflect.String {
 			v.SetString("far")

@@ -9,18 +9,19 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// Products lists products, which belong to no site.
+// Products lists products, which belong to no site; owners' operators know of
+// none.
 func (v View) Products(ctx context.Context, p vetting.Page) ([]*vetting.Product, error) {
+	if v.op.Role.OfOwner() {
+		return nil, nil
+	}
 	return v.store.Products(ctx, p)
 }
 
 // Product finds a product.
 func (v View) Product(ctx context.Context, name string) (*vetting.Product, error) {
 	p, err := v.store.Product(ctx, name)
-	if vetting.ProblemOf(err) == vetting.NotFound {
-		return nil, unknownName("product", name)
-	}
-	return p, err
+	return confine(p, err, func(*vetting.Product) bool { return !v.op.Role.OfOwner() }, unknownName("product", name))
 }
 
 // CreateProduct adds a product.
@@ -30,11 +31,10 @@ func (v View) CreateProduct(ctx context.Context, act access.Act, p *vetting.Prod
 
 // RuleVersions lists what a product's rules were.
 func (v View) RuleVersions(ctx context.Context, product string, p vetting.Page) ([]*vetting.RuleVersion, error) {
-	list, err := v.store.RuleVersions(ctx, product, p)
-	if vetting.ProblemOf(err) == vetting.NotFound {
-		return nil, unknownName("product", product)
+	if _, err := v.Product(ctx, product); err != nil {
+		return nil, err
 	}
-	return list, err
+	return v.store.RuleVersions(ctx, product, p)
 }
 
 // PastRegistrations reads what rules are tried on: the whole product's
@@ -50,8 +50,11 @@ func (v View) UpdateProduct(ctx context.Context, act access.Act, p *vetting.Prod
 
 // Sites lists sites; to a site's operator, the one.
 func (v View) Sites(ctx context.Context, p vetting.Page) ([]*vetting.Site, error) {
-	if !v.op.Role.OfSite() {
+	switch {
+	case v.op.Role.OfManufacturer():
 		return v.store.Sites(ctx, p)
+	case v.op.Role.OfOwner():
+		return nil, nil
 	}
 	s, err := v.Site(ctx, v.op.Site)
 	if err != nil || s.ID <= p.After {
@@ -63,7 +66,7 @@ func (v View) Sites(ctx context.Context, p vetting.Page) ([]*vetting.Site, error
 // Site finds a site.
 func (v View) Site(ctx context.Context, name string) (*vetting.Site, error) {
 	s, err := v.store.Site(ctx, name)
-	return confine(v, s, err, func(s *vetting.Site) string { return s.Name }, unknownName("site", name))
+	return confine(s, err, func(s *vetting.Site) bool { return v.sees(s.Name) }, unknownName("site", name))
 }
 
 // CreateSite adds a site.
@@ -90,7 +93,7 @@ func (v View) Orders(ctx context.Context, f vetting.OrderFilter, p vetting.Page)
 // Order finds an order.
 func (v View) Order(ctx context.Context, name string) (*vetting.Order, error) {
 	o, err := v.store.Order(ctx, name)
-	return confine(v, o, err, func(o *vetting.Order) string { return o.Site }, unknownName("order", name))
+	return confine(o, err, func(o *vetting.Order) bool { return v.sees(o.Site) }, unknownName("order", name))
 }
 
 // CreateOrder adds an order.
@@ -155,7 +158,7 @@ func (v View) Manifest(ctx context.Context, id int64) (*vetting.Manifest, error)
 	if err == nil && m.State == vetting.ManifestReceiving {
 		return nil, unknownID("manifest", id)
 	}
-	return confine(v, m, err, func(m *vetting.Manifest) string { return m.Site }, unknownID("manifest", id))
+	return confine(m, err, func(m *vetting.Manifest) bool { return v.sees(m.Site) }, unknownID("manifest", id))
 }
 
 // Registrations lists registrations. Those of devices in no record belong to
@@ -171,7 +174,7 @@ func (v View) Registrations(ctx context.Context, f vetting.RegistrationFilter, p
 // Registration finds a registration.
 func (v View) Registration(ctx context.Context, id int64) (*vetting.Registration, error) {
 	r, err := v.store.Registration(ctx, id)
-	r, err = confine(v, r, err, func(r *vetting.Registration) string { return r.Site }, unknownID("registration", id))
+	r, err = confine(r, err, func(r *vetting.Registration) bool { return v.sees(r.Site) }, unknownID("registration", id))
 	return mask(v, r, maskRegistration), err
 }
 
@@ -185,47 +188,42 @@ func (v View) DecideRegistration(ctx context.Context, act access.Act, id int64, 
 
 // Devices lists devices.
 func (v View) Devices(ctx context.Context, f vetting.DeviceFilter, p vetting.Page) ([]*vetting.Device, error) {
-	if !v.site(&f.Site) || f.Owner != "" && v.op.Role.OfSite() {
+	if !v.holder(&f.Site, &f.Owner) || f.Order != "" && v.op.Role.OfOwner() {
 		return nil, nil
 	}
 	list, err := v.store.Devices(ctx, f, p)
-	if v.op.Role.OfSite() {
-		return each(list, maskOwner), err
-	}
-	return masked(v, list, maskDevice), err
+	return each(list, v.maskDevice), err
 }
 
 // Device finds a device.
 func (v View) Device(ctx context.Context, id int64) (*vetting.Device, error) {
 	d, err := v.store.Device(ctx, id)
-	d, err = confine(v, d, err, func(d *vetting.Device) string { return d.Site }, unknownID("device", id))
-	return v.ownerless(mask(v, d, maskDevice)), err
-}
-
-// ownerless leaves out whom a device was sold to where a site's operator looks
-// at it.
-func (v View) ownerless(d *vetting.Device) *vetting.Device {
-	if d == nil || !v.op.Role.OfSite() {
-		return d
-	}
-	out := *d
-	maskOwner(&out)
-	return &out
+	d, err = confine(d, err, v.seesDevice, unknownID("device", id))
+	return v.device(d), err
 }
 
 // DeviceHistory gives what is kept about a device. A site's operator does not
-// see the disputed records of other sites that claim the same identity.
+// see the disputed records of other sites that claim the same identity; an
+// owner's sees nothing of its manufacture.
 func (v View) DeviceHistory(ctx context.Context, id int64) (*vetting.History, error) {
 	h, err := v.store.DeviceHistory(ctx, id)
-	h, err = confine(v, h, err, func(h *vetting.History) string { return h.Device.Site }, unknownID("device", id))
-	if err != nil || !v.op.Role.OfSite() {
-		return mask(v, h, maskHistory), err
+	h, err = confine(h, err, func(h *vetting.History) bool { return v.seesDevice(&h.Device) }, unknownID("device", id))
+	if err != nil {
+		return nil, err
 	}
 	own := *h
-	maskOwner(&own.Device)
-	own.Disputes = slices.DeleteFunc(slices.Clone(h.Disputes), func(d *vetting.Dispute) bool {
-		return d.Record.SiteID != v.op.SiteID
-	})
+	v.maskDevice(&own.Device)
+	if v.op.Role.OfSite() {
+		own.Disputes = slices.DeleteFunc(slices.Clone(h.Disputes), func(d *vetting.Dispute) bool {
+			return d.Record.SiteID != v.op.SiteID
+		})
+	}
+	if !v.op.May(access.ReadParticulars) {
+		maskHistory(&own)
+	}
+	if v.op.Role.OfOwner() {
+		ownersHistory(&own)
+	}
 	return &own, nil
 }
 
@@ -243,7 +241,7 @@ func (v View) ScrapRecord(ctx context.Context, act access.Act, id int64, note st
 		return nil, err
 	}
 	d, err := v.store.ScrapRecord(ctx, act, id, note)
-	return v.ownerless(d), err
+	return v.device(d), err
 }
 
 // AddTestResult keeps what a rig found about a device.
@@ -263,7 +261,7 @@ func (v View) ReplaceDevice(ctx context.Context, act access.Act, id, by int64, n
 		}
 	}
 	d, err := v.store.ReplaceDevice(ctx, act, id, by, note)
-	return v.ownerless(d), err
+	return v.device(d), err
 }
 
 // ReworkDevice scraps a device and gives its unit back to the order.
@@ -298,27 +296,29 @@ func (v View) ReadmitDevice(ctx context.Context, act access.Act, id int64, note 
 	return v.store.ReadmitDevice(ctx, act, id, note)
 }
 
-// Certificate finds a device's certificate by its serial number.
+// Certificate finds a device's certificate by its serial number. Of one that
+// was issued before the device was its owner's, the owner's operators do not
+// see what stands in it.
 func (v View) Certificate(ctx context.Context, serial string) (*vetting.Certificate, error) {
 	c, err := v.store.Certificate(ctx, serial)
-	if err != nil || !v.op.Role.OfSite() {
-		if vetting.ProblemOf(err) == vetting.NotFound {
-			err = unknownName("certificate", serial)
+	if err == nil && !v.op.Role.OfManufacturer() {
+		var d *vetting.Device
+		if d, err = v.Device(ctx, c.DeviceID); err == nil && v.op.Role.OfOwner() {
+			c = ownersCertificate(c, d)
 		}
-		return c, err
 	}
-	if _, err := v.Device(ctx, c.DeviceID); err != nil {
-		if vetting.ProblemOf(err) == vetting.NotFound {
-			err = unknownName("certificate", serial)
-		}
+	if vetting.ProblemOf(err) == vetting.NotFound {
+		return nil, unknownName("certificate", serial)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// Operators lists operators; a site's operators know of none.
+// Operators lists operators; a site's and an owner's know of none.
 func (v View) Operators(ctx context.Context, p vetting.Page) ([]*access.Operator, error) {
-	if v.op.Role.OfSite() {
+	if !v.op.Role.OfManufacturer() {
 		return nil, nil
 	}
 	return v.store.Operators(ctx, p)
@@ -327,25 +327,20 @@ func (v View) Operators(ctx context.Context, p vetting.Page) ([]*access.Operator
 // NamedOperator finds an operator.
 func (v View) NamedOperator(ctx context.Context, name string) (*access.Operator, error) {
 	o, err := v.store.Operator(ctx, name)
-	return confine(v, o, err, func(o *access.Operator) string { return o.Site }, unknownName("operator", name))
+	return confine(o, err, func(o *access.Operator) bool { return v.sees(o.Site) }, unknownName("operator", name))
 }
 
 // CreateOperator adds an operator.
 func (v View) CreateOperator(ctx context.Context, act access.Act, o *access.Operator) (*access.Operator, error) {
-	if o.Site != "" && !v.sees(o.Site) {
-		return nil, unknownName("site", o.Site)
-	}
-	return v.store.CreateOperator(ctx, act, o)
+	return ofManufacturer(v, unknownName("operator", o.Name), func() (*access.Operator, error) { return v.store.CreateOperator(ctx, act, o) })
 }
 
 // RevokeOperator takes an operator's access away for good.
 func (v View) RevokeOperator(ctx context.Context, act access.Act, name string) (*access.Operator, error) {
-	if v.op.Role.OfSite() {
-		return nil, unknownName("operator", name)
-	}
-	o, err := v.store.RevokeOperator(ctx, act, name)
+	unknown := unknownName("operator", name)
+	o, err := ofManufacturer(v, unknown, func() (*access.Operator, error) { return v.store.RevokeOperator(ctx, act, name) })
 	if vetting.ProblemOf(err) == vetting.NotFound {
-		return nil, unknownName("operator", name)
+		return nil, unknown
 	}
 	return o, err
 }
