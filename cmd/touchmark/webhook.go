@@ -18,7 +18,7 @@ func (a *app) webhookCommand() *cobra.Command {
 	return group("webhook", "Where events are delivered to",
 		`A webhook is an address that what becomes of devices is sent to: signed, in order, each event at least once. What a
 receiver has to do is in docs/guides/events.md.`,
-		a.webhookCreate(), a.webhookList(), a.webhookShow(), a.webhookTest(), a.webhookPause(), a.webhookResume(), a.webhookRotate(), a.webhookDelete())
+		a.webhookCreate(), a.webhookUpdate(), a.webhookList(), a.webhookShow(), a.webhookTest(), a.webhookPause(), a.webhookResume(), a.webhookRotate(), a.webhookDelete())
 }
 
 func (a *app) webhookCreate() *cobra.Command {
@@ -28,26 +28,66 @@ func (a *app) webhookCreate() *cobra.Command {
 		Long: "create prints the secret that deliveries are signed with. It is not shown again.",
 		Example: "  touchmark webhook create erp --url https://erp.example.com/touchmark\n" +
 			"  touchmark webhook create soc --url https://soc.example.com/in --type evidence.added --type device.quarantined --ca soc-ca.pem"}
-	f := c.Flags()
-	f.StringVar(&in.URL, "url", "", "where events are sent, https://HOST/PATH (required)")
-	f.StringSliceVar(&in.Types, "type", nil, "only events of this `type`, or of types that begin so (device.*); may be repeated")
-	f.StringVar(&in.Site, "site", "", "only events of this site")
-	f.StringVar(&ca, "ca", "", "the CA certificates that the target's chains to, a PEM `file`, instead of the system's")
-	f.StringVar(&in.After, "since", "", "begin after the event with this `ID`, 0-0 for all there ever were, instead of now")
+	a.targetFlags(c, &in.WebhookTarget, &ca)
+	c.Flags().StringVar(&in.After, "since", "", "begin after the event with this `ID`, 0-0 for all there ever were, instead of now")
 	_ = c.MarkFlagRequired("url")
-	a.completeFlags(c)
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
 		in.Name = args[0]
-		if ca != "" {
-			pem, err := os.ReadFile(ca)
-			if err != nil {
-				return nil, fmt.Errorf("the CA certificates (--ca): %w", err)
-			}
-			in.CA = string(pem)
+		if in.CA, err = certificatesIn(ca); err != nil {
+			return nil, err
 		}
 		err = cl.api(ctx, http.MethodPost, "/webhooks", in, &raw)
 		return raw, err
 	}, showSecret)
+}
+
+func (a *app) targetFlags(c *cobra.Command, t *api.WebhookTarget, ca *string) {
+	f := c.Flags()
+	f.StringVar(&t.URL, "url", "", "where events are sent, https://HOST/PATH")
+	f.StringSliceVar(&t.Types, "type", nil, "only events of this `type`, or of types that begin so (device.*); may be repeated")
+	f.StringVar(&t.Site, "site", "", "only events of this site")
+	f.StringVar(ca, "ca", "", "the CA certificates that the target's chains to, a PEM `file`, instead of the system's")
+	a.completeFlags(c)
+}
+
+func certificatesIn(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("the CA certificates (--ca): %w", err)
+	}
+	return string(pem), nil
+}
+
+func (a *app) webhookUpdate() *cobra.Command {
+	var to api.WebhookTarget
+	ca := ""
+	c := a.onWebhook("update NAME", "Change where events go, and which; what no flag names stays")
+	c.Long = "Delivery goes on after the last event that was delivered, at once. --type '' asks for events of all types, --site '' of all sites."
+	c.Example = "  touchmark webhook update erp --url https://erp.example.com/v2/touchmark"
+	a.targetFlags(c, &to, &ca)
+	c.MarkFlagsOneRequired("url", "type", "site", "ca")
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		var in api.WebhookUpdate // read as what is written, so nothing of it gets lost
+		if err := cl.api(ctx, http.MethodGet, "/webhooks/"+segment(args[0]), nil, &in); err != nil {
+			return nil, err
+		}
+		if to.CA, err = certificatesIn(ca); err != nil {
+			return nil, err
+		}
+		f := c.Flags()
+		for name, set := range map[string]func(){
+			"url": func() { in.URL = to.URL }, "type": func() { in.Types = to.Types }, "site": func() { in.Site = to.Site }, "ca": func() { in.CA = to.CA },
+		} {
+			if f.Changed(name) {
+				set()
+			}
+		}
+		err = cl.api(ctx, http.MethodPut, "/webhooks/"+segment(args[0]), in, &raw)
+		return raw, err
+	}, showWebhook)
 }
 
 func (a *app) webhookList() *cobra.Command {

@@ -28,7 +28,7 @@ type Webhook struct {
 	Delivery Delivery  `json:"delivery" doc:"How far delivery has come"`
 
 	// Revision grows with every change but those of Delivery.
-	Revision int64 `json:"-"`
+	Revision int64 `json:"revision" doc:"Grows with every change of the webhook; a change names the one it is based on"`
 	// Seed is what the signing secret is derived from, Former the one before,
 	// which counts until FormerUntil.
 	Seed        []byte    `json:"-"`

@@ -139,10 +139,8 @@ func (w *writing) roomForWebhook(made *events.Webhook) error {
 	if used, err := w.taken(`SELECT 1 FROM webhooks WHERE name = $1 AND state <> 'deleted'`, made.Name); err != nil || used {
 		return orExists(err, "webhook", made.Name)
 	}
-	if made.Site != "" {
-		if _, err := w.idOf("site", "sites", made.Site); err != nil {
-			return err
-		}
+	if err := w.knowsSite(made.Site); err != nil {
+		return err
 	}
 	n := 0
 	w.fetch(`SELECT COUNT(*) FROM webhooks WHERE state <> 'deleted'`, nil, func(r row) error { return r.Scan(&n) })
@@ -157,7 +155,7 @@ func (w *writing) roomForWebhook(made *events.Webhook) error {
 
 // changeWebhook carries out an operator's act on a webhook. change tells the
 // act, or "" if there is nothing to do.
-func (s *Store) changeWebhook(ctx context.Context, a access.Act, name string, change func(*writing, *webhookRow) string) error {
+func (s *Store) changeWebhook(ctx context.Context, a access.Act, name string, change func(*writing, *webhookRow) (string, error)) error {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
 		var hook webhookRow
 		w.fetch(`SELECT `+webhookColumns+` FROM webhooks wh WHERE wh.name = $1 AND wh.state <> 'deleted'`, []any{name}, func(r row) error {
@@ -169,7 +167,11 @@ func (s *Store) changeWebhook(ctx context.Context, a access.Act, name string, ch
 		if hook.ID == 0 {
 			return 0, notFound("webhook", name)
 		}
-		if act := change(w, &hook); act != "" {
+		act, err := change(w, &hook)
+		if err != nil {
+			return 0, err
+		}
+		if act != "" {
 			w.saveWebhook(&hook)
 			w.leaf(act, operatorOf(a), name, hook.object())
 		}
@@ -185,15 +187,47 @@ func (w *writing) saveWebhook(hook *webhookRow) {
 		hook.ID, hook.State, hook.Reason, hook.Body, bytesOrNull(hook.Seed, hook.Seed == nil), bytesOrNull(hook.Former, hook.Former == nil), hook.FormerUntil, hook.Updated, hook.Revision)
 }
 
+// UpdateWebhook changes where a webhook's events go and which are wanted, if
+// its revision is the one given (else Conflict); the site it names must exist
+// (NotFound). Delivery goes on where it was, at once.
+func (s *Store) UpdateWebhook(ctx context.Context, a access.Act, to *events.Webhook) (*events.Webhook, error) {
+	err := s.changeWebhook(ctx, a, to.Name, func(w *writing, hook *webhookRow) (string, error) {
+		if hook.Revision != to.Revision {
+			return "", vetting.Errorf(vetting.Conflict, "webhook %s is at revision %d, your change is based on %d: read it again and repeat the change", to.Name, hook.Revision, to.Revision)
+		}
+		if err := w.knowsSite(to.Site); err != nil {
+			return "", err
+		}
+		w.exec(tryAtOnce, hook.ID)
+		hook.Body = mustJSON(webhookBody{to.Target, to.Filter})
+		return "webhook.update", nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.Webhook(ctx, to.Name)
+}
+
+// knowsSite reports as NotFound a site that does not exist; "" stands for none.
+func (w *writing) knowsSite(name string) error {
+	if name == "" {
+		return nil
+	}
+	_, err := w.idOf("site", "sites", name)
+	return err
+}
+
+const tryAtOnce = `UPDATE webhook_deliveries SET failures = 0, failing_from = 0, next = 0 WHERE webhook_id = $1`
+
 // PauseWebhook keeps events from being delivered until ResumeWebhook. What
 // is paused already stays as it is.
 func (s *Store) PauseWebhook(ctx context.Context, a access.Act, name, reason string) (*events.Webhook, error) {
-	err := s.changeWebhook(ctx, a, name, func(_ *writing, hook *webhookRow) string {
+	err := s.changeWebhook(ctx, a, name, func(_ *writing, hook *webhookRow) (string, error) {
 		if hook.State == string(events.WebhookPaused) {
-			return ""
+			return "", nil
 		}
 		hook.State, hook.Reason = string(events.WebhookPaused), reason
-		return "webhook.pause"
+		return "webhook.pause", nil
 	})
 	if err != nil {
 		return nil, err
@@ -204,10 +238,10 @@ func (s *Store) PauseWebhook(ctx context.Context, a access.Act, name, reason str
 // ResumeWebhook has everything delivered that came since, beginning at once.
 // That also makes an active webhook try again at once.
 func (s *Store) ResumeWebhook(ctx context.Context, a access.Act, name string) (*events.Webhook, error) {
-	err := s.changeWebhook(ctx, a, name, func(w *writing, hook *webhookRow) string {
-		w.exec(`UPDATE webhook_deliveries SET failures = 0, failing_from = 0, next = 0 WHERE webhook_id = $1`, hook.ID)
+	err := s.changeWebhook(ctx, a, name, func(w *writing, hook *webhookRow) (string, error) {
+		w.exec(tryAtOnce, hook.ID)
 		hook.State, hook.Reason = string(events.WebhookActive), ""
-		return "webhook.resume"
+		return "webhook.resume", nil
 	})
 	if err != nil {
 		return nil, err
@@ -218,9 +252,9 @@ func (s *Store) ResumeWebhook(ctx context.Context, a access.Act, name string) (*
 // RotateWebhook gives a webhook another seed. The one before counts for
 // another period.
 func (s *Store) RotateWebhook(ctx context.Context, a access.Act, name string, seed []byte, period time.Duration) (*events.Webhook, error) {
-	err := s.changeWebhook(ctx, a, name, func(w *writing, hook *webhookRow) string {
+	err := s.changeWebhook(ctx, a, name, func(w *writing, hook *webhookRow) (string, error) {
 		hook.Former, hook.FormerUntil, hook.Seed = hook.Seed, micros(w.now.Add(period)), seed
-		return "webhook.rotate-secret"
+		return "webhook.rotate-secret", nil
 	})
 	if err != nil {
 		return nil, err
@@ -230,10 +264,10 @@ func (s *Store) RotateWebhook(ctx context.Context, a access.Act, name string, se
 
 // DeleteWebhook ends a webhook for good, and destroys its address and seeds.
 func (s *Store) DeleteWebhook(ctx context.Context, a access.Act, name string) error {
-	return s.changeWebhook(ctx, a, name, func(w *writing, hook *webhookRow) string {
+	return s.changeWebhook(ctx, a, name, func(w *writing, hook *webhookRow) (string, error) {
 		hook.State, hook.Body, hook.Seed, hook.Former, hook.FormerUntil = webhookDeleted, "{}", nil, nil, 0
 		w.exec(`DELETE FROM webhook_deliveries WHERE webhook_id = $1`, hook.ID)
-		return "webhook.delete"
+		return "webhook.delete", nil
 	})
 }
 

@@ -216,6 +216,12 @@ func TestWebhooks(t *testing.T) {
 			t.Errorf("the secret is shown again: %s", shown.body)
 		}
 	}
+	moved := decode[events.Webhook](t, w.as("admin", "PUT", "/webhooks/new", map[string]any{"url": "https://b.example/", "types": []string{"device.held"}, "revision": 1}), 200)
+	if moved.URL != "https://b.example/" || moved.Site != "" || w.deliverer.pokes != 3 {
+		t.Errorf("%+v, %d pokes", moved, w.deliverer.pokes)
+	}
+	refused(t, w.as("admin", "PUT", "/webhooks/new", map[string]any{"url": "https://b.example/", "types": []string{"order.*.x"}, "revision": 1}), 422)
+	refused(t, w.as("admin", "PUT", "/webhooks/new", map[string]any{"url": "https://b.example/"}), 422, "revision")
 	rotated := decode[api.WebhookSecret](t, w.as("admin", "POST", "/webhooks/new/secret", map[string]any{"overlap": 3600}), 200)
 	if rotated.Secret == hook.Secret || !rotated.Webhook.FormerUntil.Equal(today.Add(time.Hour)) {
 		t.Errorf("%+v", rotated)

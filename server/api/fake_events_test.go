@@ -76,6 +76,10 @@ func (m *memory) changeWebhook(a access.Act, name string, change func(*events.We
 	})
 }
 
+func (m *memory) UpdateWebhook(_ context.Context, a access.Act, to *events.Webhook) (*events.Webhook, error) {
+	return m.changeWebhook(a, to.Name, func(w *events.Webhook) { w.Target, w.Filter = to.Target, to.Filter })
+}
+
 func (m *memory) PauseWebhook(_ context.Context, a access.Act, name, reason string) (*events.Webhook, error) {
 	return m.changeWebhook(a, name, func(w *events.Webhook) { w.State, w.Reason = events.WebhookPaused, reason })
 }

@@ -23,14 +23,25 @@ type Webhooks interface {
 	Poke()
 }
 
-// WebhookInput is a webhook to be created.
-type WebhookInput struct {
-	Name  string   `json:"name" minLength:"1" maxLength:"63" doc:"The webhook's name"`
+// WebhookTarget is where events go, and which.
+type WebhookTarget struct {
 	URL   string   `json:"url" minLength:"1" maxLength:"2000" doc:"Where events are sent by POST: https, and a public address unless the server's configuration allows more"`
 	Types []string `json:"types,omitempty" maxItems:"32" doc:"The types of events that are wanted, or their beginnings such as device.*; absent for all"`
 	Site  string   `json:"site,omitempty" maxLength:"63" doc:"The site whose events are wanted; absent for all"`
 	CA    string   `json:"ca,omitempty" maxLength:"32768" doc:"The CA certificates that the target's certificate must chain to, as PEM; absent for the roots of the server's system"`
-	After string   `json:"after,omitempty" maxLength:"40" doc:"The event after which delivery begins, 0-0 for all there ever were; absent for what happens from now on"`
+}
+
+// WebhookInput is a webhook to be created.
+type WebhookInput struct {
+	Name string `json:"name" minLength:"1" maxLength:"63" doc:"The webhook's name"`
+	WebhookTarget
+	After string `json:"after,omitempty" maxLength:"40" doc:"The event after which delivery begins, 0-0 for all there ever were; absent for what happens from now on"`
+}
+
+// WebhookUpdate is what a webhook is to be.
+type WebhookUpdate struct {
+	WebhookTarget
+	Revision int64 `json:"revision" minimum:"1" doc:"The revision that is replaced, as it was read; another one in the database is a conflict"`
 }
 
 // WebhookSecret is a webhook with its new secret.
@@ -77,6 +88,11 @@ func (a *API) webhooks() {
 		return answer(c.Webhook(ctx, in.Name))
 	})
 	register(a, access.ManageWebhooks, operation{
+		id: "updateWebhook", method: http.MethodPut, path: "/webhooks/{name}", tag: tagEvents,
+		summary: "Change where a webhook's events go, and which", errors: []int{404, 409},
+		description: "What is left out is as if it were left out of a new webhook. Delivery goes on after the last event that was delivered, at once.",
+	}, a.updateWebhook)
+	register(a, access.ManageWebhooks, operation{
 		id: "deleteWebhook", method: http.MethodDelete, path: "/webhooks/{name}", tag: tagEvents,
 		summary: "Delete a webhook", description: "What was not delivered is not delivered any more. The answer is the webhook as it was.",
 	}, func(ctx context.Context, c *call, in *nameInput) (*bodyOutput[events.Webhook], error) {
@@ -114,12 +130,8 @@ func (a *API) poked(w *events.Webhook, err error) (*bodyOutput[events.Webhook], 
 
 func (a *API) createWebhook(ctx context.Context, c *call, in *bodyOf[WebhookInput]) (*createdOutput[WebhookSecret], error) {
 	b := in.Body
-	w := &events.Webhook{Name: b.Name, Target: events.Target{URL: b.URL, CA: b.CA}, Filter: events.Filter{Types: b.Types, Site: b.Site}, Seed: webhook.NewSeed()}
-	if err := vetting.CheckName("webhook", w.Name); err != nil {
+	if err := vetting.CheckName("webhook", b.Name); err != nil {
 		return nil, invalid("body.name", "%v", err)
-	}
-	if err := w.Filter.Check(); err != nil {
-		return nil, invalid("body.types", "%v", err)
 	}
 	var after *events.Position
 	if b.After != "" {
@@ -129,15 +141,33 @@ func (a *API) createWebhook(ctx context.Context, c *call, in *bodyOf[WebhookInpu
 		}
 		after = &p
 	}
-	if err := a.config.Webhooks.CheckTarget(ctx, w.Target); err != nil {
+	target, filter, err := a.checked(ctx, b.WebhookTarget)
+	if err != nil {
 		return nil, err
 	}
-	made, err := c.CreateWebhook(ctx, c.act, w, after)
+	made, err := c.CreateWebhook(ctx, c.act, &events.Webhook{Name: b.Name, Target: target, Filter: filter, Seed: webhook.NewSeed()}, after)
 	if err != nil {
 		return nil, err
 	}
 	a.config.Webhooks.Poke()
 	return created(&WebhookSecret{*made, a.config.Webhooks.Secret(made.Seed)}, nil, func(s *WebhookSecret) string { return "/webhooks/" + s.Webhook.Name })
+}
+
+// checked gives a webhook's target and filter, if they may be so.
+func (a *API) checked(ctx context.Context, u WebhookTarget) (events.Target, events.Filter, error) {
+	t, f := events.Target{URL: u.URL, CA: u.CA}, events.Filter{Types: u.Types, Site: u.Site}
+	if err := f.Check(); err != nil {
+		return t, f, invalid("body.types", "%v", err)
+	}
+	return t, f, a.config.Webhooks.CheckTarget(ctx, t)
+}
+
+func (a *API) updateWebhook(ctx context.Context, c *call, in *namedBody[WebhookUpdate]) (*bodyOutput[events.Webhook], error) {
+	target, filter, err := a.checked(ctx, in.Body.WebhookTarget)
+	if err != nil {
+		return nil, err
+	}
+	return a.poked(c.UpdateWebhook(ctx, c.act, &events.Webhook{Name: in.Name, Target: target, Filter: filter, Revision: in.Body.Revision}))
 }
 
 func (a *API) rotateSecret(ctx context.Context, c *call, in *namedBody[RotationInput]) (*bodyOutput[WebhookSecret], error) {

@@ -231,6 +231,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"Webhooks":       call(func() (any, error) { return s.Webhooks(ctx, page) }),
 		"Webhook":        call(func() (any, error) { return s.Webhook(ctx, "erp") }),
 		"CreateWebhook":  call(func() (any, error) { return s.CreateWebhook(ctx, By, &events.Webhook{Name: "erp"}, nil) }),
+		"UpdateWebhook":  call(func() (any, error) { return s.UpdateWebhook(ctx, By, &events.Webhook{Name: "erp"}) }),
 		"PauseWebhook":   call(func() (any, error) { return s.PauseWebhook(ctx, By, "erp", "") }),
 		"ResumeWebhook":  call(func() (any, error) { return s.ResumeWebhook(ctx, By, "erp") }),
 		"RotateWebhook":  call(func() (any, error) { return s.RotateWebhook(ctx, By, "erp", nil, 0) }),

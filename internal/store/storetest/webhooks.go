@@ -15,6 +15,7 @@ var webhookCases = []conformance{
 	{"webhooks begin where they should", webhooksBegin},
 	{"webhooks are bounded", webhooksBounded},
 	{"a deleted webhook leaves its name and nothing secret", webhooksDeleted},
+	{"a webhook is moved", webhooksUpdated},
 	{"a secret is rotated", webhooksRotated},
 	{"one holder has a webhook at a time", webhooksHeld},
 	{"who lost a webhook saves nothing", webhooksFenced},
@@ -85,6 +86,28 @@ func webhooksDeleted(t *trial) {
 	if got := t.hook("erp"); got.ID == old.ID || string(got.Seed) == string(old.Seed) {
 		t.Error("the new webhook is the old one")
 	}
+}
+
+func webhooksUpdated(t *trial) {
+	t.world(1)
+	old := t.hook("erp")
+	want := *old
+	want.Target, want.Filter = events.Target{URL: "https://new.example.com/in", CA: "PEM"}, events.Filter{Types: []string{"device.*"}, Site: "hsinchu"}
+	to := want
+	got := ok(t.store.UpdateWebhook(t.ctx, By, &to))(t)
+	if l := t.leaf(t.leaves() - 1); l.Act != "webhook.update" || l.Note != "erp" {
+		t.Errorf("the leaf is %+v", l)
+	}
+	want.Revision, want.Updated, want.Delivery = 2, got.Updated, got.Delivery
+	same(t, "the webhook", *got, want)
+	if got.Delivery.Cursor != old.Delivery.Cursor {
+		t.Errorf("delivery goes on after %s, not %s", got.Delivery.Cursor, old.Delivery.Cursor)
+	}
+	t.refuses(vetting.Conflict)(t.store.UpdateWebhook(t.ctx, By, &to)) // by now there is another revision
+	to.Revision, to.Site = 2, "lodz"
+	t.refuses(vetting.NotFound)(t.store.UpdateWebhook(t.ctx, By, &to))
+	t.refuses(vetting.NotFound)(t.store.UpdateWebhook(t.ctx, By, &events.Webhook{Name: "none", Revision: 1}))
+	same(t, "after refusals", ok(t.second().Webhook(t.ctx, "erp"))(t).Filter, want.Filter)
 }
 
 func webhooksRotated(t *trial) {
@@ -167,6 +190,12 @@ func webhooksChanged(t *trial) {
 	take := func() *events.Webhook { return ok(t.store.HoldWebhooks(t.ctx, "a", time.Hour))(t)[0] }
 	for name, change := range map[string]func() error{
 		"rotated": func() error { _, err := t.store.RotateWebhook(t.ctx, By, "x", random(24), time.Hour); return err },
+		"moved": func() error {
+			now := ok(t.store.Webhook(t.ctx, "x"))(t)
+			now.URL = "https://y"
+			_, err := t.store.UpdateWebhook(t.ctx, By, now)
+			return err
+		},
 		"resumed": func() error { _, err := t.store.ResumeWebhook(t.ctx, By, "x"); return err },
 		"paused and resumed": func() error {
 			_, err := t.store.PauseWebhook(t.ctx, By, "x", "y")

@@ -67,6 +67,11 @@ func (v View) CreateWebhook(ctx context.Context, act access.Act, w *events.Webho
 	return ofManufacturer(v, unknownName("webhook", w.Name), func() (*events.Webhook, error) { return v.store.CreateWebhook(ctx, act, w, after) })
 }
 
+// UpdateWebhook changes where events go and which.
+func (v View) UpdateWebhook(ctx context.Context, act access.Act, to *events.Webhook) (*events.Webhook, error) {
+	return v.webhook(to.Name, func() (*events.Webhook, error) { return v.store.UpdateWebhook(ctx, act, to) })
+}
+
 // PauseWebhook keeps events from being delivered.
 func (v View) PauseWebhook(ctx context.Context, act access.Act, name, reason string) (*events.Webhook, error) {
 	return v.webhook(name, func() (*events.Webhook, error) { return v.store.PauseWebhook(ctx, act, name, reason) })

@@ -131,6 +131,7 @@ type Events interface {
 	Webhooks(context.Context, vetting.Page) ([]*events.Webhook, error)
 	Webhook(ctx context.Context, name string) (*events.Webhook, error)
 	CreateWebhook(ctx context.Context, act access.Act, w *events.Webhook, after *events.Position) (*events.Webhook, error)
+	UpdateWebhook(ctx context.Context, act access.Act, to *events.Webhook) (*events.Webhook, error)
 	PauseWebhook(ctx context.Context, act access.Act, name, reason string) (*events.Webhook, error)
 	ResumeWebhook(ctx context.Context, act access.Act, name string) (*events.Webhook, error)
 	RotateWebhook(ctx context.Context, act access.Act, name string, seed []byte, period time.Duration) (*events.Webhook, error)
