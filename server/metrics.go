@@ -199,10 +199,12 @@ var (
 	keptDesc     = prometheus.NewDesc("touchmark_registrations", "Registrations kept in the database, by verdict.", []string{"verdict"}, nil)
 	evidenceDesc = prometheus.NewDesc("touchmark_evidence", "Signs of counterfeit or misuse kept in the database, by kind.", []string{"kind"}, nil)
 	ordersDesc   = prometheus.NewDesc("touchmark_open_orders", "Production orders that are open.", nil, nil)
+	jobsDesc     = prometheus.NewDesc("touchmark_jobs", "Bulk jobs by state.", []string{"state"}, nil)
+	offersDesc   = prometheus.NewDesc("touchmark_transfers_offered", "Transfers to another owner that wait to be accepted.", nil, nil)
 )
 
 func (t *tally) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{devicesDesc, keptDesc, evidenceDesc, ordersDesc} {
+	for _, d := range []*prometheus.Desc{devicesDesc, keptDesc, evidenceDesc, ordersDesc, jobsDesc, offersDesc} {
 		ch <- d
 	}
 }
@@ -215,7 +217,9 @@ func (t *tally) Collect(ch chan<- prometheus.Metric) {
 	collect(ch, devicesDesc, n.Devices)
 	collect(ch, keptDesc, n.Registrations)
 	collect(ch, evidenceDesc, n.Evidence)
+	collect(ch, jobsDesc, n.Jobs)
 	ch <- prometheus.MustNewConstMetric(ordersDesc, prometheus.GaugeValue, float64(n.OpenOrders))
+	ch <- prometheus.MustNewConstMetric(offersDesc, prometheus.GaugeValue, float64(n.Offers))
 }
 
 func collect[K ~string](ch chan<- prometheus.Metric, d *prometheus.Desc, counts map[K]int64) {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // check is one condition of being ready.
@@ -25,6 +27,9 @@ type health struct {
 // checkTime bounds one check, so that a probe gets its answer.
 const checkTime = 2 * time.Second
 
+// checkOK is what a check that is met says.
+const checkOK = "ok"
+
 // report is the body of /readyz.
 type report struct {
 	Ready  bool              `json:"ready"`
@@ -36,7 +41,7 @@ func (h *health) report(ctx context.Context) report {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	for _, c := range h.checks {
-		r.Checks[c.name] = "ok"
+		r.Checks[c.name] = checkOK
 		if err := c.try(ctx); err != nil {
 			r.Ready, r.Checks[c.name] = false, err.Error()
 		}
@@ -45,6 +50,22 @@ func (h *health) report(ctx context.Context) report {
 		r.Ready, r.Checks["process"] = false, "stopping"
 	}
 	return r
+}
+
+var readyDesc = prometheus.NewDesc("touchmark_ready", "1 for each check of /readyz that is met, 0 for each that is not.", []string{"check"}, nil)
+
+// Describe implements prometheus.Collector.
+func (h *health) Describe(ch chan<- *prometheus.Desc) { ch <- readyDesc }
+
+// Collect implements prometheus.Collector.
+func (h *health) Collect(ch chan<- prometheus.Metric) {
+	for name, state := range h.report(context.Background()).Checks {
+		met := 0.0
+		if state == checkOK {
+			met = 1
+		}
+		ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, met, name)
+	}
 }
 
 // opsHandler serves the supervision's door.

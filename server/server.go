@@ -165,6 +165,7 @@ func (s *Server) wire() {
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 	}}
+	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
 	s.door(door{name: "api", addr: s.config.API.Listen, limits: s.config.API.Limits, tls: TLSConfig(s.certificate.Get)},

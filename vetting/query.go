@@ -92,4 +92,6 @@ type Tally struct {
 	Registrations map[Outcome]int64
 	Evidence      map[EvidenceKind]int64
 	OpenOrders    int64
+	Jobs          map[JobState]int64
+	Offers        int64 // transfers that are offered and not yet expired
 }

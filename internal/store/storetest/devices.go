@@ -257,7 +257,7 @@ func deviceHistory(t *trial) {
 }
 
 func deviceTally(t *trial) {
-	empty := vetting.Tally{Devices: map[vetting.DeviceState]int64{}, Registrations: map[vetting.Outcome]int64{}, Evidence: map[vetting.EvidenceKind]int64{}}
+	empty := vetting.Tally{Devices: map[vetting.DeviceState]int64{}, Registrations: map[vetting.Outcome]int64{}, Evidence: map[vetting.EvidenceKind]int64{}, Jobs: map[vetting.JobState]int64{}}
 	same(t, "of nothing", ok(t.store.Tally(t.ctx))(t), empty)
 	f := t.fleet()
 	for _, s := range []vetting.DeviceState{vetting.DeviceRegistered, vetting.DeviceIssued, vetting.DeviceIssued, vetting.DeviceActive, vetting.DeviceScrapped} {
@@ -265,10 +265,15 @@ func deviceTally(t *trial) {
 	}
 	t.enrol(Claim(Key("stranger", 0), Key("official", 99)), vetting.ReasonUnknownDevice)
 	t.enrol(first(3), vetting.ReasonBootstrapSpent)
+	t.owner("acme")
+	t.offer(vetting.Manufacturer, "acme", 3)
+	t.plan(task(vetting.JobRevoke))
 	same(t, "of a fleet", ok(t.store.Tally(t.ctx))(t), vetting.Tally{
 		Devices:       map[vetting.DeviceState]int64{vetting.DeviceRegistered: 1, vetting.DeviceIssued: 2, vetting.DeviceActive: 1, vetting.DeviceScrapped: 1},
 		Registrations: map[vetting.Outcome]int64{vetting.Held: 1, vetting.Admitted: 4, vetting.Refused: 2},
 		Evidence:      map[vetting.EvidenceKind]int64{vetting.EvidenceUnknownDevice: 1, vetting.EvidenceSpentKey: 1},
 		OpenOrders:    1,
+		Jobs:          map[vetting.JobState]int64{vetting.JobPlanned: 1},
+		Offers:        1,
 	})
 }
