@@ -89,6 +89,9 @@ type Facts struct {
 	// KeyHolder is the ID of another device, or of another device's record,
 	// that already holds Claim.Key; 0 if none.
 	KeyHolder int64
+	// KeyCompromised says that a certificate of this device on Claim.Key was
+	// revoked as compromised.
+	KeyCompromised bool
 
 	// Rules are the product's, compiled; nil if it has none. Counters are
 	// what they may count.

@@ -224,8 +224,11 @@ func (j *judgement) serverKey() (Verdict, bool) {
 	}
 }
 
-// key checks that the key to be certified is nobody else's.
+// key checks that the key to be certified is nobody else's, and known to none.
 func (j *judgement) key() (Verdict, bool) {
+	if j.KeyCompromised {
+		return j.refuse(ReasonKeyInUse, "The key %s was revoked as compromised: the device has to make another.", j.Claim.Key), true
+	}
 	if j.KeyHolder == 0 {
 		return Verdict{}, false
 	}

@@ -145,9 +145,6 @@ func (j *judgement) readmitted() Verdict {
 	if j.Order.State == OrderCancelled {
 		return j.refuse(ReasonOrderCancelled, "Order %s was cancelled.", j.Order.Name)
 	}
-	if c := j.Current; c != nil && c.Key == j.Claim.Key && c.Reason == keyCompromise {
-		return j.refuse(ReasonKeyInUse, "The key %s was revoked as compromised: the device has to make another.", j.Claim.Key)
-	}
 	if refusal := j.barred(); refusal != nil {
 		return *refusal
 	}
@@ -159,6 +156,3 @@ func (j *judgement) readmitted() Verdict {
 	}
 	return j.asked(j.contested(), admit)
 }
-
-// keyCompromise is a CRLReason (RFC 5280 §5.3.1).
-const keyCompromise = 1

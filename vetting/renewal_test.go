@@ -104,7 +104,7 @@ var renewalJudgements = []judged{
 	}), outcome: vetting.Admitted, codes: codes(vetting.ReasonReadmitted)},
 	{name: "readmitted, order cancelled", given: with(readmitted, func(f *vetting.Facts) { f.Order.State = vetting.OrderCancelled }), outcome: vetting.Refused, codes: codes(vetting.ReasonOrderCancelled)},
 	{name: "readmitted, on the key of before", given: with(readmitted, func(f *vetting.Facts) { f.Claim.Key = officialKey }), outcome: vetting.Admitted, codes: codes(vetting.ReasonReadmitted)},
-	{name: "readmitted, on a compromised key", given: with(readmitted, func(f *vetting.Facts) { f.Claim.Key, f.Current.Reason = officialKey, 1 }), outcome: vetting.Refused, codes: codes(vetting.ReasonKeyInUse)},
+	{name: "readmitted, on a compromised key", given: with(readmitted, func(f *vetting.Facts) { f.Claim.Key, f.KeyCompromised = officialKey, true }), outcome: vetting.Refused, codes: codes(vetting.ReasonKeyInUse)},
 	{name: "readmitted, contested", given: with(readmitted, contested), outcome: vetting.Held, codes: codes(vetting.ReasonContested)},
 	{name: "readmitted, contested, let in", given: with(readmitted, contested, func(f *vetting.Facts) {
 		f.Device.State, f.Pending = vetting.DeviceRegistered, decision(true)

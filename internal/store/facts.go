@@ -20,12 +20,15 @@ type unit struct {
 	current         *certificateRow
 	test            testRow // the latest
 	keyHolder       int64   // another device that holds the key asked about
+	compromised     int64   // how many of its own certificates on that key were revoked so
 }
 
-// keyHolder is the column that tells who else holds the key $1, officially
-// or in a record.
-const keyHolder = `COALESCE((SELECT k.id FROM devices k WHERE k.key = $1 AND k.id <> rec.id),
-  (SELECT k.id FROM records k WHERE k.key = $1 AND k.id <> rec.id), 0)`
+// keyColumns tell who else holds the key $1, officially or in a record, and how
+// many of the device's certificates on it were revoked as compromised (RFC
+// 5280 §5.3.1).
+const keyColumns = `COALESCE((SELECT k.id FROM devices k WHERE k.key = $1 AND k.id <> rec.id),
+  (SELECT k.id FROM records k WHERE k.key = $1 AND k.id <> rec.id), 0),
+  (SELECT COUNT(*) FROM certificates k WHERE k.device_id = rec.id AND k.key = $1 AND k.reason = 1)`
 
 const unitColumns = recordColumns + `, ` + orderColumns + `, p.revision, COALESCE(d.id, 0), `
 
@@ -45,21 +48,21 @@ const deviceAndCertificate = `SELECT ` + deviceColumns + `,
   LEFT JOIN test_results tr ON tr.id = d.test_id WHERE d.id IN`
 
 func (s *Store) units(ctx context.Context, where string, args ...any) ([]*unit, error) {
-	return s.readUnits(ctx, `0`, where, args)
+	return s.readUnits(ctx, `0, 0`, where, args)
 }
 
 // unitsFor also tells who else holds the key, which is $1 in where.
 func (s *Store) unitsFor(ctx context.Context, key vetting.Fingerprint, where string, args ...any) ([]*unit, error) {
-	return s.readUnits(ctx, keyHolder, where, append([]any{key[:]}, args...))
+	return s.readUnits(ctx, keyColumns, where, append([]any{key[:]}, args...))
 }
 
-func (s *Store) readUnits(ctx context.Context, holder, where string, args []any) ([]*unit, error) {
+func (s *Store) readUnits(ctx context.Context, key, where string, args []any) ([]*unit, error) {
 	var units []*unit
 	known := map[int64]*unit{}
-	err := s.db.query(ctx, `SELECT `+unitColumns+holder+unitTables+where, args, func(r row) error {
+	err := s.db.query(ctx, `SELECT `+unitColumns+key+unitTables+where, args, func(r row) error {
 		u := new(unit)
 		dest := append(u.record.dest(), u.order.dest()...)
-		dest = append(dest, &u.productRevision, &u.device.ID, &u.keyHolder)
+		dest = append(dest, &u.productRevision, &u.device.ID, &u.keyHolder, &u.compromised)
 		if err := r.Scan(dest...); err != nil {
 			return err
 		}
@@ -262,7 +265,7 @@ func (s *Store) unusedSince(ctx context.Context, c *vetting.Certificate) (bool, 
 }
 
 func (s *Store) fill(ctx context.Context, f *vetting.Facts, u *unit) (err error) {
-	f.KeyHolder = u.keyHolder
+	f.KeyHolder, f.KeyCompromised = u.keyHolder, u.compromised > 0
 	if f.Record, err = u.record.record(); err != nil {
 		return err
 	}

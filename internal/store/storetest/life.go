@@ -13,6 +13,7 @@ var lifeCases = []conformance{
 	{"a second renewal waits for a person", lifeTwoRenewals},
 	{"a sleeper waits for a person", lifeOverslept},
 	{"a readmitted device starts anew on its unit", lifeReadmitted},
+	{"a compromised key gets no certificate again", lifeCompromised},
 	{"only a device in service is readmitted", lifeReadmitRefused},
 }
 
@@ -128,6 +129,21 @@ func lifeReadmitted(t *trial) {
 	if now = t.device(d.ID); now.State != vetting.DeviceActive || now.Activated.IsZero() {
 		t.Errorf("used, the device is %+v", now)
 	}
+}
+
+func lifeCompromised(t *trial) {
+	t.world(1, Unit(0))
+	first := t.admit(0).Certificate
+	leaked := Key("leaked", 0)
+	second := t.enrol(Renewal(first, leaked), vetting.ReasonRenewed).Certificate
+	t.use(second)
+	third := t.enrol(Renewal(second, Key("third", 0)), vetting.ReasonRenewed)
+	t.use(third.Certificate)
+	ok(t.store.RevokeCertificate(t.ctx, By, second, vetting.RevokedKeyCompromise, "found in a firmware dump"))(t)
+	t.enrol(Renewal(third.Certificate, leaked), vetting.ReasonKeyInUse)
+	ok(t.store.ReadmitDevice(t.ctx, By, third.DeviceID, "repaired"))(t)
+	t.enrol(Claim(Unit(0).BootstrapKey, leaked), vetting.ReasonKeyInUse)
+	t.enrol(Claim(Unit(0).BootstrapKey, Key("fourth", 0)), vetting.ReasonReadmitted)
 }
 
 func lifeReadmitRefused(t *trial) {
