@@ -125,16 +125,16 @@ type Certificate struct {
 	ID       int64            `json:"-"`
 	DeviceID int64            `json:"device"`
 	Serial   string           `json:"serial"` // lower-case hex, as openssl prints it but for the case
-	Key      Fingerprint      `json:"key"`
+	Key      Fingerprint      `json:"key,omitzero"`
 	DER      []byte           `json:"der,omitempty"`
 	State    CertificateState `json:"state"`
 	NotAfter time.Time        `json:"notAfter"`
-	Issued   time.Time        `json:"issued"`
+	Issued   time.Time        `json:"issued,omitzero"`
 	// Used is when the certificate's key was first used; zero if never.
 	Used    time.Time `json:"used,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
 	// Reason is the CRLReason (RFC 5280 §5.3.1) of a revoked certificate.
 	Reason int `json:"reason,omitempty"`
 	// Leaf is the index of the audit log's leaf that records the issuance.
-	Leaf int64 `json:"leaf"`
+	Leaf int64 `json:"leaf,omitzero"`
 }

@@ -19,7 +19,7 @@ type cache struct {
 	products map[int64]*vetting.Product
 	orders   map[int64]*cachedOrder
 
-	orderNames map[int64]string
+	orderNames map[int64]orderNames
 
 	owners sync.Map // *vetting.Owner by ID; few, and never changed
 
@@ -131,24 +131,33 @@ func (s *Store) siteName(ctx context.Context, id int64) (string, error) {
 	return name, nil
 }
 
-// orderName is an order's name, which never changes.
-func (s *Store) orderName(ctx context.Context, id int64) (name string, err error) {
+// orderNames are the names of an order, its product and its site, none of
+// which ever changes.
+type orderNames struct{ name, product, site string }
+
+func (s *Store) orderNames(ctx context.Context, id int64) (orderNames, error) {
 	s.cache.mu.RLock()
-	name, ok := s.cache.orderNames[id]
+	names, ok := s.cache.orderNames[id]
 	s.cache.mu.RUnlock()
 	if ok {
-		return name, nil
+		return names, nil
 	}
-	if _, err := one(ctx, s.db, `SELECT name FROM orders WHERE id = $1`, []any{id}, &name); err != nil || name == "" {
-		return "", err
+	return s.readOrderNames(ctx, id)
+}
+
+func (s *Store) readOrderNames(ctx context.Context, id int64) (n orderNames, err error) {
+	const query = `SELECT o.name, p.name, st.name FROM orders o JOIN products p ON p.id = o.product_id JOIN sites st ON st.id = o.site_id WHERE o.id = $1`
+	found, err := one(ctx, s.db, query, []any{id}, &n.name, &n.product, &n.site)
+	if err != nil || !found {
+		return n, err
 	}
 	s.cache.mu.Lock()
 	defer s.cache.mu.Unlock()
 	if s.cache.orderNames == nil || len(s.cache.orderNames) >= maxCached {
-		s.cache.orderNames = map[int64]string{}
+		s.cache.orderNames = map[int64]orderNames{}
 	}
-	s.cache.orderNames[id] = name
-	return name, nil
+	s.cache.orderNames[id] = n
+	return n, nil
 }
 
 // productAt returns the product in at least this revision.

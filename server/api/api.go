@@ -172,6 +172,7 @@ func New(c Config) *API {
 	a.events()
 	a.webhooks()
 	a.operators()
+	a.mux.HandleFunc(anyRoute, a.noRoute)
 	a.finishSpec()
 	return a
 }

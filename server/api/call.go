@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -49,7 +50,10 @@ func (a *API) admit(w http.ResponseWriter, r *http.Request, needs access.Permiss
 	if err != nil {
 		return nil, err
 	}
-	act := access.Act{Operator: op.Name, Owner: op.Owner, Key: key, Request: digest(r, body)}
+	act := access.Act{Operator: op.Name, Owner: op.Owner, Key: key}
+	if key != "" {
+		act.Request = digest(r, body)
+	}
 	return &call{a.gate.View(op), act, w, r}, nil
 }
 
@@ -126,44 +130,52 @@ func idempotencyParam() *huma.Param {
 // request: databases reject them, terminals obey them, and nothing here needs
 // them.
 func checkText(in any) *Problem {
-	return checkValue(reflect.ValueOf(in), "")
+	bad := checkValue(reflect.ValueOf(in))
+	if bad == nil {
+		return nil
+	}
+	at := strings.TrimPrefix(bad.at, ".")
+	return invalid(at, "%s %s", at, bad.why)
 }
 
-func checkValue(v reflect.Value, at string) *Problem {
+// badText is a text that is refused. Its place is put together from the inside
+// outwards, so that good texts cost no names.
+type badText struct{ at, why string }
+
+func checkValue(v reflect.Value) *badText {
 	switch v.Kind() {
 	case reflect.String:
-		return checkString(v.String(), at)
+		return checkString(v.String())
 	case reflect.Pointer, reflect.Interface:
 		if !v.IsNil() {
-			return checkValue(v.Elem(), at)
+			return checkValue(v.Elem())
 		}
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 {
 			return nil // bytes are judged by whoever parses them
 		}
 		for i := range v.Len() {
-			if p := checkValue(v.Index(i), fmt.Sprintf("%s[%d]", at, i)); p != nil {
-				return p
+			if bad := checkValue(v.Index(i)); bad != nil {
+				bad.at = fmt.Sprintf("[%d]%s", i, bad.at)
+				return bad
 			}
 		}
 	case reflect.Struct:
-		return checkFields(v, at)
+		return checkFields(v)
 	}
 	return nil
 }
 
-func checkFields(v reflect.Value, at string) *Problem {
+func checkFields(v reflect.Value) *badText {
 	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if !f.IsExported() {
-			continue
+		if !v.Field(i).CanInterface() {
+			continue // not exported
 		}
-		where := at
-		if !f.Anonymous {
-			where = at + "." + fieldName(f)
-		}
-		if p := checkValue(v.Field(i), where); p != nil {
-			return p
+		if bad := checkValue(v.Field(i)); bad != nil {
+			if f := v.Type().Field(i); !f.Anonymous {
+				bad.at = "." + fieldName(f) + bad.at
+			}
+			return bad
 		}
 	}
 	return nil
@@ -183,16 +195,13 @@ func fieldName(f reflect.StructField) string {
 	return f.Name
 }
 
-func checkString(s, at string) *Problem {
-	if len(at) > 0 {
-		at = at[1:] // the leading dot
-	}
+func checkString(s string) *badText {
 	if !utf8.ValidString(s) {
-		return invalid(at, "%s is not UTF-8", at)
+		return &badText{why: "is not UTF-8"}
 	}
 	for _, r := range s {
 		if (r < ' ' && r != '\n' && r != '\r' && r != '\t') || r == 0x7f {
-			return invalid(at, "%s holds the control character %q: leave it out", at, r)
+			return &badText{why: fmt.Sprintf("holds the control character %q: leave it out", r)}
 		}
 	}
 	return nil

@@ -147,12 +147,15 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	tracked := &tracker{ResponseWriter: w}
 	defer a.recover(tracked, r)
-	if _, pattern := a.mux.Handler(r); pattern == "" || r.URL.Path != path.Clean(r.URL.Path) {
+	if r.URL.Path != path.Clean(r.URL.Path) { // the mux would redirect
 		a.noRoute(tracked, r)
 		return
 	}
 	a.mux.ServeHTTP(tracked, r)
 }
+
+// anyRoute is the pattern of what no route matches.
+const anyRoute = "/"
 
 // noRoute answers what no route matches: 405 if another method would.
 func (a *API) noRoute(w http.ResponseWriter, r *http.Request) {
@@ -160,7 +163,7 @@ func (a *API) noRoute(w http.ResponseWriter, r *http.Request) {
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
-		if _, pattern := a.mux.Handler(other); pattern != "" {
+		if _, pattern := a.mux.Handler(other); pattern != anyRoute {
 			allowed = append(allowed, method)
 		}
 	}

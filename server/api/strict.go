@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -21,6 +22,9 @@ func unmarshal(data []byte, v any) error {
 // namedOnce looks through well-formed JSON. A decoder's tokens would do as
 // well, but took longer than all else that is done to a small request.
 func namedOnce(data []byte) error {
+	if bytes.IndexByte(data, ',') < 0 {
+		return nil // no object has two fields
+	}
 	var open []map[string]string // of each object the names so far; nil for an array
 	name := false                // whether a string that comes now is a name
 	for i := 0; i < len(data); i++ {
