@@ -52,10 +52,14 @@ func (b *bench) measureRenewals(ctx context.Context, db string) (renewed, bare *
 		return nil, nil, err
 	}
 	defer stop()
-	if bare, err = drive(ctx, limit, clients, b.clients); err != nil {
+	bare, err = b.watched("renew-bare", func() (*load, error) { return drive(ctx, limit, clients, b.clients) })
+	if err != nil {
 		return nil, nil, fmt.Errorf("bare handshakes: %w", err)
 	}
-	if renewed, err = drive(ctx, w.est+"/.well-known/est/simplereenroll", clients, b.clients); err != nil {
+	renewed, err = b.watched("renew", func() (*load, error) {
+		return drive(ctx, w.est+"/.well-known/est/simplereenroll", clients, b.clients)
+	})
+	if err != nil {
 		return nil, nil, fmt.Errorf("renewals: %w", err)
 	}
 	return renewed, bare, nil

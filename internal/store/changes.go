@@ -15,7 +15,7 @@ import (
 // of it: the current one, those that have not run out, and those on hold.
 type held struct {
 	device       *deviceRow
-	certificates []*certificateRow // not the revoked ones; by ID
+	certificates []*certificateRow // not the revoked ones; by ID; what heldQuery reads
 	current      *certificateRow   // also if it is revoked; nil if there is none
 	order        *orderRow         // if ordersOf was asked
 }
@@ -54,6 +54,10 @@ func (w *writing) holding(id int64) (*held, error) {
 	return list[0], nil
 }
 
+// heldQuery reads what decides on a certificate's end and what the log says
+// of it. There may be a hundred thousand of them in a job.
+const heldQuery = `SELECT c.id, c.device_id, c.serial, c.der, c.state, c.not_after, c.revoked, c.reason FROM certificates c WHERE c.device_id IN`
+
 // holdings reads devices and their certificates, in the order of the list. A
 // device without a row is manufactured.
 func (w *writing) holdings(ids []any) ([]*held, error) {
@@ -64,9 +68,9 @@ func (w *writing) holdings(ids []any) ([]*held, error) {
 		known[id.(int64)] = list[i]
 		w.loadDevice(id.(int64))
 	}
-	w.fetchOneOf(certificateQuery+`WHERE c.device_id IN`, nil, ids, func(r row) error {
+	w.fetchOneOf(heldQuery, nil, ids, func(r row) error {
 		c := new(certificateRow)
-		err := r.Scan(c.dest()...)
+		err := r.Scan(&c.ID, &c.DeviceID, &c.Serial, &c.DER, &c.State, &c.NotAfter, &c.Revoked, &c.Reason)
 		h := known[c.DeviceID]
 		h.certificates = append(h.certificates, c)
 		return err

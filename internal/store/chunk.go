@@ -20,7 +20,7 @@ const (
 	jobLease = 3 * time.Second
 	// restShare is for how many times as long as a chunk held the writer a job
 	// rests, when others wrote meanwhile.
-	restShare = 2
+	restShare = 1.5
 	// maxLeafObjects keeps a leaf below audit.MaxLeaf.
 	maxLeafObjects = 550
 )
@@ -44,6 +44,7 @@ func (s *Store) WorkOnJob(ctx context.Context, id int64, owner string) (j *vetti
 	if err != nil {
 		return nil, 0, err
 	}
+	sel.idsOnly = true
 	page, looked, err := s.selectPage(ctx, sel, row.LastID, s.chunk)
 	if err != nil {
 		return nil, 0, err
@@ -56,7 +57,7 @@ func (s *Store) WorkOnJob(ctx context.Context, id int64, owner string) (j *vetti
 		return nil, 0, err
 	}
 	if s.written.Load() != others {
-		rest = restShare * time.Since(c.began)
+		rest = time.Duration(restShare * float64(time.Since(c.began)))
 	}
 	j, err = s.Job(ctx, id)
 	return j, rest, err

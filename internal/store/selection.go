@@ -19,6 +19,9 @@ type selection struct {
 	listed bool    // ids are all there can be
 	ids    []int64 // sorted
 	upto   int64   // the last ID
+	// idsOnly leaves out what would become of the devices, for whoever looks
+	// again before changing them.
+	idsOnly bool
 }
 
 // selected is one of them.
@@ -43,10 +46,10 @@ func newSelection(s vetting.Selection, ids []int64, upto int64) (*selection, err
 func (s *Store) selectPage(ctx context.Context, sel *selection, after int64, limit int) (list []*selected, looked int64, err error) {
 	for looked = after; len(list) < limit && looked < sel.upto; {
 		start, n := looked, 0
-		where, args := sel.where(start, micros(s.now()))
-		err = s.db.query(ctx, selectionQuery+where, args, func(r row) error {
+		query, args := sel.query(start, micros(s.now()))
+		err = s.db.query(ctx, query, args, func(r row) error {
 			n++
-			d, made, err := scanSelected(r)
+			d, made, err := sel.scan(r)
 			if err != nil {
 				return err
 			}
@@ -76,15 +79,27 @@ func (s *Store) selectPage(ctx context.Context, sel *selection, after int64, lim
 // errFull ends a query.
 var errFull = errors.New("the page is full")
 
-const selectionQuery = `SELECT rec.id, rec.serial, COALESCE(rec.mac, ''), COALESCE(rec.uid, ''), rec.made,
-  COALESCE(d.state, 'manufactured'), COALESCE(d.before, ''), COALESCE(d.certificate_id, 0),
-  (SELECT COUNT(*) FROM certificates c WHERE c.device_id = rec.id AND c.state <> 'revoked' AND (c.not_after > $1 OR c.id = d.certificate_id OR c.state = 'on-hold')),
-  (SELECT COUNT(*) FROM certificates c WHERE c.id = d.certificate_id AND c.state = 'valid' AND c.not_after > $1)
-  FROM records rec LEFT JOIN devices d ON d.id = rec.id WHERE `
+const (
+	selectedColumns = `rec.id, rec.serial, COALESCE(rec.mac, ''), COALESCE(rec.uid, ''), rec.made`
+	// prospectColumns name the present time's place among the arguments.
+	prospectColumns = `, COALESCE(d.state, 'manufactured'), COALESCE(d.before, ''), COALESCE(d.certificate_id, 0),
+  (SELECT COUNT(*) FROM certificates c WHERE c.device_id = rec.id AND c.state <> 'revoked' AND (c.not_after > $%[1]d OR c.id = d.certificate_id OR c.state = 'on-hold')),
+  (SELECT COUNT(*) FROM certificates c WHERE c.id = d.certificate_id AND c.state = 'valid' AND c.not_after > $%[1]d)`
+	selectedFrom = ` FROM records rec LEFT JOIN devices d ON d.id = rec.id WHERE `
+)
+
+func (sel *selection) query(after, now int64) (string, []any) {
+	where, args := sel.where(after)
+	if sel.idsOnly {
+		return `SELECT ` + selectedColumns + selectedFrom + where, args
+	}
+	args = append(args, now)
+	return `SELECT ` + selectedColumns + fmt.Sprintf(prospectColumns, len(args)) + selectedFrom + where, args
+}
 
 // where narrows as far as the database can.
-func (sel *selection) where(after, now int64) (string, []any) {
-	where, args := `rec.id > $2 AND rec.id <= $3`, []any{now, after, sel.upto}
+func (sel *selection) where(after int64) (string, []any) {
+	where, args := `rec.id > $1 AND rec.id <= $2`, []any{after, sel.upto}
 	and := func(condition string, value any) {
 		args = append(args, value)
 		where += fmt.Sprintf(" AND "+condition, len(args))
@@ -142,11 +157,15 @@ func (sel *selection) beyond(after int64) int64 {
 	return sel.upto
 }
 
-func scanSelected(r row) (*selected, string, error) {
+func (sel *selection) scan(r row) (*selected, string, error) {
 	d, made := new(selected), ""
+	dest := []any{&d.ID, &d.Serial, &d.MAC, &d.UID, &made}
+	if sel.idsOnly {
+		return d, made, r.Scan(dest...)
+	}
 	var state, before string
 	var certificate, revocable, renewable int64
-	err := r.Scan(&d.ID, &d.Serial, &d.MAC, &d.UID, &made, &state, &before, &certificate, &revocable, &renewable)
+	err := r.Scan(append(dest, &state, &before, &certificate, &revocable, &renewable)...)
 	d.State = vetting.DeviceState(state)
 	d.prospect = vetting.Prospect{State: d.State, Before: vetting.DeviceState(before), Revocable: int(revocable), Certified: certificate != 0, Renewable: renewable != 0}
 	return d, made, err
