@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,31 +21,39 @@ import (
 // later is the demo's second act: what becomes of devices in service.
 type later struct {
 	*Demo
-	renewing, revoked []*Unit
-	copied            *Unit
-	good              bool
+	renewing, revoked, sold []*Unit
+	copied                  *Unit
+	good                    bool
 }
 
 // secondAct plays it with some of the honest units, which are in service.
 func (d *Demo) secondAct(ctx context.Context, honest []*Unit) (good bool, err error) {
 	n := len(honest)
-	l := &later{Demo: d, renewing: honest[:n/8+1], copied: honest[n/8+1], revoked: honest[n/8+2 : n/4+3], good: true}
-	d.say("\nLater, in service:\n")
-	for _, scene := range []func(context.Context) error{l.renew, l.copy, l.revoke, l.verify} {
-		if err := scene(ctx); err != nil {
+	l := &later{Demo: d, renewing: honest[:n/8+1], copied: honest[n/8+1], revoked: honest[n/8+2 : n/4+3], sold: honest[n/4+3 : n/4+6], good: true}
+	d.say("\nLater, in service:")
+	for _, scene := range []struct {
+		title string
+		play  func(context.Context) error
+	}{
+		{"Certificates are renewed", l.renew}, {"A device is copied", l.copy}, {"A batch is revoked", l.revoke},
+		{"Devices are sold", l.sell}, {"Is it genuine?", l.verify},
+	} {
+		d.say("\n  %s", scene.title)
+		if err := scene.play(ctx); err != nil {
 			return false, err
 		}
 	}
+	d.say("")
 	return l.good, nil
 }
 
 // expect marks a line that is not as it should be.
 func (l *later) expect(ok bool, format string, args ...any) {
-	mark := " "
+	mark := "    "
 	if !ok {
-		mark, l.good = "!", false
+		mark, l.good = "!   ", false
 	}
-	l.say(mark+" "+format, args...)
+	l.say(mark+format, args...)
 }
 
 func (l *later) device(u *Unit) *device.Device {
@@ -63,7 +72,7 @@ func (l *later) renew(ctx context.Context) error {
 			return fmt.Errorf("%s uses its new certificate: %w", u.Serial, err)
 		}
 	}
-	l.say("  %s renewed on a new key, in %s", count(len(l.renewing), "device"), time.Since(began).Round(10*time.Millisecond))
+	l.say("    %s renewed on a new key, in %s", count(len(l.renewing), "device"), time.Since(began).Round(10*time.Millisecond))
 	return nil
 }
 
@@ -76,7 +85,7 @@ func (l *later) copy(ctx context.Context) error {
 	}
 	loot := new(device.MemoryStore)
 	loot.Put(device.Official, *taken)
-	l.say("  somebody reads out %s, key and all", l.copied.Serial)
+	l.say("    somebody reads out %s, key and all", l.copied.Serial)
 	genuine := l.device(l.copied)
 	if _, err := genuine.Renew(ctx, true); err != nil {
 		return err
@@ -84,7 +93,7 @@ func (l *later) copy(ctx context.Context) error {
 	if err := genuine.Use(ctx); err != nil {
 		return err
 	}
-	l.say("  %s renews", l.copied.Serial)
+	l.say("    %s renews", l.copied.Serial)
 	thief := l.device(&Unit{Serial: l.copied.Serial, Store: loot})
 	text := l.refusal(thief.Renew(ctx, true))
 	l.expect(strings.Contains(text, "two hold the device's key"), "the copy renews: %s", text)
@@ -109,10 +118,7 @@ func (l *later) refusal(_ *device.Credential, err error) string {
 // revoke ends a batch, as after a leak at the factory: a dry run, then the
 // job.
 func (l *later) revoke(ctx context.Context) error {
-	var serials []string
-	for _, u := range l.revoked {
-		serials = append(serials, u.Serial)
-	}
+	serials := serialsOf(l.revoked)
 	type job struct {
 		ID            int64
 		State, Digest string
@@ -142,38 +148,108 @@ func (l *later) revoke(ctx context.Context) error {
 	return nil
 }
 
-// verify asks about five things that look alike.
+func serialsOf(units []*Unit) (list []string) {
+	for _, u := range units {
+		list = append(list, u.Serial)
+	}
+	return list
+}
+
+// sell hands some devices over to another owner, and has one of them come
+// for its new certificate.
+func (l *later) sell(ctx context.Context) error {
+	const owner, name = "acme-buildings", "Acme Buildings AG"
+	type object = map[string]any
+	profile := object{"validity": "365d", "template": `{"subject": {"commonName": "{{ .Serial }}", "organization": "` + name + `"}, "keyUsage": ["digitalSignature"], "extKeyUsage": ["clientAuth"]}`}
+	if err := l.Admin.Do(ctx, http.MethodPost, "/owners", object{"name": owner, "description": name, "profile": profile}, nil); err != nil {
+		return err
+	}
+	u := l.sold[0]
+	before, err := u.Store.Load(device.Official)
+	if err != nil {
+		return err
+	}
+	if err := l.transfer(ctx, owner, name); err != nil {
+		return err
+	}
+	verdict, why, err := l.ask(ctx, object{"serial": u.Serial})
+	if err != nil {
+		return err
+	}
+	l.expect(verdict == "genuine", "verify says of %s: %s. %s", u.Serial, verdict, why)
+	after, err := l.device(u).Renew(ctx, true)
+	if err != nil {
+		return fmt.Errorf("%s comes to its new owner: %w", u.Serial, err)
+	}
+	subject, life := after.Leaf().Subject, after.Leaf().NotAfter.Sub(after.Leaf().NotBefore)
+	l.expect(slices.Contains(subject.Organization, name), "%s renews with the one that was revoked, and gets what its owner wants: %s, for %d days", u.Serial, subject, life/(24*time.Hour))
+	if verdict, why, err = l.ask(ctx, object{"certificate": certificatePEM(before.Leaf().Raw)}); err != nil {
+		return err
+	}
+	l.expect(verdict == "suspect", "verify says of its certificate from before: %s. %s", verdict, why)
+	return nil
+}
+
+// transfer offers the devices that are sold, and accepts them.
+func (l *later) transfer(ctx context.Context, owner, name string) error {
+	var t struct {
+		ID      int64
+		State   string
+		Devices int
+	}
+	offer := map[string]any{"to": owner, "serials": serialsOf(l.sold), "note": "delivery 4711"}
+	if err := l.Admin.Do(ctx, http.MethodPost, "/transfers", offer, &t); err != nil {
+		return err
+	}
+	l.expect(t.State == "offered", "the manufacturer offers %s %s, %s among them, as transfer %d", name, count(t.Devices, "device"), l.sold[0].Serial, t.ID)
+	if err := l.Admin.Do(ctx, http.MethodPost, fmt.Sprintf("/transfers/%d/accept", t.ID), map[string]any{"note": "received"}, &t); err != nil {
+		return err
+	}
+	l.expect(t.State == "accepted", "the buyer accepts: the devices are theirs, and the certificates that they had are revoked")
+	return nil
+}
+
+// verify asks about things that look alike.
 func (l *later) verify(ctx context.Context) error {
 	forged, err := l.forge()
 	if err != nil {
 		return err
 	}
-	l.say("\n  Is it genuine?")
 	for _, q := range []struct {
 		what string
 		ask  map[string]any
 		want string
 	}{
 		{"a device in service, " + l.renewing[0].Serial, map[string]any{"serial": l.renewing[0].Serial}, "genuine"},
+		{"one that was sold, " + l.sold[0].Serial, map[string]any{"serial": l.sold[0].Serial}, "genuine"},
 		{"the one that was copied, " + l.copied.Serial, map[string]any{"serial": l.copied.Serial}, "suspect"},
 		{"one of the batch, " + l.revoked[0].Serial, map[string]any{"serial": l.revoked[0].Serial}, "suspect"},
 		{"a forged certificate of " + l.renewing[0].Serial, map[string]any{"certificate": forged}, "counterfeit"},
 		{"a label that says TH-999999", map[string]any{"scan": "SN:TH-999999"}, "unknown"},
 	} {
-		var a struct {
-			Verdict string
-			Reasons []struct{ Text string }
-		}
-		if err := l.Admin.Do(ctx, http.MethodPost, "/verify", q.ask, &a); err != nil {
+		verdict, why, err := l.ask(ctx, q.ask)
+		if err != nil {
 			return err
 		}
-		why := ""
-		if len(a.Reasons) > 0 {
-			why = a.Reasons[len(a.Reasons)-1].Text
-		}
-		l.expect(a.Verdict == q.want, "%-38s %-12s %s", q.what, a.Verdict, why)
+		l.expect(verdict == q.want, "%-38s %-12s %s", q.what, verdict, why)
 	}
 	return nil
+}
+
+// ask asks whether something is genuine; why is the last reason that says
+// more than how it was asked.
+func (l *later) ask(ctx context.Context, what map[string]any) (verdict, why string, err error) {
+	var a struct {
+		Verdict string
+		Reasons []struct{ Code, Text string }
+	}
+	err = l.Admin.Do(ctx, http.MethodPost, "/verify", what, &a)
+	for _, r := range a.Reasons {
+		if why == "" || r.Code != "by-name" {
+			why = r.Text
+		}
+	}
+	return a.Verdict, why, err
 }
 
 // forge makes a certificate that names the device CA, signed by somebody
@@ -195,5 +271,9 @@ func (l *later) forge() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), nil
+	return certificatePEM(der), nil
+}
+
+func certificatePEM(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }

@@ -30,6 +30,7 @@ const (
 	ReasonByName          Code = "by-name"          // only a name was given, which can be copied
 	ReasonCertificateGood Code = "certificate-good" // our CA's, and the device's current one
 	ReasonNotLetIn        Code = "not-let-in"       // made, but it never enrolled
+	ReasonStartsAnew      Code = "starts-anew"      // it was let in, and is to come for another certificate
 	ReasonRanOut          Code = "certificate-ran-out"
 	ReasonProved          Code = "proved"       // a challenge was answered with its key
 	ReasonProofFailed     Code = "proof-failed" // the last challenge was not
@@ -256,6 +257,10 @@ func (n *inspection) standing() {
 	d := &n.Subject.Device
 	switch d.State {
 	case DeviceManufactured, DeviceRegistered:
+		if d.Readmitted() {
+			n.say(Genuine, ReasonStartsAnew, "The device starts anew, for it changed hands or was readmitted: it has not come for its new certificate yet.")
+			return
+		}
 		n.say(Genuine, ReasonNotLetIn, "It was made, but it has never been let in: a unit as it leaves the factory.")
 	case DeviceSuspended:
 		n.say(Suspect, ReasonSuspended, "The device is out of service for a while: ask why before it is serviced.")
@@ -274,7 +279,7 @@ func (n *inspection) standing() {
 func (n *inspection) certificate() {
 	c, kept := n.Shown, n.Subject.Shown
 	switch {
-	case c == nil && n.Subject.Current != nil && n.Subject.Current.State == CertificateRevoked:
+	case c == nil && n.Subject.Current != nil && n.Subject.Current.State == CertificateRevoked && !n.Subject.Device.Readmitted():
 		n.say(Suspect, ReasonCertRevoked, "Its certificate was revoked.")
 		return
 	case c == nil:

@@ -24,6 +24,18 @@ func lamp(change ...func(*vetting.Subject)) *vetting.Subject {
 	return s
 }
 
+// unissued is a device that was never let in.
+func unissued(s *vetting.Subject) {
+	s.Device.State, s.Device.Issued = vetting.DeviceManufactured, time.Time{}
+}
+
+// startsAnew is a device whose certificates ended when it changed hands.
+func startsAnew() *vetting.Subject {
+	return holding(vetting.CertificateRevoked, in(vetting.DeviceManufactured), func(s *vetting.Subject) {
+		s.Current = &vetting.Certificate{State: vetting.CertificateRevoked}
+	})
+}
+
 func in(state vetting.DeviceState) func(*vetting.Subject) {
 	return func(s *vetting.Subject) { s.Device.State = state }
 }
@@ -70,7 +82,8 @@ func TestInspect(t *testing.T) {
 		{"the same, with its product", inspection{Asked: name, Product: "lamp", Subjects: found(lamp(), lamp(func(s *vetting.Subject) { s.Device.Product = "fan" }))}, vetting.Genuine, vetting.ReasonRecorded, ""},
 		{"a name of another product", inspection{Asked: name, Product: "fan", Subjects: found(lamp())}, vetting.Suspect, vetting.ReasonMismatch, ""},
 		{"a name and another's MAC", inspection{Asked: vetting.Identity{Serial: "L-1", MAC: "02:00:00:00:00:02"}, Subjects: found(lamp())}, vetting.Suspect, vetting.ReasonMismatch, ""},
-		{"new from the factory", inspection{Asked: name, Subjects: found(lamp(in(vetting.DeviceManufactured)))}, vetting.Genuine, vetting.ReasonNotLetIn, ""},
+		{"new from the factory", inspection{Asked: name, Subjects: found(lamp(unissued))}, vetting.Genuine, vetting.ReasonNotLetIn, ""},
+		{"changed hands and did not come yet", inspection{Asked: name, Subjects: found(startsAnew())}, vetting.Genuine, vetting.ReasonStartsAnew, ""},
 		{"its certificate was revoked", inspection{Asked: name, Subjects: found(lamp(func(s *vetting.Subject) { s.Current = &vetting.Certificate{State: vetting.CertificateRevoked} }))}, vetting.Suspect, vetting.ReasonCertRevoked, ""},
 		{"proved", inspection{Asked: name, Subjects: found(lamp(answered(vetting.Proved)))}, vetting.Genuine, vetting.ReasonProved, ""},
 		{"failed to prove itself", inspection{Asked: name, Subjects: found(lamp(answered(vetting.ProofFailed)))}, vetting.Suspect, vetting.ReasonProofFailed, ""},
@@ -90,6 +103,7 @@ func TestInspect(t *testing.T) {
 		{"its certificate", inspection{Shown: shows(vetting.OriginDeviceCA, true), Kept: true, Subjects: found(holding(vetting.CertificateValid))}, vetting.Genuine, vetting.ReasonCertificateGood, ""},
 		{"its certificate, which ran out", inspection{Now: inspected.Add(2 * time.Hour), Shown: shows(vetting.OriginDeviceCA, true), Kept: true, Subjects: found(holding(vetting.CertificateValid))}, vetting.Genuine, vetting.ReasonRanOut, ""},
 		{"a revoked certificate", inspection{Shown: shows(vetting.OriginDeviceCA, true), Kept: true, Subjects: found(holding(vetting.CertificateRevoked))}, vetting.Suspect, vetting.ReasonCertRevoked, ""},
+		{"the one from before it changed hands", inspection{Shown: shows(vetting.OriginDeviceCA, true), Kept: true, Subjects: found(startsAnew())}, vetting.Suspect, vetting.ReasonCertRevoked, ""},
 		{"one on hold", inspection{Shown: shows(vetting.OriginDeviceCA, true), Kept: true, Subjects: found(holding(vetting.CertificateOnHold))}, vetting.Suspect, vetting.ReasonCertOnHold, ""},
 		{"an earlier one", inspection{Shown: shows(vetting.OriginDeviceCA, true), Kept: true, Subjects: found(holding(vetting.CertificateSuperseded))}, vetting.Suspect, vetting.ReasonSuperseded, ""},
 		{"a certificate and another's name", inspection{Asked: vetting.Identity{Serial: "L-2"}, Shown: shows(vetting.OriginDeviceCA, true), Kept: true, Subjects: found(holding(vetting.CertificateValid))}, vetting.Suspect, vetting.ReasonMismatch, ""},
@@ -99,7 +113,7 @@ func TestInspect(t *testing.T) {
 		{"a forged one", inspection{Asked: name, Shown: shows(vetting.OriginForged, false), Subjects: found(lamp())}, vetting.Counterfeit, vetting.ReasonForged, vetting.EvidenceForged},
 		{"another CA's", inspection{Shown: shows(vetting.OriginOther, false)}, vetting.Unknown, vetting.ReasonForeign, ""},
 		{"its bootstrap certificate, in service", inspection{Shown: shows(vetting.OriginSelf, false), Subjects: found(lamp())}, vetting.Suspect, vetting.ReasonBootstrapSpent, ""},
-		{"its bootstrap certificate, new", inspection{Shown: shows(vetting.OriginSelf, false), Subjects: found(lamp(in(vetting.DeviceManufactured)))}, vetting.Genuine, vetting.ReasonNotLetIn, ""},
+		{"its bootstrap certificate, new", inspection{Shown: shows(vetting.OriginSelf, false), Subjects: found(lamp(unissued))}, vetting.Genuine, vetting.ReasonNotLetIn, ""},
 		{"a bootstrap certificate on another key", inspection{Shown: shows(vetting.OriginSelf, false), Subjects: found(lamp(func(s *vetting.Subject) { s.Bootstrap = false }))}, vetting.Counterfeit, vetting.ReasonWrongKey, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

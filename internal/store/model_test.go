@@ -106,8 +106,8 @@ func (m *model) first(u *modelUnit, proof vetting.Proof, key vetting.Fingerprint
 
 // anew is the first request of a device that was readmitted.
 func (m *model) anew(u *modelUnit, key vetting.Fingerprint, ask *modelAsk) answer {
-	switch c := u.current(); {
-	case c.compromised && c.key == key:
+	switch {
+	case u.leaked(key):
 		return refused()
 	case m.order == vetting.OrderCancelled:
 		return refused()
@@ -127,6 +127,8 @@ func (m *model) again(u *modelUnit, key vetting.Fingerprint, ask *modelAsk) answ
 		return refused()
 	case u.current().key == key:
 		return answer{outcome: vetting.Admitted, repeat: u.current()}
+	case u.leaked(key):
+		return refused()
 	case u.contested && (ask == nil || !ask.decided):
 		return answer{outcome: vetting.Held}
 	case u.contested && !ask.letsIn:
@@ -148,7 +150,7 @@ func (m *model) renewal(u *modelUnit, c *modelCert, key vetting.Fingerprint) ans
 		return answer{outcome: vetting.Admitted, repeat: now}
 	case superseded && usedSince(u, c):
 		return answer{outcome: vetting.Refused, clone: true}
-	case m.holder(key, u):
+	case m.holder(key, u), u.leaked(key):
 		return refused()
 	case superseded && (ask == nil || !ask.decided):
 		return answer{outcome: vetting.Held}
@@ -158,6 +160,11 @@ func (m *model) renewal(u *modelUnit, c *modelCert, key vetting.Fingerprint) ans
 		return answer{outcome: vetting.Admitted, instead: now}
 	}
 	return answer{outcome: vetting.Admitted, renewed: c}
+}
+
+// leaked reports whether a key was revoked as compromised.
+func (u *modelUnit) leaked(key vetting.Fingerprint) bool {
+	return slices.ContainsFunc(u.certs, func(c *modelCert) bool { return c.compromised && c.key == key })
 }
 
 func renewalName(c *modelCert, key vetting.Fingerprint) string { return fmt.Sprint(c.serial, key) }
