@@ -40,17 +40,24 @@ func Check(ctx context.Context, c *Config, env Environment) []Finding {
 		return found
 	}
 	add("keys and CAs", nil, "root %s", a.Name())
-	for name, at := range a.Expiries() {
-		if left := at.Sub(env.Now()); left < renewSoon {
-			add(name, nil, "runs out at %s: plan its renewal", at.Format(time.RFC3339))
+	ends := func(of map[string]time.Time) {
+		for name, at := range of {
+			if left := at.Sub(env.Now()); left < renewSoon {
+				add(name, nil, "runs out at %s: plan its renewal", at.Format(time.RFC3339))
+			}
 		}
 	}
+	ends(a.Expiries())
 	add("root key", nil, "%s", rootKeyNote(c))
 	signer, err := audit.NewSigner(c.Audit.Origin, a.Log)
 	add("audit log", err, "%s", c.Audit.Origin)
 	if err == nil {
 		note, err := checkDatabase(ctx, c, a, signer, env.Log)
 		add("database", err, "%s", note)
+	}
+	ends(a.IssuerExpiries())
+	for name, err := range a.Unable(env.Now()) {
+		add("issuing CA "+name, nil, "cannot sign: %v", err)
 	}
 	return found
 }
@@ -87,6 +94,13 @@ func checkDatabase(ctx context.Context, c *Config, a *ca.Authorities, signer *au
 	}
 	if name != "" && name != a.Name() && !slices.Contains(a.Kin(), name) {
 		return "", fmt.Errorf("the database belongs to another CA: its root certificate has the SHA-256 %s, that of this directory has %s", name, a.Name())
+	}
+	list, err := db.IssuingCAs(ctx)
+	if err == nil {
+		err = a.Learn(ctx, list)
+	}
+	if err != nil {
+		return "", err
 	}
 	// A publisher that only starts writes nothing.
 	p := &audit.Publisher{Store: readOnly{db}, Signer: signer, Path: c.checkpointFile(), Log: log}

@@ -40,10 +40,11 @@ type Config struct {
 	Names []string `yaml:"names"`
 
 	// Keys says where private keys are that are not in the data directory:
-	// device-ca, factory-ca, operator-ca, codesign-ca and log, each by a URI:
-	// "file:PATH", "pkcs11:…", "awskms:…", "cloudkms:…", "azurekms:…". One
-	// that is missing is the file keys/NAME.key. The root's key is never
-	// needed by a running server.
+	// device-ca, factory-ca, operator-ca, codesign-ca, log, and issuer-NAME of
+	// each further issuing CA, each by a URI: "file:PATH", "pkcs11:…",
+	// "awskms:…", "cloudkms:…", "azurekms:…". One that is missing is the file
+	// keys/NAME.key, or keys/issuer-NAME.key. The root's key is never needed
+	// by a running server.
 	Keys map[string]string `yaml:"keys"`
 
 	// EST is where devices enrol (RFC 7030).
@@ -296,8 +297,8 @@ func (c *Config) Check() error {
 		}
 	}
 	for name, uri := range c.Keys {
-		if !slices.Contains(keyNames, name) {
-			bad("keys: %q is no key of a server: known are %s", name, strings.Join(keyNames, ", "))
+		if !slices.Contains(keyNames, name) && !ca.IsIssuingKeyName(name) {
+			bad("keys: %q is no key of a server: known are %s, and %s of an issuing CA", name, strings.Join(keyNames, ", "), ca.IssuingKeyName("NAME"))
 		}
 		if !strings.Contains(uri, ":") {
 			bad("keys: %s is no URI: want file:PATH, pkcs11:…, awskms:…, cloudkms:… or azurekms:…", name)
@@ -400,7 +401,7 @@ func checkHostName(n string) error {
 	return nil
 }
 
-// keyNames are the keys that a running server uses.
+// keyNames are the keys that every running server uses.
 var keyNames = []string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName}
 
 // Places is where the authorities are.

@@ -20,7 +20,9 @@ type check struct {
 
 // health answers whether the process lives and whether it can work.
 type health struct {
-	checks   []check
+	checks []check
+	// warnings are told, but leave the server ready: it can do without.
+	warnings []check
 	stopping atomic.Bool
 }
 
@@ -41,15 +43,23 @@ func (h *health) report(ctx context.Context) report {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	for _, c := range h.checks {
-		r.Checks[c.name] = checkOK
-		if err := c.try(ctx); err != nil {
-			r.Ready, r.Checks[c.name] = false, err.Error()
-		}
+		r.note(ctx, c)
+		r.Ready = r.Ready && r.Checks[c.name] == checkOK
+	}
+	for _, c := range h.warnings {
+		r.note(ctx, c)
 	}
 	if h.stopping.Load() {
 		r.Ready, r.Checks["process"] = false, "stopping"
 	}
 	return r
+}
+
+func (r *report) note(ctx context.Context, c check) {
+	r.Checks[c.name] = checkOK
+	if err := c.try(ctx); err != nil {
+		r.Checks[c.name] = err.Error()
+	}
 }
 
 var readyDesc = prometheus.NewDesc("touchmark_ready", "1 for each check of /readyz that is met, 0 for each that is not.", []string{"check"}, nil)

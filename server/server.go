@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -56,6 +57,7 @@ type Server struct {
 	config      *Config
 	env         Environment
 	authorities *ca.Authorities
+	issuing     issuing
 	certificate *ca.ServerCertificate
 	store       *store.Store
 	importer    *manifest.Importer
@@ -104,7 +106,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.metrics = newMetrics(s.expiries, s.env.Now)
+	s.metrics = newMetrics(s.allExpiries, s.env.Now)
 	s.feed = events.NewFeed(nil)
 	s.store, err = store.Open(ctx, store.Options{DSN: s.config.DSN(), Log: s.env.Log, Now: s.env.Now,
 		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue, Patience: time.Duration(s.config.DatabaseTimeout), Grew: s.feed.Grew,
@@ -119,6 +121,10 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.store.Bind(ctx, s.authorities.Name(), s.authorities.Kin()...); err != nil {
 		return err
 	}
+	s.issuing = issuing{s.authorities, s.store, s.env.Now}
+	if err := s.issuing.Refresh(ctx); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(s.config.checkpointFile()), 0o755); err != nil {
 		return err
 	}
@@ -130,9 +136,18 @@ func (s *Server) open(ctx context.Context) (err error) {
 	return s.publishing.publisher.CheckStart(ctx)
 }
 
+// expiries are the ends of the certificates without which the server could
+// do nothing.
 func (s *Server) expiries() map[string]time.Time {
 	m := s.authorities.Expiries()
 	m["server"] = s.certificate.NotAfter()
+	return m
+}
+
+// allExpiries are those and the ends of the issuing CAs.
+func (s *Server) allExpiries() map[string]time.Time {
+	m := s.expiries()
+	maps.Copy(m, s.authorities.IssuerExpiries())
 	return m
 }
 
@@ -154,6 +169,7 @@ func (s *Server) wire() {
 	factory.AddCert(s.authorities.Factory.Certificate)
 	s.importer = &manifest.Importer{Store: s.store, FactoryCA: factory, Log: log, Now: now, MaxBody: int64(s.config.API.MaxManifest)}
 	issuer := ca.NewDeviceIssuer(s.authorities, now)
+	issuer.Refresh = s.issuing.Refresh
 	pipeline := newFairEnroller(s.config.Enrol, s.config.exempt(), s.metrics, countedEnroller{metrics: s.metrics, enroller: &enroll.Enroller{
 		Ledger: s.store, Issuer: issuer, Rules: new(rules.Cache),
 		Log: log, Now: now, RetryAfter: time.Duration(s.config.EST.RetryAfter),
@@ -164,7 +180,7 @@ func (s *Server) wire() {
 		{"clock", s.clock},
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
-	}}
+	}, warnings: []check{{"issuers", s.issuing.check}}}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
@@ -243,6 +259,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Enroller:    pipeline,
 		Operators:   ca.OperatorIssuer{Authorities: s.authorities, Now: s.env.Now},
 		Profiles:    s.authorities,
+		IssuingCAs:  s.issuing,
 		Examiner:    s.authorities,
 		Observing:   s.config.Observe.rules(),
 		Manifests:   s.importer,
@@ -291,6 +308,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.every(work, resumeEvery, s.resume)
 	s.every(work, jobsEvery, s.jobs)
 	s.every(work, watchEvery, s.feed.Watch)
+	s.every(work, issuersEvery, s.learnIssuers)
 	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)
 	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {
 		s.count(work)

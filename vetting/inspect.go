@@ -55,7 +55,7 @@ const (
 type Origin string
 
 const (
-	OriginDeviceCA Origin = "device-ca" // signed by the device CA
+	OriginDeviceCA Origin = "device-ca" // signed by a CA that issues to devices
 	OriginForged   Origin = "forged"    // names the device CA, which did not sign it
 	OriginSelf     Origin = "self"      // self-signed, as bootstrap certificates are
 	OriginOther    Origin = "other"     // another CA's

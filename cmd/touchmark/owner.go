@@ -23,10 +23,13 @@ func (a *app) ownerCreate() *cobra.Command {
 	template := ""
 	c := &cobra.Command{Use: "create NAME", Short: "Create an owner", Args: cobra.ExactArgs(1),
 		Long: `create makes an owner, to whom devices can be transferred. With --validity the certificates of its devices follow a profile
-of its own, whatever their products; otherwise those of their products. An owner cannot be changed.`,
-		Example: "  touchmark owner create acme --description 'Acme Buildings AG'\n  touchmark owner create beta --validity 90d"}
+of its own, whatever their products; otherwise those of their products. With --issuer they come from that issuing CA
+instead of the device CA. An owner cannot be changed.`,
+		Example: "  touchmark owner create acme --description 'Acme Buildings AG'\n  touchmark owner create beta --validity 90d\n  touchmark owner create gamma --issuer gamma"}
 	f := c.Flags()
 	f.StringVar(&in.Description, "description", "", "a few words for people")
+	f.StringVar(&in.Issuer, "issuer", "", "`name` of the issuing CA of its devices (default: device-ca)")
+	_ = c.RegisterFlagCompletionFunc("issuer", a.complete("/issuers"))
 	f.StringVar(&p.Validity, "validity", "", "lifetime of its devices' certificates (90d, 12h, forever)")
 	f.StringVar(&template, "template", "", "certificate template of its devices, a `file`; - for standard input; needs --validity")
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {

@@ -47,6 +47,7 @@ func To(r *http.Request, err error, log *slog.Logger, now time.Time) Answer {
 	var bad *enroll.RequestError
 	var auth *enroll.AuthError
 	var full *enroll.BusyError
+	var mute *enroll.IssuerError
 	switch {
 	case errors.As(err, &refused):
 		a := Answer{Status: refused.Status, Text: err.Error()}
@@ -62,6 +63,9 @@ func To(r *http.Request, err error, log *slog.Logger, now time.Time) Answer {
 		return Answer{http.StatusTooManyRequests, err.Error(), full.RetryAfter}
 	case errors.As(err, &full):
 		return Answer{http.StatusServiceUnavailable, err.Error(), full.RetryAfter}
+	case errors.As(err, &mute):
+		log.ErrorContext(r.Context(), "a certificate was not issued", "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
+		return Answer{http.StatusServiceUnavailable, mute.Text(), mute.RetryAfter()}
 	case r.Context().Err() == context.DeadlineExceeded:
 		return Answer{http.StatusServiceUnavailable, "the server did not get to this request in time; try again", busy}
 	case r.Context().Err() != nil:

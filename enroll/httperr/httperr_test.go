@@ -31,6 +31,7 @@ func TestTo(t *testing.T) {
 		"an unknown":       {err: &enroll.AuthError{Reason: "who?"}, status: 403, text: "who?"},
 		"all are too many": {err: &enroll.BusyError{Reason: "full", RetryAfter: 1500 * time.Millisecond}, status: 503, text: "full", retry: "2"},
 		"one is too many":  {err: &enroll.BusyError{Reason: "you", RetryAfter: time.Millisecond, Share: true}, status: 429, text: "you", retry: "1"},
+		"a CA is mute":     {err: &enroll.IssuerError{Issuer: "acme", Err: errors.New("no token, pin 123")}, status: 503, text: "issuing CA acme cannot sign", retry: "60"},
 		"late":             {err: errors.New("x"), ctx: over, status: 503, text: "in time", retry: "5"},
 		"broken":           {err: errors.New("the database's password is 123"), status: 503, text: "the reference", retry: "5"},
 	} {
@@ -46,7 +47,7 @@ func TestTo(t *testing.T) {
 			if a.Status != c.status || !strings.Contains(a.Text, c.text) || strings.Contains(a.Text, "password") || h.Get("Retry-After") != c.retry {
 				t.Errorf("%+v, Retry-After %q", a, h.Get("Retry-After"))
 			}
-			if logged := log.Len() > 0; logged != (name == "broken") {
+			if logged := log.Len() > 0; logged != (name == "broken" || name == "a CA is mute") {
 				t.Errorf("logged: %s", log.String())
 			}
 		})

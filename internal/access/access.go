@@ -72,11 +72,12 @@ const (
 	TransferDevices    Permission = "transfer devices"
 	ReadOwners         Permission = "read owners and transfers"
 	ManageWebhooks     Permission = "manage webhooks"
+	ManageIssuers      Permission = "manage issuing CAs"
 )
 
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
-		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners},
+		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners, ManageIssuers},
 	RolePlanner:       {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence},
 	RoleSiteOperator:  {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars},
 	RoleRig:           {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},

@@ -40,6 +40,7 @@ const (
 	KindWebhook      Kind = "webhook"
 	KindOwner        Kind = "owner"
 	KindTransfer     Kind = "transfer"
+	KindIssuingCA    Kind = "issuing-ca"
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

@@ -21,15 +21,18 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/keys"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // Names of the authorities, of their files, and of the other keys.
 const (
 	RootName     = "root"
-	DeviceName   = "device-ca"
+	DeviceName   = vetting.DeviceCA
 	FactoryName  = "factory-ca"
 	OperatorName = "operator-ca"
 	CodeSignName = "codesign-ca"
@@ -58,6 +61,10 @@ type Authorities struct {
 
 	rollover *Rollover           // nil unless the root's key is being changed
 	further  []*x509.Certificate // of the roll-over, those still valid at the start
+
+	places   Places
+	issuers  atomic.Pointer[issuers]
+	learning sync.Mutex
 }
 
 // Places say where certificates and keys are.
@@ -179,29 +186,29 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authorities{Root: root}
+	a := &Authorities{Root: root, places: p}
 	if a.rollover, err = readRollover(p, root); err != nil {
 		return nil, err
 	}
 	a.further = a.rollover.valid(now)
-	ring := keys.Ring{Dir: p.Dir}
 	for _, sub := range [...]struct {
 		name string
 		into *Authority
 	}{{DeviceName, &a.Device}, {FactoryName, &a.Factory}, {OperatorName, &a.Operator}, {CodeSignName, &a.CodeSign}} {
-		if *sub.into, err = openAuthority(ctx, ring, p, sub.name, root, now); err != nil {
+		if *sub.into, err = openAuthority(ctx, p, sub.name, root, now); err != nil {
 			return nil, err
 		}
 	}
+	a.issuers.Store(newIssuers([]*issuer{{Authority: a.Device, name: DeviceName}}))
 	a.Factory.seen, a.Operator.seen = new(certificates), new(certificates)
-	if a.Log, err = ring.Open(ctx, p.key(LogKeyName)); err != nil {
+	if a.Log, err = (keys.Ring{Dir: p.Dir}).Open(ctx, p.key(LogKeyName)); err != nil {
 		return nil, err
 	}
 	a.Serials, err = readSerialKey(p.serialKey())
 	return a, err
 }
 
-func openAuthority(ctx context.Context, ring keys.Ring, p Places, name string, root *x509.Certificate, now time.Time) (Authority, error) {
+func openAuthority(ctx context.Context, p Places, name string, root *x509.Certificate, now time.Time) (Authority, error) {
 	cert, err := readCertificate(p.certificate(name))
 	if err != nil {
 		return Authority{}, err
@@ -212,18 +219,8 @@ func openAuthority(ctx context.Context, ring keys.Ring, p Places, name string, r
 	if now.After(cert.NotAfter) {
 		return Authority{}, fmt.Errorf("%s ran out at %s: it cannot sign any more", p.certificate(name), cert.NotAfter.Format(time.RFC3339))
 	}
-	signer, err := ring.Open(ctx, p.key(name))
-	if err != nil {
-		return Authority{}, err
-	}
-	have, err := x509.MarshalPKIXPublicKey(signer.Public())
-	if err != nil {
-		return Authority{}, err
-	}
-	if !bytes.Equal(have, cert.RawSubjectPublicKeyInfo) {
-		return Authority{}, fmt.Errorf("the key %s is not the key of the certificate %s: one of them belongs to another CA", keys.Redact(p.key(name)), p.certificate(name))
-	}
-	return Authority{Certificate: cert, Signer: signer}, nil
+	signer, err := p.openKey(ctx, p.key(name), cert)
+	return Authority{Certificate: cert, Signer: signer}, err
 }
 
 func readCertificate(path string) (*x509.Certificate, error) {
@@ -272,13 +269,28 @@ func (a *Authorities) CACerts() [][]byte {
 			certs = append(certs, c.Raw)
 		}
 	}
-	return append(certs, a.Root.Raw, a.Device.Certificate.Raw, a.Operator.Certificate.Raw, a.Factory.Certificate.Raw)
+	certs = append(certs, a.Root.Raw)
+	for _, i := range a.issuers.Load().list {
+		certs = append(certs, i.Certificate.Raw)
+	}
+	return append(certs, a.Operator.Certificate.Raw, a.Factory.Certificate.Raw)
 }
 
-// Expiries gives each authority's end, for monitoring.
+// Expiries gives the end of each authority that a server cannot do without,
+// for monitoring.
 func (a *Authorities) Expiries() map[string]time.Time {
 	return map[string]time.Time{
 		RootName: a.Root.NotAfter, DeviceName: a.Device.Certificate.NotAfter, FactoryName: a.Factory.Certificate.NotAfter,
 		OperatorName: a.Operator.Certificate.NotAfter, CodeSignName: a.CodeSign.Certificate.NotAfter,
 	}
+}
+
+// IssuerExpiries gives the ends of the issuing CAs that were learnt, by the
+// names of their keys.
+func (a *Authorities) IssuerExpiries() map[string]time.Time {
+	m := map[string]time.Time{}
+	for _, i := range a.issuers.Load().list[1:] {
+		m[IssuingKeyName(i.name)] = i.Certificate.NotAfter
+	}
+	return m
 }

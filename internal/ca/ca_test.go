@@ -35,10 +35,16 @@ func initCA(t testing.TB) (*ca.Authorities, ca.Places) {
 // admission lets vetting admit a device with the given product and key.
 func admission(t testing.TB, product *vetting.Product, rec vetting.Record, key vetting.Fingerprint) vetting.Admission {
 	t.Helper()
+	return ownedAdmission(t, product, rec, key, nil)
+}
+
+// ownedAdmission lets it admit a device of an owner.
+func ownedAdmission(t testing.TB, product *vetting.Product, rec vetting.Record, key vetting.Fingerprint, o *vetting.Owner) vetting.Admission {
+	t.Helper()
 	rec.BootstrapKey = vetting.KeyFingerprint([]byte("bootstrap"))
 	product.Name, product.Proofs = "thermo", []vetting.Proof{vetting.ProofBootstrapKey}
 	v := vetting.Judge(vetting.Facts{
-		Now: time.Now(), Record: &rec, Product: product,
+		Now: time.Now(), Record: &rec, Product: product, Owner: o,
 		Claim:  vetting.Claim{Key: key, Auth: vetting.Auth{Proof: vetting.ProofBootstrapKey, Key: rec.BootstrapKey}},
 		Order:  &vetting.Order{Name: "po-1", Site: "hsinchu", Quantity: 1, State: vetting.OrderOpen},
 		Device: &vetting.Device{State: vetting.DeviceManufactured},

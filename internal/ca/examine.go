@@ -24,10 +24,10 @@ func (a *Authorities) Examine(cert *x509.Certificate) *vetting.ShownCertificate 
 }
 
 func (a *Authorities) origin(cert *x509.Certificate) vetting.Origin {
-	switch {
-	case a.Device.IssuedBy(cert) && cert.CheckSignatureFrom(a.Device.Certificate) == nil:
+	switch i := a.issuerOf(cert); {
+	case i != nil && cert.CheckSignatureFrom(i.Certificate) == nil:
 		return vetting.OriginDeviceCA
-	case a.Device.IssuedBy(cert):
+	case i != nil:
 		return vetting.OriginForged
 	case bytes.Equal(cert.RawIssuer, cert.RawSubject):
 		return vetting.OriginSelf

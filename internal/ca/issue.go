@@ -3,7 +3,6 @@ package ca
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -22,6 +21,10 @@ type DeviceIssuer struct {
 	authorities *Authorities
 	now         func() time.Time
 
+	// Refresh, if set, learns the issuing CAs anew. It is called when an owner
+	// names one that is not known, which another server may have created.
+	Refresh func(context.Context) error
+
 	mu       sync.RWMutex
 	compiled map[profileOf]compiledProfile
 }
@@ -35,13 +38,20 @@ type compiledProfile struct {
 	profile  *profile
 }
 
-// NewDeviceIssuer issues with the device CA.
+// NewDeviceIssuer issues with the CA that a device's owner names, or the
+// device CA.
 func NewDeviceIssuer(a *Authorities, now func() time.Time) *DeviceIssuer {
 	return &DeviceIssuer{authorities: a, now: now, compiled: map[profileOf]compiledProfile{}}
 }
 
-// Issue prepares and signs one certificate.
+// Issue prepares and signs one certificate. If the issuing CA cannot sign, the
+// error is an *enroll.IssuerError.
 func (i *DeviceIssuer) Issue(ctx context.Context, a vetting.Admission, csr *x509.CertificateRequest) (enroll.Issued, error) {
+	if i.Refresh != nil && i.authorities.issuerFor(a.Owner()) == nil {
+		if err := i.Refresh(ctx); err != nil {
+			return enroll.Issued{}, err
+		}
+	}
 	p, err := i.Prepare(a, csr)
 	if err != nil {
 		return enroll.Issued{}, err
@@ -51,7 +61,7 @@ func (i *DeviceIssuer) Issue(ctx context.Context, a vetting.Admission, csr *x509
 
 // Prepared is a certificate that was checked and may be signed, once.
 type Prepared struct {
-	issuer   *DeviceIssuer
+	by       *issuer
 	template *x509.Certificate
 	key      crypto.PublicKey
 	used     bool
@@ -86,8 +96,24 @@ func (i *DeviceIssuer) Prepare(a vetting.Admission, csr *x509.CertificateRequest
 	if err := demands(csr, t, a.Record().Identity, names); err != nil {
 		return nil, err
 	}
-	i.authorities.complete(t, p.validity, csr.PublicKey, i.now())
-	return &Prepared{issuer: i, template: t, key: csr.PublicKey}, nil
+	by, err := i.by(a.Owner())
+	if err != nil {
+		return nil, err
+	}
+	i.authorities.complete(t, by.Certificate, p.validity, csr.PublicKey, i.now())
+	return &Prepared{by: by, template: t, key: csr.PublicKey}, nil
+}
+
+// by is the CA that issues to an owner's devices, if it can.
+func (i *DeviceIssuer) by(o *vetting.Owner) (*issuer, error) {
+	by := i.authorities.issuerFor(o)
+	if by == nil {
+		return nil, &enroll.IssuerError{Issuer: o.Issuer, Err: errors.New("there is none of that name in the database")}
+	}
+	if err := by.unable(i.now()); err != nil {
+		return nil, &enroll.IssuerError{Issuer: by.name, Err: err}
+	}
+	return by, nil
 }
 
 // Issue signs. x509.CreateCertificate verifies what it signed, so a faulty
@@ -97,10 +123,9 @@ func (p *Prepared) Issue() (enroll.Issued, error) {
 		return enroll.Issued{}, errors.New("ca: a prepared certificate is signed once")
 	}
 	p.used = true
-	ca := p.issuer.authorities.Device
-	der, err := x509.CreateCertificate(rand.Reader, p.template, ca.Certificate, p.key, ca.Signer)
+	der, err := p.by.sign(p.template, p.key)
 	if err != nil {
-		return enroll.Issued{}, fmt.Errorf("sign the device's certificate: %w", err)
+		return enroll.Issued{}, err
 	}
 	return enroll.Issued{
 		Serial: p.template.SerialNumber.FillBytes(make([]byte, SerialLength)),
@@ -110,7 +135,7 @@ func (p *Prepared) Issue() (enroll.Issued, error) {
 
 // complete adds what is the CA's and not the profile's: serial number, time,
 // key identifier.
-func (a *Authorities) complete(t *x509.Certificate, validity time.Duration, key crypto.PublicKey, now time.Time) {
+func (a *Authorities) complete(t, issuer *x509.Certificate, validity time.Duration, key crypto.PublicKey, now time.Time) {
 	t.SerialNumber = a.Serials.New()
 	t.NotBefore = now.Add(-backdate).UTC().Truncate(time.Second)
 	t.NotAfter = forever
@@ -118,7 +143,7 @@ func (a *Authorities) complete(t *x509.Certificate, validity time.Duration, key 
 		// A certificate beyond its issuer's end would not verify then; only
 		// "forever" says that on purpose (RFC 5280 §4.1.2.5).
 		t.NotAfter = now.Add(validity).UTC().Truncate(time.Second)
-		if end := a.Device.Certificate.NotAfter; t.NotAfter.After(end) {
+		if end := issuer.NotAfter; t.NotAfter.After(end) {
 			t.NotAfter = end
 		}
 	}

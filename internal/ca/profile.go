@@ -254,7 +254,7 @@ func (a *Authorities) CheckProfile(ctx context.Context, p *vetting.Product) erro
 	if err != nil {
 		return err
 	}
-	a.complete(t, c.validity, &key.PublicKey, time.Now())
+	a.complete(t, a.Device.Certificate, c.validity, &key.PublicKey, time.Now())
 	// A throw-away key signs, so that nothing of the real CA leaves it here.
 	parent := *a.Device.Certificate
 	parent.PublicKey = &key.PublicKey

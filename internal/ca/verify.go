@@ -14,7 +14,11 @@ import (
 // VerifyDevice checks that a device issuing CA signed the certificate and
 // that its time has not run out. Whether it was revoked, the database knows.
 func (a *Authorities) VerifyDevice(cert *x509.Certificate, at time.Time) error {
-	return a.Device.verify(cert, at)
+	i := a.issuerOf(cert)
+	if i == nil {
+		return &otherIssuer{cert, a.Device.Certificate}
+	}
+	return i.verify(cert, at)
 }
 
 // VerifyFactory checks a certificate of a site operator or rig.
@@ -29,11 +33,16 @@ func (a *Authorities) VerifyOperator(cert *x509.Certificate, at time.Time) error
 
 // DeviceKeyIDs are the key identifiers of the CAs that issue to devices.
 func (a *Authorities) DeviceKeyIDs() [][]byte {
-	return [][]byte{a.Device.Certificate.SubjectKeyId}
+	var ids [][]byte
+	for _, i := range a.issuers.Load().list {
+		ids = append(ids, i.Certificate.SubjectKeyId)
+	}
+	return ids
 }
 
-// OfDevice reports whether a certificate names the device CA as its issuer.
-func (a *Authorities) OfDevice(cert *x509.Certificate) bool { return a.Device.IssuedBy(cert) }
+// OfDevice reports whether a certificate names a CA that issues to devices as
+// its issuer.
+func (a *Authorities) OfDevice(cert *x509.Certificate) bool { return a.issuerOf(cert) != nil }
 
 // OfFactory reports whether a certificate names the factory CA as its issuer.
 func (a *Authorities) OfFactory(cert *x509.Certificate) bool { return a.Factory.IssuedBy(cert) }

@@ -169,6 +169,11 @@ var tables = []struct {
 		err := r.Scan(o.dest()...)
 		return o.object(), err
 	}},
+	{`SELECT ` + issuingColumns + ` FROM issuing_cas ica`, func(r row) (audit.Object, error) {
+		var i issuingRow
+		err := r.Scan(i.dest()...)
+		return i.object(), err
+	}},
 	{`SELECT ` + transferColumns + ` FROM transfers t`, func(r row) (audit.Object, error) {
 		var t transferRow
 		err := r.Scan(t.dest()...)

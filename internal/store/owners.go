@@ -54,11 +54,15 @@ func (s *Store) Owner(ctx context.Context, name string) (*vetting.Owner, error) 
 	return list[0], nil
 }
 
-// CreateOwner keeps a new owner; the name must be free (Exists).
+// CreateOwner keeps a new owner; the name must be free (Exists), and the
+// issuing CA exist (Invalid).
 func (s *Store) CreateOwner(ctx context.Context, a access.Act, o *vetting.Owner) (*vetting.Owner, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
 		if used, err := w.taken(`SELECT 1 FROM owners WHERE name = $1`, o.Name); err != nil || used {
 			return 0, orExists(err, "owner", o.Name)
+		}
+		if err := w.issues(o.Issuer); err != nil {
+			return 0, err
 		}
 		made := *o
 		made.Created = w.now

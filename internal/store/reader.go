@@ -106,5 +106,10 @@ func (r *Reader) Certificate(ctx context.Context, serial string) (*vetting.Certi
 	return r.store.Certificate(ctx, serial)
 }
 
+// IssuingCAs lists the CAs that issue to the devices of owners that name them.
+func (r *Reader) IssuingCAs(ctx context.Context) ([]*vetting.IssuingCA, error) {
+	return r.store.IssuingCAs(ctx)
+}
+
 // Close closes the database.
 func (r *Reader) Close() error { return r.store.db.close() }

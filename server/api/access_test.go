@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"mime/multipart"
 	"net/http"
@@ -51,6 +52,7 @@ type attempt struct {
 func attempts(t testing.TB) map[string]attempt {
 	csr, _ := newCSR(t, "x")
 	upload, uploadType := form(t, [4]string{"signature", "", "s.p7s", "sig"}, [4]string{"manifest", "text/csv", "m.csv", "serial\n1\n"})
+	issuer := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: newAuthority(t, "issuing CA").cert.Raw}))
 	product := map[string]any{"profile": map[string]any{"validity": "10d"}, "proofs": []string{"rig"}}
 	with := func(m map[string]any, k string, v any) map[string]any {
 		out := map[string]any{k: v}
@@ -133,6 +135,10 @@ func attempts(t testing.TB) map[string]attempt {
 		"listOwners":           {near: "/owners", status: 200},
 		"createOwner":          {near: "/owners", body: map[string]any{"name": "new", "profile": map[string]any{"validity": "10d"}}, status: 201},
 		"getOwner":             {near: "/owners/acme", far: "/owners/beta", status: 200},
+		"listIssuers":          {near: "/issuers", status: 200},
+		"createIssuer":         {near: "/issuers", body: map[string]any{"name": "new", "certificate": issuer}, status: 201},
+		"getIssuer":            {near: "/issuers/acme-ca", status: 200},
+		"renewIssuer":          {near: "/issuers/acme-ca/certificate", body: map[string]any{"certificate": issuer}, status: 200},
 		"listTransfers":        {near: "/transfers", status: 200},
 		"getTransfer":          {near: "/transfers/72", far: "/transfers/73", status: 200},
 		"listTransferDevices":  {near: "/transfers/72/devices", far: "/transfers/73/devices", status: 200},
@@ -170,6 +176,7 @@ var who = map[string]access.Permission{
 	"listEvents": access.ReadDevices, "listWebhooks": access.ReadAudit, "getWebhook": access.ReadAudit, "createWebhook": access.ManageWebhooks, "testWebhook": access.ManageWebhooks,
 	"updateWebhook": access.ManageWebhooks, "pauseWebhook": access.ManageWebhooks, "resumeWebhook": access.ManageWebhooks, "rotateWebhookSecret": access.ManageWebhooks, "deleteWebhook": access.ManageWebhooks,
 	"listOwners": access.ReadOwners, "createOwner": access.ManageOwners, "getOwner": access.ReadOwners,
+	"listIssuers": access.ReadAudit, "createIssuer": access.ManageIssuers, "getIssuer": access.ReadAudit, "renewIssuer": access.ManageIssuers,
 	"listTransfers": access.ReadOwners, "getTransfer": access.ReadOwners, "listTransferDevices": access.ReadOwners,
 	"offerTransfer": access.TransferDevices, "acceptTransfer": access.TransferDevices, "declineTransfer": access.TransferDevices, "withdrawTransfer": access.TransferDevices, "reverseTransfer": access.ManageOwners,
 	"listOperators": access.ReadAudit, "createOperator": access.ManageOperators, "getOperator": access.ReadAudit, "revokeOperator": access.ManageOperators,

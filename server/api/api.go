@@ -67,6 +67,20 @@ type ProfileChecker interface {
 	CheckProfile(context.Context, *vetting.Product) error
 }
 
+// IssuingCAs are the CAs that issue to devices, as this server has them.
+type IssuingCAs interface {
+	// DeviceCA is the one that was there from the beginning.
+	DeviceCA() *vetting.IssuingCA
+	// CheckIssuingCA reads a certificate for an issuing CA of a name. It
+	// refuses, as a *vetting.Error with Invalid, one with which this server
+	// could not issue: not below the root, or without its key.
+	CheckIssuingCA(ctx context.Context, name string, der []byte) (*vetting.IssuingCA, error)
+	// Refresh has the server use what was created or renewed.
+	Refresh(context.Context) error
+	// Unable tells, by name, which of them cannot sign here, and why.
+	Unable() map[string]error
+}
+
 // Importer takes manifests in. [manifest.Importer] is one.
 type Importer interface {
 	// Receive reads a manifest to its end, then asks for its signatures, and
@@ -94,6 +108,7 @@ type Config struct {
 	Enroller    Enroller
 	Operators   OperatorIssuer
 	Profiles    ProfileChecker
+	IssuingCAs  IssuingCAs
 	Examiner    Examiner
 	// Observing says what observations show.
 	Observing vetting.ObservationRules
@@ -168,6 +183,7 @@ func New(c Config) *API {
 	a.certificates()
 	a.jobs()
 	a.owners()
+	a.issuers()
 	a.codes()
 	a.events()
 	a.webhooks()

@@ -30,6 +30,7 @@ const (
 	tagEvents    = "events"
 	tagOperators = "operators"
 	tagOwners    = "owners"
+	tagIssuers   = "issuers"
 
 	tagAuthenticity = "authenticity"
 )
@@ -43,6 +44,7 @@ var tags = []*huma.Tag{
 	{Name: tagCodes, Description: "One-time codes by which devices enrol"},
 	{Name: tagEvents, Description: "What became of devices, as it happens"},
 	{Name: tagOwners, Description: "Whom devices belong to, and how they change hands"},
+	{Name: tagIssuers, Description: "The CAs that issue to devices"},
 	{Name: tagOperators, Description: "Who uses this API"},
 }
 
@@ -111,6 +113,7 @@ var requestTypes = map[string]bool{
 	"VerifyInput": true, "ChallengeInput": true, "ObservationsInput": true, "ObservationInput": true, "Place": true, "AnswerInput": true, "EvidenceNote": true,
 	"CodesInput":   true,
 	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
+	"IssuerInput": true, "IssuerCertificate": true,
 	"OwnerInput": true, "OfferInput": true, "TransferNote": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values

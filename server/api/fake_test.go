@@ -34,6 +34,7 @@ type memory struct {
 	hashes        []vetting.CodeHash // of all codes, in their order
 	happened      []events.Event
 	webhooks      []*events.Webhook
+	issuers       []*vetting.IssuingCA
 	acts          map[[2]string]done
 	acted         []access.Act // every act, repetitions too
 	pages         []vetting.Page

@@ -14,6 +14,7 @@ import (
 type OwnerInput struct {
 	Name        string           `json:"name" minLength:"1" maxLength:"63" doc:"The name; it never changes"`
 	Description string           `json:"description,omitempty" maxLength:"1000" doc:"A few words for people"`
+	Issuer      string           `json:"issuer,omitempty" maxLength:"63" doc:"The name of the issuing CA of its devices; absent means the device CA"`
 	Profile     *vetting.Profile `json:"profile,omitempty" doc:"What the certificates of its devices look like, whatever their products; absent leaves that to the products"`
 }
 
@@ -60,7 +61,10 @@ func (a *API) owners() {
 }
 
 func (a *API) createOwner(ctx context.Context, c *call, in *bodyOf[OwnerInput]) (*createdOutput[vetting.Owner], error) {
-	o := &vetting.Owner{Name: in.Body.Name, Description: in.Body.Description, Profile: in.Body.Profile}
+	o := &vetting.Owner{Name: in.Body.Name, Description: in.Body.Description, Issuer: in.Body.Issuer, Profile: in.Body.Profile}
+	if o.Issuer == vetting.DeviceCA {
+		o.Issuer = ""
+	}
 	if err := o.Check(); err != nil {
 		return nil, vetting.Errorf(vetting.Invalid, "%v", err)
 	}

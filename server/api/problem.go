@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -114,6 +115,7 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 		lines *manifest.LineErrors
 		bad   *enroll.RequestError
 		busy  *enroll.BusyError
+		mute  *enroll.IssuerError
 		act   *vetting.Error
 		large *http.MaxBytesError
 		wait  net.Error
@@ -127,6 +129,9 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 		return problem(http.StatusBadRequest, "%s", bad.Reason)
 	case errors.As(err, &busy):
 		return busyProblem(busy)
+	case errors.As(err, &mute):
+		a.config.Log.ErrorContext(ctx, "a certificate was not issued", "error", mute)
+		return later(problem(http.StatusServiceUnavailable, "%s", mute.Text()), mute.RetryAfter())
 	case errors.As(err, &act) && statuses[act.Problem] != 0:
 		return problem(statuses[act.Problem], "%s", act.Text)
 	case errors.As(err, &large):
@@ -149,7 +154,12 @@ func busyProblem(e *enroll.BusyError) *Problem {
 	if e.Share {
 		status = http.StatusTooManyRequests
 	}
-	return problem(status, "%s", e.Reason).with("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
+	return later(problem(status, "%s", e.Reason), e.RetryAfter)
+}
+
+// later says when a request may come again.
+func later(p *Problem, d time.Duration) *Problem {
+	return p.with("Retry-After", strconv.Itoa(max(1, int(math.Ceil(d.Seconds())))))
 }
 
 // unknown is an error that the client must not see.

@@ -136,7 +136,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 		w.addOperator(string(role), role)
 	}
 	c := api.Config{
-		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Profiles: w, Examiner: w, Manifests: w.importer,
+		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Profiles: w, Examiner: w, Manifests: w.importer, IssuingCAs: hands{w.plant.cert.Raw},
 		Prover: w.prover, EST: func() string { return "est.example.com:8443" }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,
 		Feed:        w.feed, Webhooks: w.deliverer, Streams: api.Streams{Max: 3},
@@ -157,6 +157,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 func (w *world) furnish() {
 	s := w.store
 	s.products = []*vetting.Product{{ID: 1, Name: "lamp", Profile: vetting.Profile{Validity: "825d"}, Proofs: []vetting.Proof{vetting.ProofRig}, SiteCodes: true, Revision: 3}}
+	s.issuers = []*vetting.IssuingCA{{ID: 81, Name: "acme-ca", Certificate: w.plant.cert.Raw}}
 	s.webhooks = []*events.Webhook{{ID: 1, Name: "erp", Target: events.Target{URL: "https://erp.example/"}, State: events.WebhookActive, Seed: []byte("secret")},
 		{ID: 2, Name: "waste", State: events.WebhookPaused, Seed: []byte("secret")}}
 	for i, site := range []string{"near", "far"} {

@@ -18,6 +18,7 @@ var ownerCases = []conformance{
 }
 
 func ownersAreKept(t *trial) {
+	ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("acme")))(t)
 	made := ok(t.store.CreateOwner(t.ctx, By, &vetting.Owner{Name: "acme", Description: "Acme AG", Issuer: "acme", Profile: &vetting.Profile{Validity: "30d"}}))(t)
 	if made.ID == 0 || made.Created.IsZero() {
 		t.Errorf("the owner is %+v", made)

@@ -57,6 +57,7 @@ var subjects = []struct {
 	{"test results", testResultCases},
 	{"replace", replaceCases},
 	{"jobs", jobCases},
+	{"issuing CAs", issuingCases},
 	{"transfers", transferCases},
 	{"owners", ownerCases},
 	{"registrations", registrationCases},

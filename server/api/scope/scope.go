@@ -27,6 +27,7 @@ type Store interface {
 	Devices
 	Jobs
 	Owners
+	IssuingCAs
 	Authenticity
 	Codes
 	Events

@@ -1,0 +1,215 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/internal/keys"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// issuer is one CA that issues to devices.
+type issuer struct {
+	Authority        // its Signer is nil if the key could not be opened
+	name      string // of its owners; the device CA's is DeviceName
+	lost      error  // why there is no Signer
+
+	failed atomic.Pointer[error] // of the last signature; nil if that was good
+}
+
+// issuers are the CAs that issue to devices, the device CA first. They do not
+// change; another set takes their place.
+type issuers struct {
+	list      []*issuer
+	byName    map[string]*issuer
+	bySubject map[string]*issuer // by the DER of the name
+}
+
+func newIssuers(list []*issuer) *issuers {
+	s := &issuers{list: list, byName: map[string]*issuer{}, bySubject: map[string]*issuer{}}
+	for _, i := range list {
+		s.byName[i.name], s.bySubject[string(i.Certificate.RawSubject)] = i, i
+	}
+	s.byName[""] = list[0]
+	return s
+}
+
+// IssuingKeyName is the name of an issuing CA's key, as a server's
+// configuration and the files in keys/ have it.
+func IssuingKeyName(name string) string { return "issuer-" + name }
+
+// IsIssuingKeyName reports whether a key's name is one of an issuing CA.
+func IsIssuingKeyName(key string) bool {
+	name, ok := strings.CutPrefix(key, IssuingKeyName(""))
+	return ok && vetting.CheckIssuingCAName(name) == nil
+}
+
+// Learn makes issuing CAs known, in place of those that were known before but
+// for the device CA. One whose key cannot be opened is known all the same:
+// its certificates count, and only issuing fails. It changes nothing and fails
+// if one of them is not below the root.
+func (a *Authorities) Learn(ctx context.Context, list []*vetting.IssuingCA) error {
+	a.learning.Lock()
+	defer a.learning.Unlock()
+	known := a.issuers.Load()
+	next := known.list[:1:1]
+	changed := len(list) != len(known.list)-1
+	for _, c := range list {
+		i := known.byName[c.Name]
+		if i == nil || !bytes.Equal(i.Certificate.Raw, c.Certificate) || a.found(i) {
+			var err error
+			if i, err = a.openIssuer(ctx, c); err != nil {
+				return err
+			}
+			changed = true
+		}
+		next = append(next, i)
+	}
+	if changed {
+		a.issuers.Store(newIssuers(next))
+	}
+	return nil
+}
+
+// found reports whether a key that was missing may be there by now. Only
+// files are looked at again: an HSM that refuses a PIN too often locks itself.
+func (a *Authorities) found(i *issuer) bool {
+	return i.lost != nil && a.places.Keys[IssuingKeyName(i.name)] == ""
+}
+
+func (a *Authorities) openIssuer(ctx context.Context, c *vetting.IssuingCA) (*issuer, error) {
+	cert, err := x509.ParseCertificate(c.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("the certificate of the issuing CA %s in the database: %w", c.Name, err)
+	}
+	if err := a.belowRoot(cert); err != nil {
+		return nil, fmt.Errorf("the issuing CA %s: %w; `touchmark issuer renew` signs it anew, before the other root goes", c.Name, err)
+	}
+	i := &issuer{name: c.Name, Authority: Authority{Certificate: cert}}
+	i.Signer, i.lost = a.places.openKey(ctx, a.places.key(IssuingKeyName(c.Name)), cert)
+	return i, nil
+}
+
+// belowRoot reports whether the root signed the certificate: the one in
+// force, or in a roll-over either.
+func (a *Authorities) belowRoot(cert *x509.Certificate) error {
+	err := cert.CheckSignatureFrom(a.Root)
+	if err == nil || a.rollover == nil {
+		return wrapped("it was not signed by the root CA in force", err)
+	}
+	if cert.CheckSignatureFrom(a.rollover.OldWithOld) != nil && cert.CheckSignatureFrom(a.rollover.NewWithNew) != nil {
+		return errors.New("it was signed by neither of the two roots of the roll-over")
+	}
+	return nil
+}
+
+func wrapped(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// CheckIssuingCA holds a certificate to what an issuing CA of that name needs
+// here: signed by the root, a CA's, for no further CA below it, of another
+// name and key than the other CAs, and its key in this server's hands. Its
+// errors are *vetting.Errors with Invalid.
+func (a *Authorities) CheckIssuingCA(ctx context.Context, name string, der []byte, now time.Time) (*vetting.IssuingCA, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err == nil {
+		err = errors.Join(vetting.CheckIssuingCAName(name), a.checkIssuing(cert, now))
+	}
+	if err != nil {
+		return nil, vetting.Errorf(vetting.Invalid, "the certificate of the issuing CA %s: %v", name, err)
+	}
+	if _, err := a.places.openKey(ctx, a.places.key(IssuingKeyName(name)), cert); err != nil {
+		return nil, vetting.Errorf(vetting.Invalid, "the server cannot use the key of the issuing CA %s: %v", name, keys.Redact(err.Error()))
+	}
+	return &vetting.IssuingCA{Name: name, Certificate: der, Subject: cert.RawSubject, Key: vetting.KeyFingerprint(cert.RawSubjectPublicKeyInfo)}, nil
+}
+
+func (a *Authorities) checkIssuing(cert *x509.Certificate, now time.Time) error {
+	switch {
+	case !cert.BasicConstraintsValid || !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0:
+		return errors.New("it is not a CA's: it needs basicConstraints CA:TRUE and keyUsage keyCertSign")
+	case !cert.MaxPathLenZero:
+		return errors.New("it allows further CAs below it: it needs pathlen:0")
+	case len(cert.SubjectKeyId) == 0:
+		return errors.New("it has no subjectKeyIdentifier, by which its certificates name it")
+	case len(cert.UnhandledCriticalExtensions) > 0:
+		return fmt.Errorf("it has the critical extension %s, which is not understood", cert.UnhandledCriticalExtensions[0])
+	case now.Before(cert.NotBefore) || now.After(cert.NotAfter):
+		return fmt.Errorf("it is valid from %s to %s only", cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
+	}
+	for _, other := range []*x509.Certificate{a.Root, a.Device.Certificate, a.Factory.Certificate, a.Operator.Certificate, a.CodeSign.Certificate} {
+		if bytes.Equal(other.RawSubject, cert.RawSubject) || bytes.Equal(other.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo) {
+			return fmt.Errorf("it has the name or the key of %q", other.Subject)
+		}
+	}
+	return a.belowRoot(cert)
+}
+
+// Unable tells which of the CAs that issue to devices cannot sign here, and
+// why: one whose key is missing or broken, whose time is over, or whose last
+// signature failed.
+func (a *Authorities) Unable(now time.Time) map[string]error {
+	out := map[string]error{}
+	for _, i := range a.issuers.Load().list {
+		if err := i.unable(now); err != nil {
+			out[i.name] = err
+		} else if failed := i.failed.Load(); failed != nil {
+			out[i.name] = *failed
+		}
+	}
+	return out
+}
+
+// unable says why the CA cannot even try to sign.
+func (i *issuer) unable(now time.Time) error {
+	switch {
+	case i.lost != nil:
+		return i.lost
+	case now.After(i.Certificate.NotAfter):
+		return fmt.Errorf("its certificate ran out at %s", i.Certificate.NotAfter.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// sign signs a certificate; its error is an *enroll.IssuerError.
+func (i *issuer) sign(t *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
+	der, err := x509.CreateCertificate(rand.Reader, t, i.Certificate, key, i.Signer)
+	if err != nil {
+		err = errors.New(keys.Redact(err.Error()))
+		i.failed.Store(&err)
+		return nil, &enroll.IssuerError{Issuer: i.name, Err: err}
+	}
+	if i.failed.Load() != nil {
+		i.failed.Store(nil)
+	}
+	return der, nil
+}
+
+// issuerFor is the CA that issues to an owner's devices; o is nil for the
+// manufacturer's.
+func (a *Authorities) issuerFor(o *vetting.Owner) *issuer {
+	name := ""
+	if o != nil {
+		name = o.Issuer
+	}
+	return a.issuers.Load().byName[name]
+}
+
+// issuerOf is the CA that a device's certificate names as its issuer; nil if
+// there is none.
+func (a *Authorities) issuerOf(cert *x509.Certificate) *issuer {
+	return a.issuers.Load().bySubject[string(cert.RawIssuer)]
+}

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// issuingRow is a row of issuing_cas.
+type issuingRow struct {
+	ID                        int64
+	Name                      string
+	Subject, Key, Certificate []byte
+	Created, Updated          int64
+}
+
+const issuingColumns = `ica.id, ica.name, ica.subject, ica.key, ica.certificate, ica.created, ica.updated`
+
+func (i *issuingRow) dest() []any {
+	return []any{&i.ID, &i.Name, &i.Subject, &i.Key, &i.Certificate, &i.Created, &i.Updated}
+}
+
+func (i *issuingRow) object() audit.Object {
+	return audit.Object{Kind: audit.KindIssuingCA, ID: i.ID, Digest: audit.DigestOf(i)}
+}
+
+func (i *issuingRow) issuingCA() *vetting.IssuingCA {
+	out := &vetting.IssuingCA{ID: i.ID, Name: i.Name, Certificate: i.Certificate, Subject: i.Subject,
+		Created: fromMicros(i.Created), Updated: fromMicros(i.Updated)}
+	copy(out.Key[:], i.Key)
+	return out
+}
+
+func (s *Store) issuingCAs(ctx context.Context, where string, args ...any) (list []*vetting.IssuingCA, err error) {
+	err = s.db.query(ctx, `SELECT `+issuingColumns+` FROM issuing_cas ica `+where, args, func(r row) error {
+		var i issuingRow
+		if err := r.Scan(i.dest()...); err != nil {
+			return err
+		}
+		list = append(list, i.issuingCA())
+		return nil
+	})
+	return list, err
+}
+
+// IssuingCAs lists the CAs that issue to the devices of owners that name
+// them, oldest first; there are vetting.MaxIssuingCAs at most.
+func (s *Store) IssuingCAs(ctx context.Context) ([]*vetting.IssuingCA, error) {
+	return s.issuingCAs(ctx, `ORDER BY ica.id`)
+}
+
+// IssuingCA returns an issuing CA by name, or a NotFound error.
+func (s *Store) IssuingCA(ctx context.Context, name string) (*vetting.IssuingCA, error) {
+	list, err := s.issuingCAs(ctx, `WHERE ica.name = $1`, name)
+	if err != nil || len(list) == 0 {
+		return nil, orNotFound(err, "issuing CA", name)
+	}
+	return list[0], nil
+}
+
+// CreateIssuingCA keeps a new issuing CA. Name, subject and key must be free
+// (Exists), and there is a bound (Conflict).
+func (s *Store) CreateIssuingCA(ctx context.Context, a access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		if used, err := w.taken(`SELECT 1 FROM issuing_cas WHERE name = $1`, c.Name); err != nil || used {
+			return 0, orExists(err, "issuing CA", c.Name)
+		}
+		if used, err := w.taken(`SELECT 1 FROM issuing_cas WHERE subject = $1 OR key = $2`, c.Subject, c.Key[:]); err != nil || used {
+			return 0, orExists(err, "issuing CA with the subject or the key of", c.Name)
+		}
+		count := 0
+		w.fetch(`SELECT COUNT(*) FROM issuing_cas`, nil, func(r row) error { return r.Scan(&count) })
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+		if count >= vetting.MaxIssuingCAs {
+			return 0, vetting.Errorf(vetting.Conflict, "there are %d issuing CAs already: more would make /cacerts too long for devices", count)
+		}
+		now := micros(w.now)
+		row := &issuingRow{ID: w.ids(1), Name: c.Name, Subject: c.Subject, Key: c.Key[:], Certificate: c.Certificate, Created: now, Updated: now}
+		w.exec(`INSERT INTO issuing_cas (id, name, subject, key, certificate, created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			row.ID, row.Name, row.Subject, row.Key, row.Certificate, row.Created, row.Updated)
+		w.leaf("issuer.create", operatorOf(a), c.Name, row.object())
+		return row.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.IssuingCA(ctx, c.Name)
+}
+
+// RenewIssuingCA replaces the certificate of an issuing CA, whose subject and
+// key stay as they are (Conflict). The certificate that it has changes
+// nothing.
+func (s *Store) RenewIssuingCA(ctx context.Context, a access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		var have issuingRow
+		w.fetch(`SELECT `+issuingColumns+` FROM issuing_cas ica WHERE ica.name = $1`, []any{c.Name}, func(r row) error { return r.Scan(have.dest()...) })
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+		switch {
+		case have.ID == 0:
+			return 0, notFound("issuing CA", c.Name)
+		case !bytes.Equal(have.Subject, c.Subject) || !bytes.Equal(have.Key, c.Key[:]):
+			return 0, vetting.Errorf(vetting.Conflict, "the certificate has another subject or key than the issuing CA %s: what it signed could not be verified with it", c.Name)
+		case bytes.Equal(have.Certificate, c.Certificate):
+			return have.ID, nil
+		}
+		have.Certificate, have.Updated = c.Certificate, micros(w.now)
+		w.exec(`UPDATE issuing_cas SET certificate = $2, updated = $3 WHERE id = $1`, have.ID, have.Certificate, have.Updated)
+		w.leaf("issuer.renew", operatorOf(a), c.Name, have.object())
+		return have.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.IssuingCA(ctx, c.Name)
+}
+
+// issues refuses the name of an issuing CA that there is not.
+func (w *writing) issues(name string) error {
+	if name == "" {
+		return nil
+	}
+	exists, err := w.taken(`SELECT 1 FROM issuing_cas WHERE name = $1`, name)
+	if err != nil || exists {
+		return err
+	}
+	return vetting.Errorf(vetting.Invalid, "there is no issuing CA %q: name one that `touchmark issuer list` shows, or create it first", name)
+}

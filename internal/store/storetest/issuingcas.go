@@ -1,0 +1,100 @@
+package storetest
+
+import (
+	"fmt"
+
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+var issuingCases = []conformance{
+	{"issuing CAs are kept by name", issuingKept},
+	{"two issuing CAs have no name, subject or key in common", issuingDiffer},
+	{"the certificate of an issuing CA is replaced, not its key", issuingRenewed},
+	{"an owner names an issuing CA that there is", issuingOfOwner},
+	{"there are not too many issuing CAs", issuingBounded},
+}
+
+// IssuingCA is an issuing CA to be, with bytes in place of a certificate: the
+// store does not look into it.
+func IssuingCA(name string) *vetting.IssuingCA {
+	return &vetting.IssuingCA{Name: name, Certificate: []byte("certificate of " + name), Subject: []byte("CN=" + name), Key: Key("issuing CA "+name, 0)}
+}
+
+func issuingKept(t *trial) {
+	leaf := t.leaves()
+	made := ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("acme")))(t)
+	want := IssuingCA("acme")
+	want.ID, want.Created, want.Updated = made.ID, made.Created, made.Created
+	if same(t, "created", made, want); made.ID == 0 || made.Created.IsZero() {
+		t.Errorf("the issuing CA is %+v", made)
+	}
+	if l := t.leaf(leaf); t.leaves() != leaf+1 || l.Act != "issuer.create" || l.By != "operator:test" || l.Note != "acme" || l.Objects[0].Kind != audit.KindIssuingCA || l.Objects[0].ID != made.ID {
+		t.Errorf("%d leaves, %+v", t.leaves()-leaf, l)
+	}
+	beta := ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("beta")))(t)
+	other := t.second()
+	same(t, "by name", ok(other.IssuingCA(t.ctx, "acme"))(t), made)
+	same(t, "listed", ok(other.IssuingCAs(t.ctx))(t), []*vetting.IssuingCA{made, beta})
+	t.refuses(vetting.NotFound)(t.store.IssuingCA(t.ctx, "none"))
+}
+
+func issuingDiffer(t *trial) {
+	acme := ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("acme")))(t)
+	for what, change := range map[string]func(c *vetting.IssuingCA){
+		"name":    func(c *vetting.IssuingCA) { c.Name = acme.Name },
+		"subject": func(c *vetting.IssuingCA) { c.Subject = acme.Subject },
+		"key":     func(c *vetting.IssuingCA) { c.Key = acme.Key },
+	} {
+		c := IssuingCA("other")
+		change(c)
+		t.Logf("the same %s", what)
+		t.refuses(vetting.Exists)(t.store.CreateIssuingCA(t.ctx, By, c))
+	}
+	same(t, "listed", ok(t.store.IssuingCAs(t.ctx))(t), []*vetting.IssuingCA{acme})
+}
+
+func issuingRenewed(t *trial) {
+	acme := ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("acme")))(t)
+	next := IssuingCA("acme")
+	next.Certificate = []byte("another certificate")
+	leaf := t.leaves()
+	renewed := ok(t.store.RenewIssuingCA(t.ctx, By, next))(t)
+	if renewed.ID != acme.ID || string(renewed.Certificate) != "another certificate" || !renewed.Created.Equal(acme.Created) || !renewed.Updated.After(acme.Updated) {
+		t.Errorf("renewed it is %+v", renewed)
+	}
+	if l := t.leaf(leaf); t.leaves() != leaf+1 || l.Act != "issuer.renew" || l.Objects[0].ID != acme.ID {
+		t.Errorf("%d leaves, %+v", t.leaves()-leaf, l)
+	}
+	same(t, "the same again", ok(t.store.RenewIssuingCA(t.ctx, By, next))(t), renewed)
+	if t.leaves() != leaf+1 {
+		t.Error("what changed nothing left a leaf")
+	}
+	for what, change := range map[string]func(c *vetting.IssuingCA){
+		"subject": func(c *vetting.IssuingCA) { c.Subject = []byte("CN=other") },
+		"key":     func(c *vetting.IssuingCA) { c.Key = Key("other", 0) },
+	} {
+		c := IssuingCA("acme")
+		change(c)
+		t.Logf("another %s", what)
+		t.refuses(vetting.Conflict)(t.store.RenewIssuingCA(t.ctx, By, c))
+	}
+	t.refuses(vetting.NotFound)(t.store.RenewIssuingCA(t.ctx, By, IssuingCA("none")))
+}
+
+func issuingOfOwner(t *trial) {
+	acme := &vetting.Owner{Name: "acme", Issuer: "acme-ca"}
+	t.refuses(vetting.Invalid)(t.store.CreateOwner(t.ctx, By, acme))
+	t.refuses(vetting.NotFound)(t.store.Owner(t.ctx, "acme"))
+	ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("acme-ca")))(t)
+	if made := ok(t.store.CreateOwner(t.ctx, By, acme))(t); made.Issuer != "acme-ca" {
+		t.Errorf("the owner is %+v", made)
+	}
+}
+
+func issuingBounded(t *trial) {
+	for n := range vetting.MaxIssuingCAs {
+		ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA(fmt.Sprintf("ca-%d", n))))(t)
+	}
+	t.refuses(vetting.Conflict)(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("more")))
+}

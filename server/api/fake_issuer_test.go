@@ -1,0 +1,39 @@
+package api_test
+
+import (
+	"context"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+func (m *memory) IssuingCAs(context.Context) ([]*vetting.IssuingCA, error) {
+	return pick(m, m.issuers, vetting.Page{Limit: 100}, false, func(i *vetting.IssuingCA) int64 { return i.ID }, func(*vetting.IssuingCA) bool { return true })
+}
+
+func (m *memory) IssuingCA(_ context.Context, name string) (*vetting.IssuingCA, error) {
+	return find(m, m.issuers, func(i *vetting.IssuingCA) bool { return i.Name == name })
+}
+
+func (m *memory) CreateIssuingCA(_ context.Context, a access.Act, i *vetting.IssuingCA) (*vetting.IssuingCA, error) {
+	return act(m, a, func() (*vetting.IssuingCA, error) { return i, nil })
+}
+
+func (m *memory) RenewIssuingCA(_ context.Context, a access.Act, i *vetting.IssuingCA) (*vetting.IssuingCA, error) {
+	return act(m, a, func() (*vetting.IssuingCA, error) { return i, nil })
+}
+
+// hands is a server that can use the key of every issuing CA.
+type hands struct{ der []byte }
+
+func (h hands) DeviceCA() *vetting.IssuingCA {
+	return &vetting.IssuingCA{Name: vetting.DeviceCA, Certificate: h.der}
+}
+
+func (h hands) CheckIssuingCA(_ context.Context, name string, der []byte) (*vetting.IssuingCA, error) {
+	return &vetting.IssuingCA{Name: name, Certificate: der}, nil
+}
+
+func (h hands) Refresh(context.Context) error { return nil }
+
+func (h hands) Unable() map[string]error { return nil }

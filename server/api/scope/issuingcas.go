@@ -1,0 +1,40 @@
+package scope
+
+import (
+	"context"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// IssuingCAs are the CAs that issue to the devices of owners that name them.
+type IssuingCAs interface {
+	IssuingCAs(context.Context) ([]*vetting.IssuingCA, error)
+	IssuingCA(ctx context.Context, name string) (*vetting.IssuingCA, error)
+	CreateIssuingCA(context.Context, access.Act, *vetting.IssuingCA) (*vetting.IssuingCA, error)
+	RenewIssuingCA(context.Context, access.Act, *vetting.IssuingCA) (*vetting.IssuingCA, error)
+}
+
+// IssuingCAs lists issuing CAs, whose names may be those of customers; only
+// the manufacturer's operators know of them.
+func (v View) IssuingCAs(ctx context.Context) ([]*vetting.IssuingCA, error) {
+	if !v.op.Role.OfManufacturer() {
+		return nil, nil
+	}
+	return v.store.IssuingCAs(ctx)
+}
+
+// IssuingCA finds an issuing CA.
+func (v View) IssuingCA(ctx context.Context, name string) (*vetting.IssuingCA, error) {
+	return ofManufacturer(v, unknownName("issuing CA", name), func() (*vetting.IssuingCA, error) { return v.store.IssuingCA(ctx, name) })
+}
+
+// CreateIssuingCA adds an issuing CA.
+func (v View) CreateIssuingCA(ctx context.Context, act access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
+	return ofManufacturer(v, unknownName("issuing CA", c.Name), func() (*vetting.IssuingCA, error) { return v.store.CreateIssuingCA(ctx, act, c) })
+}
+
+// RenewIssuingCA replaces an issuing CA's certificate.
+func (v View) RenewIssuingCA(ctx context.Context, act access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
+	return ofManufacturer(v, unknownName("issuing CA", c.Name), func() (*vetting.IssuingCA, error) { return v.store.RenewIssuingCA(ctx, act, c) })
+}

@@ -1,0 +1,74 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// issuersEvery is how often the issuing CAs are read, which other servers
+// may have created or renewed.
+const issuersEvery = time.Second
+
+// issuing is this server's authorities with the issuing CAs of the database.
+type issuing struct {
+	authorities *ca.Authorities
+	source      interface {
+		IssuingCAs(context.Context) ([]*vetting.IssuingCA, error)
+	}
+	now func() time.Time
+}
+
+func (i issuing) Refresh(ctx context.Context) error {
+	list, err := i.source.IssuingCAs(ctx)
+	if err != nil {
+		return err
+	}
+	return i.authorities.Learn(ctx, list)
+}
+
+func (i issuing) DeviceCA() *vetting.IssuingCA {
+	return &vetting.IssuingCA{Name: vetting.DeviceCA, Certificate: i.authorities.Device.Certificate.Raw}
+}
+
+func (i issuing) CheckIssuingCA(ctx context.Context, name string, der []byte) (*vetting.IssuingCA, error) {
+	return i.authorities.CheckIssuingCA(ctx, name, der, i.now())
+}
+
+func (i issuing) Unable() map[string]error { return i.authorities.Unable(i.now()) }
+
+// check reports the issuing CAs that cannot sign.
+func (i issuing) check(context.Context) error {
+	unable := i.Unable()
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(unable)) {
+		texts = append(texts, fmt.Sprintf("%s cannot sign: %v", name, unable[name]))
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s; devices of their owners get no certificates, all others do", strings.Join(texts, "; "))
+}
+
+// learnIssuers follows the issuing CAs until ctx ends.
+func (s *Server) learnIssuers(ctx context.Context, ticks <-chan time.Time) {
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks:
+			err := s.issuing.Refresh(ctx)
+			if err != nil && !failing && ctx.Err() == nil {
+				s.env.Log.ErrorContext(ctx, "the issuing CAs could not be read; those that are known stay in use, and it is tried again", "error", err)
+			}
+			failing = err != nil
+		}
+	}
+}
