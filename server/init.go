@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/touchmark/touchmark/internal/access"
@@ -241,8 +242,8 @@ func (i *initialization) found(ctx context.Context, csr *x509.CertificateRequest
 // serverURL is where the API is reached by the server's first name.
 func serverURL(c *Config) string {
 	host, port, err := net.SplitHostPort(c.API.Listen)
-	if err != nil || host == "" || net.ParseIP(host).IsUnspecified() {
-		host = c.Names[0]
+	if err != nil || !slices.Contains(c.Names, host) {
+		host = c.Names[0] // the server's certificate is for its names alone
 	}
 	return (&url.URL{Scheme: "https", Host: net.JoinHostPort(host, port)}).String()
 }
