@@ -48,7 +48,11 @@ func revokedDevice(t *trial) {
 			t.Errorf("%d leaves, %+v", t.leaves()-before, leaf)
 		}
 		again := map[vetting.DeviceState]vetting.Code{vetting.DeviceIssued: vetting.ReasonCertificateEnded, vetting.DeviceActive: vetting.ReasonBootstrapSpent}
-		t.enrol(first(n), again[s])
+		sameKey := again[s]
+		if s == vetting.DeviceIssued { // its key is named first
+			sameKey = vetting.ReasonKeyInUse
+		}
+		t.enrol(first(n), sameKey)
 		t.enrol(Claim(Unit(n).BootstrapKey, Key("other", n)), again[s])
 		t.enrol(Renewal(d.Certificate, Key("other", n)), vetting.ReasonCertificateEnded)
 		t.done(t.store.Activate(t.ctx, d.Certificate))
