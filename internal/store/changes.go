@@ -226,6 +226,11 @@ func (x *changes) end(c *certificateRow, state vetting.CertificateState, reason 
 	if state == vetting.CertificateRevoked || state == vetting.CertificateOnHold {
 		c.Revoked = micros(x.w.now)
 	}
+	x.note(c)
+}
+
+// note has what was changed of a certificate written.
+func (x *changes) note(c *certificateRow) {
 	to := ending{c.State, c.Revoked, c.Reason}
 	x.certificates[to] = append(x.certificates[to], c.ID)
 	x.objects = append(x.objects, c.object())

@@ -12,7 +12,8 @@ import (
 // and the current one whatever its age. The device does not move, but has no
 // way to another certificate until somebody readmits it. One without a
 // certificate, or whose certificates are revoked, is a Conflict; a reason that
-// is not for devices is Invalid.
+// is not for devices is Invalid. One that was transferred and has not come to
+// its owner yet cannot come with the certificate from before any more.
 func (s *Store) RevokeDevice(ctx context.Context, a access.Act, id int64, reason vetting.RevocationReason, note string) (*vetting.Device, error) {
 	code, err := reason.Code()
 	if err != nil {
@@ -30,11 +31,15 @@ func (s *Store) RevokeDevice(ctx context.Context, a access.Act, id int64, reason
 		switch {
 		case h.current == nil:
 			return 0, vetting.Errorf(vetting.Conflict, "device %d (%s) is %s and has no certificate to revoke: quarantine it to keep it from getting one", id, have.Identity, h.device.State)
-		case len(h.certificates) == 0:
+		case len(h.certificates) == 0 && !comesWith(h.device, h.current):
 			return 0, vetting.Errorf(vetting.Conflict, "device %d (%s) cannot be revoked again%s", id, have.Identity, h.ended())
 		}
 		x := newChanges(w)
-		x.revoke(h, int64(code))
+		if comesWith(h.device, h.current) {
+			x.disown(h.device, h.current, int64(code))
+		} else {
+			x.revoke(h, int64(code))
+		}
 		w.leaves("device.revoke", operatorOf(a), because(reason, note), x.write()...)
 		return id, nil
 	})
@@ -46,7 +51,8 @@ func (s *Store) RevokeDevice(ctx context.Context, a access.Act, id int64, reason
 
 // RevokeCertificate revokes one certificate, named by its serial number in
 // hex. If it is its device's current one, the device has no way to another
-// until somebody readmits it. One that is revoked is a Conflict.
+// until somebody readmits it. One that is revoked is a Conflict, but for the
+// one with which a transferred device may come to its owner, once.
 func (s *Store) RevokeCertificate(ctx context.Context, a access.Act, serial string, reason vetting.RevocationReason, note string) (*vetting.Certificate, error) {
 	code, err := reason.Code()
 	if err != nil {
@@ -62,13 +68,18 @@ func (s *Store) RevokeCertificate(ctx context.Context, a access.Act, serial stri
 		if err := w.read(); err != nil {
 			return 0, err
 		}
-		c := w.certificates[have.ID]
-		if c.State == string(vetting.CertificateRevoked) {
+		c, d := w.certificates[have.ID], w.devices[have.DeviceID]
+		handover := comesWith(d, c)
+		if c.State == string(vetting.CertificateRevoked) && !handover {
 			return 0, vetting.Errorf(vetting.Conflict, "device %d cannot be revoked again: %s", have.DeviceID, c.revocation())
 		}
 		x := newChanges(w)
-		x.save(w.devices[have.DeviceID])
-		x.end(c, vetting.CertificateRevoked, int64(code))
+		if handover {
+			x.disown(d, c, int64(code))
+		} else {
+			x.save(d)
+			x.end(c, vetting.CertificateRevoked, int64(code))
+		}
 		w.leaf("certificate.revoke", operatorOf(a), because(reason, note), x.write()...)
 		return have.ID, nil
 	})
@@ -76,6 +87,22 @@ func (s *Store) RevokeCertificate(ctx context.Context, a access.Act, serial stri
 		return nil, err
 	}
 	return s.Certificate(ctx, serial)
+}
+
+// comesWith reports whether a device that was transferred may come to its
+// owner with a certificate, which was revoked by that.
+func comesWith(d *deviceRow, c *certificateRow) bool {
+	now := vetting.Device{State: vetting.DeviceState(d.State), Issued: fromMicros(d.Issued)}
+	return c != nil && c.ID == d.HandoverID && now.Readmitted()
+}
+
+// disown takes from a device the way to its owner with the certificate from
+// before. That stays revoked from when it was, for another reason.
+func (x *changes) disown(d *deviceRow, c *certificateRow, reason int64) {
+	d.HandoverID = 0
+	x.rewrite(d)
+	c.Reason = reason
+	x.note(c)
 }
 
 // because is a revocation's note in the log.

@@ -15,6 +15,7 @@ var transferCases = []conformance{
 	{"a copy of the certificate that ended is found", transferCopied},
 	{"a copy of an earlier certificate is found", transferCopiedBefore},
 	{"a renewal's answer was lost, then the device changed hands", transferLost},
+	{"a device on its way to its owner is revoked", transferRevoked},
 	{"a device that was never powered on changes hands", transferUnused},
 	{"an offer that makes no sense is refused", transferRefused},
 	{"an offer is open for its time, and until it is answered", transferOpen},
@@ -155,6 +156,42 @@ func transferLost(t *trial) {
 	r := t.enrol(claim, vetting.ReasonReadmitted)
 	if dev := t.deviceOf(r); dev.State != vetting.DeviceIssued || dev.Owner != "acme" || r.Certificate == lost {
 		t.Errorf("the device is %+v", dev)
+	}
+}
+
+// Between the transfer and its first certificate there, a key that leaked is
+// still the way to the new owner, until somebody says so.
+func transferRevoked(t *trial) {
+	t.world(2, Unit(0), Unit(1))
+	t.owner("acme")
+	for n, revoke := range []func(d *vetting.Device) error{
+		func(d *vetting.Device) error {
+			_, err := t.store.RevokeDevice(t.ctx, By, d.ID, vetting.RevokedKeyCompromise, "leaked")
+			return err
+		},
+		func(d *vetting.Device) error {
+			_, err := t.store.RevokeCertificate(t.ctx, By, d.Certificate, vetting.RevokedKeyCompromise, "leaked")
+			return err
+		},
+	} {
+		d := t.admit(n)
+		ok(t.store.AcceptTransfer(t.ctx, By, t.offer(vetting.Manufacturer, "acme", n).ID, ""))(t)
+		before, leaf := t.cert(d.Certificate), t.leaves()
+		if v := t.propose(Renewal(d.Certificate, Key("anew", n))).Verdict; v.Reasons[0].Code != vetting.ReasonReadmitted {
+			t.Fatalf("before: %s", v.Text())
+		}
+		t.done(revoke(d))
+		if c := t.cert(d.Certificate); c.State != vetting.CertificateRevoked || c.Reason != 1 || !c.Revoked.Equal(before.Revoked) {
+			t.Errorf("the certificate is %+v", c)
+		}
+		if l := t.leaf(leaf); t.leaves() != leaf+1 || l.Note != "keyCompromise: leaked" || len(l.Objects) != 2 {
+			t.Errorf("%d leaves, %+v", t.leaves()-leaf, l)
+		}
+		t.enrol(Renewal(d.Certificate, Key("anew", n)), vetting.ReasonCertificateEnded)
+		t.enrol(Renewal(d.Certificate, d.Key), vetting.ReasonCertificateEnded)
+		t.refuses(vetting.Conflict)(nil, revoke(d))
+		t.enrol(Claim(Unit(n).BootstrapKey, d.Key), vetting.ReasonKeyInUse) // by its first proof on another key only
+		t.enrol(Claim(Unit(n).BootstrapKey, Key("anew", n)), vetting.ReasonReadmitted)
 	}
 }
 
