@@ -258,6 +258,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Authorities: s.authorities,
 		Enroller:    pipeline,
 		Operators:   ca.OperatorIssuer{Authorities: s.authorities, Now: s.env.Now},
+		Vouchers:    ca.VoucherSigner{Authorities: s.authorities, Now: s.env.Now},
 		Profiles:    s.authorities,
 		IssuingCAs:  s.issuing,
 		Examiner:    s.authorities,

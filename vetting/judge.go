@@ -181,12 +181,24 @@ func (j *judgement) binding() (Verdict, bool) {
 	return Verdict{}, false
 }
 
-// service checks the device's state.
-func (j *judgement) service() (Verdict, bool) {
+// served checks that the device may be given certificates at all.
+func (j *judgement) served() (Verdict, bool) {
 	switch state := j.Device.State; {
 	case !state.InService():
 		return j.refuse(ReasonNotInService, "The device is %s and gets no certificate.", state), true
-	case state != DeviceActive:
+	case j.Owner != nil && j.Owner.Name == Elsewhere:
+		return j.refuse(ReasonNotInService, "The device belongs to an owner elsewhere and gets no certificate here."), true
+	}
+	return Verdict{}, false
+}
+
+// service checks the device's state.
+func (j *judgement) service() (Verdict, bool) {
+	if v, done := j.served(); done {
+		return v, true
+	}
+	switch {
+	case j.Device.State != DeviceActive:
 		return Verdict{}, false
 	case j.Claim.Auth.Proof == ProofCode:
 		j.against(EvidenceMisusedCode, j.Record.ID, "Code %d was presented for it when it was in service, from %s.", j.Code.ID, j.Claim.Remote)

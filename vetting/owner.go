@@ -30,8 +30,11 @@ func (o *Owner) Check() error {
 	if err := CheckName("owner", o.Name); err != nil {
 		return err
 	}
-	if o.Name == Manufacturer {
+	switch o.Name {
+	case Manufacturer:
 		return fmt.Errorf("%q is whoever runs this server: choose another name", o.Name)
+	case Elsewhere:
+		return fmt.Errorf("%q is every owner outside of this server: choose another name", o.Name)
 	}
 	if len(o.Description) > maxDescription {
 		return fmt.Errorf("the description is %d bytes long: at most %d are allowed", len(o.Description), maxDescription)

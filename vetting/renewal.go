@@ -10,8 +10,8 @@ func (j *judgement) renewal() Verdict {
 	if label := j.Claim.Label; label != "" && label != j.Product.Name {
 		return j.refuse(ReasonWrongProduct, "The request was addressed to product %s, but the device is another product.", label)
 	}
-	if state := j.Device.State; !state.InService() {
-		return j.refuse(ReasonNotInService, "The device is %s and gets no certificate.", state)
+	if v, done := j.served(); done {
+		return v
 	}
 	if p := j.Presented; !j.HandedOver() && (p.State == CertificateRevoked || p.State == CertificateOnHold) {
 		return j.refuse(ReasonCertificateEnded, "The certificate %s is %s.", p.Serial, p.State)

@@ -14,7 +14,7 @@ type Transfer struct {
 	From    string         `json:"from"`
 	To      string         `json:"to"`
 	Devices int            `json:"devices"` // how many
-	Expires time.Time      `json:"expires"`
+	Expires time.Time      `json:"expires,omitzero"`
 	Steps   []TransferStep `json:"steps"`
 }
 
@@ -25,13 +25,14 @@ const (
 	TransferOffered   TransferState = "offered"
 	TransferExpired   TransferState = "expired" // offered, and its time is over
 	TransferAccepted  TransferState = "accepted"
-	TransferWithdrawn TransferState = "withdrawn" // by the one who offered
-	TransferDeclined  TransferState = "declined"  // by the one to whom it was offered
-	TransferReversed  TransferState = "reversed"  // by an administrator, after it was accepted
+	TransferWithdrawn TransferState = "withdrawn"  // by the one who offered
+	TransferDeclined  TransferState = "declined"   // by the one to whom it was offered
+	TransferHandedOut TransferState = "handed-out" // to an owner elsewhere, with a voucher
+	TransferReversed  TransferState = "reversed"   // by an administrator, after it was accepted
 )
 
 // TransferStates lists every state.
-var TransferStates = []TransferState{TransferOffered, TransferExpired, TransferAccepted, TransferWithdrawn, TransferDeclined, TransferReversed}
+var TransferStates = []TransferState{TransferOffered, TransferExpired, TransferAccepted, TransferWithdrawn, TransferDeclined, TransferHandedOut, TransferReversed}
 
 // TransferStep is one thing that was done about a transfer.
 type TransferStep struct {
@@ -76,6 +77,8 @@ func (o *Offer) Check() error {
 		o.Time = DefaultOfferTime
 	}
 	switch {
+	case o.To == Elsewhere || o.From == Elsewhere:
+		return fmt.Errorf("nothing is offered to or by owners elsewhere: a device goes there with a voucher, and comes back when its transfer is reversed")
 	case o.From == o.To:
 		return fmt.Errorf("%s cannot transfer devices to itself", o.From)
 	case len(o.Serials) == 0:

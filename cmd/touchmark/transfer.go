@@ -26,7 +26,7 @@ proof, or by a renewal with the certificate that it had.`,
 		a.transferStep("decline", "Turn an offer down", "", false),
 		a.transferStep("withdraw", "Take an offer back", "", false),
 		a.transferStep("reverse", "Give the devices of an accepted transfer back", "The devices of transfer %s go back to the earlier owner, and all their certificates are revoked.", true),
-		a.transferList(), a.transferShow(), a.transferDevices())
+		a.transferList(), a.transferShow(), a.transferDevices(), a.transferVoucher())
 }
 
 func (a *app) transferOffer() *cobra.Command {

@@ -77,6 +77,7 @@ var Types = []Meaning{
 	{"device.readmit", "it may start anew on its unit, with its bootstrap key"},
 	{"transfer.offer", "its owner offers it to another"},
 	{"transfer.accept", "it is another owner's, its certificates are revoked, and it starts anew"},
+	{"transfer.hand-out", "it was handed to an owner outside of this server, and its certificates are revoked"},
 	{"transfer.reverse", "it is the earlier owner's again, its certificates are revoked, and it starts anew"},
 	{"device.released", "a job released it from quarantine, back to the state it came from"},
 	{"device.renew", "a job asks it to renew its certificate early"},

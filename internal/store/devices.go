@@ -51,8 +51,11 @@ func (s *Store) Devices(ctx context.Context, f vetting.DeviceFilter, p vetting.P
 // heldBy is the condition that a device is an owner's, whose name is the
 // argument.
 func heldBy(owner string) string {
-	if owner == vetting.Manufacturer {
+	switch owner {
+	case vetting.Manufacturer:
 		return `COALESCE(d.owner_id, 0) = 0 AND $%d = '` + vetting.Manufacturer + `'`
+	case vetting.Elsewhere:
+		return fmt.Sprintf(`d.owner_id = %d AND `, elsewhere) + `$%d = '` + vetting.Elsewhere + `'`
 	}
 	return `d.owner_id = (SELECT id FROM owners WHERE name = $%d)`
 }

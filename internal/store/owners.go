@@ -77,11 +77,17 @@ func (s *Store) CreateOwner(ctx context.Context, a access.Act, o *vetting.Owner)
 	return s.Owner(ctx, o.Name)
 }
 
+// elsewhere is the ID of every owner outside of this server.
+const elsewhere = -1
+
 // ownerAt returns an owner by ID, nil for the manufacturer. Owners never
 // change.
 func (s *Store) ownerAt(ctx context.Context, id int64) (*vetting.Owner, error) {
-	if id == 0 {
+	switch id {
+	case 0:
 		return nil, nil
+	case elsewhere:
+		return &vetting.Owner{Name: vetting.Elsewhere}, nil
 	}
 	if o, ok := s.cache.owners.Load(id); ok {
 		return o.(*vetting.Owner), nil
@@ -105,8 +111,11 @@ func (s *Store) party(ctx context.Context, id int64) (string, error) {
 
 // partyID is the ID that party names, or a NotFound error.
 func (s *Store) partyID(ctx context.Context, name string) (int64, error) {
-	if name == vetting.Manufacturer {
+	switch name {
+	case vetting.Manufacturer:
 		return 0, nil
+	case vetting.Elsewhere:
+		return elsewhere, nil
 	}
 	o, err := s.Owner(ctx, name)
 	if err != nil {

@@ -101,10 +101,14 @@ func (w *writing) offer(a access.Act, o vetting.Offer, t *transferRow, ids []int
 		h.device.TransferID = t.ID
 		x.rewrite(h.device)
 	}
-	w.exec(`INSERT INTO transfers (id, state, from_id, to_id, expires, body, devices) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		t.ID, t.State, t.FromID, t.ToID, t.Expires, t.Body, t.Devices)
+	w.newTransfer(t)
 	w.transferLeaves("transfer.offer", a, t, o.Note, x.write())
 	return t.ID, nil
+}
+
+func (w *writing) newTransfer(t *transferRow) {
+	w.exec(`INSERT INTO transfers (id, state, from_id, to_id, expires, body, devices) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		t.ID, t.State, t.FromID, t.ToID, t.Expires, t.Body, t.Devices)
 }
 
 // noOffer refuses devices that stand in an offer already.
@@ -189,8 +193,8 @@ func (s *Store) endOffer(ctx context.Context, a access.Act, id int64, to vetting
 // Conflict.
 func (s *Store) ReverseTransfer(ctx context.Context, a access.Act, id int64, note string) (*vetting.Transfer, error) {
 	return s.takeStep(ctx, a, id, func(w *writing, t *transferRow) error {
-		if now := t.stands(w.now); now != vetting.TransferAccepted {
-			return vetting.Errorf(vetting.Conflict, "transfer %d is %s: only one that was accepted can be reversed", t.ID, now)
+		if now := t.stands(w.now); now != vetting.TransferAccepted && now != vetting.TransferHandedOut {
+			return vetting.Errorf(vetting.Conflict, "transfer %d is %s: only one that was accepted or handed out can be reversed", t.ID, now)
 		}
 		return w.handOver(a, t, vetting.TransferReversed, note)
 	})

@@ -118,3 +118,54 @@ func stands(t *testing.T, w *storetest.World, state vetting.TransferState, owner
 	}
 	return done
 }
+
+// TestHandOutFails fails to hand a device out, after which it stands as it
+// did, or as it should: with its voucher, and without a certificate.
+func TestHandOutFails(t *testing.T) {
+	ctx := context.Background()
+	var d *vetting.Device
+	handOut := func(w *storetest.World, voucher string) error {
+		_, err := w.Store.HandOut(ctx, storetest.By, vetting.Handout{DeviceID: d.ID, Voucher: []byte(voucher)})
+		return err
+	}
+	ready := func(t *testing.T, w *storetest.World) {
+		if _, _, err := storetest.Enrol(ctx, w.Store, storetest.Claim(storetest.Unit(0).BootstrapKey, storetest.Key("official", 0))); err != nil {
+			t.Fatal(err)
+		}
+		d = onlyDevice(t, w)
+	}
+	eachFaultAfter(t, ready, func(t *testing.T, w *storetest.World, fault string) {
+		if handOut(w, "first") == nil {
+			t.Error("no error although the write failed")
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		want := "first"
+		if fault != "persisted anyway" {
+			if now := onlyDevice(t, w); now.Owner != "" || now.State != d.State {
+				t.Errorf("it happened, although it was lost: %+v", now)
+			}
+			want = "second"
+		}
+		if err := handOut(w, "second"); err != nil {
+			t.Fatal(err)
+		}
+		now := onlyDevice(t, w)
+		c, err := w.Store.Certificate(ctx, d.Certificate)
+		if err != nil || now.Owner != vetting.Elsewhere || c.State != vetting.CertificateRevoked {
+			t.Errorf("the device is %+v, its certificate %+v, %v", now, c, err)
+		}
+		if voucher, err := w.Store.Voucher(ctx, now.Transfer); err != nil || string(voucher) != want {
+			t.Errorf("the voucher is %q, want %q, %v", voucher, want, err)
+		}
+	})
+}
+
+// onlyDevice is unit 0.
+func onlyDevice(t *testing.T, w *storetest.World) *vetting.Device {
+	t.Helper()
+	list, err := w.Store.Devices(context.Background(), vetting.DeviceFilter{Identity: storetest.Unit(0).Identity}, vetting.Page{})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d devices, %v", len(list), err)
+	}
+	return list[0]
+}

@@ -26,6 +26,9 @@ type transferRow struct {
 type transferBody struct {
 	Devices int
 	Steps   []vetting.TransferStep
+	// Terms and Voucher are of a device that was handed out.
+	Terms   []byte `json:",omitempty"`
+	Voucher []byte `json:",omitempty"`
 }
 
 const transferColumns = `t.id, t.state, t.from_id, t.to_id, t.expires, t.body, t.devices`

@@ -146,6 +146,8 @@ func attempts(t testing.TB) map[string]attempt {
 		"acceptTransfer":       {near: "/transfers/72/accept", far: "/transfers/73/accept", body: map[string]any{}, status: 200},
 		"declineTransfer":      {near: "/transfers/72/decline", far: "/transfers/73/decline", body: map[string]any{}, status: 200},
 		"withdrawTransfer":     {near: "/transfers/74/withdraw", far: "/transfers/75/withdraw", body: map[string]any{}, status: 200},
+		"createVoucher":        {near: "/vouchers", body: map[string]any{"device": 11, "pinnedDomainCert": issuer}, status: 201},
+		"getVoucher":           {near: "/transfers/72/voucher", far: "/transfers/73/voucher", status: 200},
 		"reverseTransfer":      {near: "/transfers/72/reverse", body: map[string]any{"note": "not paid"}, status: 200},
 		"listOperators":        {near: "/operators", status: 200},
 		"createOperator":       {near: "/operators", body: map[string]any{"name": "new", "role": "support", "csr": csr}, status: 201},
@@ -178,7 +180,7 @@ var who = map[string]access.Permission{
 	"listOwners": access.ReadOwners, "createOwner": access.ManageOwners, "getOwner": access.ReadOwners,
 	"listIssuers": access.ReadAudit, "createIssuer": access.ManageIssuers, "getIssuer": access.ReadAudit, "renewIssuer": access.ManageIssuers,
 	"listTransfers": access.ReadOwners, "getTransfer": access.ReadOwners, "listTransferDevices": access.ReadOwners,
-	"offerTransfer": access.TransferDevices, "acceptTransfer": access.TransferDevices, "declineTransfer": access.TransferDevices, "withdrawTransfer": access.TransferDevices, "reverseTransfer": access.ManageOwners,
+	"offerTransfer": access.TransferDevices, "acceptTransfer": access.TransferDevices, "declineTransfer": access.TransferDevices, "withdrawTransfer": access.TransferDevices, "reverseTransfer": access.ManageOwners, "createVoucher": access.ManageOwners, "getVoucher": access.ReadOwners,
 	"listOperators": access.ReadAudit, "createOperator": access.ManageOperators, "getOperator": access.ReadAudit, "revokeOperator": access.ManageOperators,
 	"whoami": api.AnyOperator,
 }

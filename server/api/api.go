@@ -61,6 +61,13 @@ type OperatorIssuer interface {
 	OperatorChain(role access.Role) [][]byte
 }
 
+// VoucherSigner signs vouchers, each with a key of its own. ca.VoucherSigner
+// is one.
+type VoucherSigner interface {
+	// SignVoucher gives the voucher as a CMS SignedData (RFC 8366 §5.4).
+	SignVoucher(*vetting.Voucher) (der []byte, err error)
+}
+
 // ProfileChecker tries a product's profile. An error is a finding, in words
 // for the planner.
 type ProfileChecker interface {
@@ -107,6 +114,7 @@ type Config struct {
 	Authorities Authorities
 	Enroller    Enroller
 	Operators   OperatorIssuer
+	Vouchers    VoucherSigner
 	Profiles    ProfileChecker
 	IssuingCAs  IssuingCAs
 	Examiner    Examiner

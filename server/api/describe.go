@@ -114,7 +114,7 @@ var requestTypes = map[string]bool{
 	"CodesInput":   true,
 	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
 	"IssuerInput": true, "IssuerCertificate": true,
-	"OwnerInput": true, "OfferInput": true, "TransferNote": true,
+	"OwnerInput": true, "HandoutInput": true, "OfferInput": true, "TransferNote": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values
 }

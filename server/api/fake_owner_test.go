@@ -83,3 +83,9 @@ func (m *memory) WithdrawTransfer(_ context.Context, a access.Act, id int64, _ s
 func (m *memory) ReverseTransfer(_ context.Context, a access.Act, id int64, _ string) (*vetting.Transfer, error) {
 	return m.step(a, id, vetting.TransferReversed)
 }
+
+func (m *memory) HandOut(_ context.Context, a access.Act, h vetting.Handout) (*vetting.Transfer, error) {
+	return act(m, a, func() (*vetting.Transfer, error) { return transfers[3], nil })
+}
+
+func (m *memory) Voucher(context.Context, int64) ([]byte, error) { return []byte("voucher"), nil }

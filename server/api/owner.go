@@ -58,6 +58,7 @@ func (a *API) owners() {
 	})
 	a.transfers()
 	a.transferSteps()
+	a.vouchers()
 }
 
 func (a *API) createOwner(ctx context.Context, c *call, in *bodyOf[OwnerInput]) (*createdOutput[vetting.Owner], error) {
@@ -84,7 +85,7 @@ func (a *API) transfers() {
 	type list struct {
 		PageInput
 		Owner string                `query:"owner" maxLength:"63" doc:"Only transfers from or to this owner, or \"manufacturer\""`
-		State vetting.TransferState `query:"state" enum:"offered,expired,accepted,withdrawn,declined,reversed" doc:"Only transfers in this state"`
+		State vetting.TransferState `query:"state" enum:"offered,expired,accepted,withdrawn,declined,handed-out,reversed" doc:"Only transfers in this state"`
 	}
 	register(a, access.ReadOwners, operation{
 		id: "listTransfers", method: http.MethodGet, path: "/transfers", tag: tagOwners,

@@ -136,7 +136,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 		w.addOperator(string(role), role)
 	}
 	c := api.Config{
-		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Profiles: w, Examiner: w, Manifests: w.importer, IssuingCAs: hands{w.plant.cert.Raw},
+		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, IssuingCAs: hands{w.plant.cert.Raw},
 		Prover: w.prover, EST: func() string { return "est.example.com:8443" }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,
 		Feed:        w.feed, Webhooks: w.deliverer, Streams: api.Streams{Max: 3},
@@ -168,7 +168,7 @@ func (w *world) furnish() {
 		s.devices = append(s.devices, &vetting.Device{ID: 10 + n, Product: "lamp", Order: "order-" + site, Site: site, Owner: owner, State: vetting.DeviceActive,
 			Identity: vetting.Identity{Serial: "S-" + site, MAC: fmt.Sprintf("02:00:00:00:00:0%d", n)}})
 		s.registrations = append(s.registrations, &vetting.Registration{ID: 30 + n, Site: site, Order: "order-" + site, DeviceID: 10 + n, Outcome: vetting.Held})
-		s.certificates = append(s.certificates, &vetting.Certificate{ID: n, DeviceID: 10 + n, Serial: fmt.Sprintf("0a1%d", n), DER: []byte("DER"), Leaf: 7})
+		s.certificates = append(s.certificates, &vetting.Certificate{ID: n, DeviceID: 10 + n, Serial: fmt.Sprintf("0a1%d", n), DER: w.office.cert.Raw, Leaf: 7})
 		s.codes = append(s.codes, &vetting.EnrolmentCode{ID: 50 + n, Batch: 50 + n, Order: "order-" + site, Site: site, State: vetting.CodeUnused})
 		s.challenges = append(s.challenges, &vetting.Challenge{ID: 50 + n, DeviceID: 10 + n, By: "lin"})
 		s.evidence = append(s.evidence, &vetting.Evidence{ID: 40 + n, DeviceID: 10 + n, Kind: vetting.EvidenceWrongKey})
@@ -229,6 +229,8 @@ func (w *world) IssueOperator(csr *x509.CertificateRequest, op *access.Operator)
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(99), Subject: pkix.Name{CommonName: op.Name}, NotBefore: today, NotAfter: today.AddDate(1, 0, 0)}
 	return x509.CreateCertificate(rand.Reader, tmpl, ca.cert, csr.PublicKey, ca.key)
 }
+
+func (w *world) SignVoucher(*vetting.Voucher) ([]byte, error) { return []byte("voucher"), nil }
 
 func (w *world) OperatorChain(role access.Role) [][]byte { return [][]byte{w.ca(role).cert.Raw} }
 

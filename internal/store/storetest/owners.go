@@ -15,6 +15,7 @@ var ownerCases = []conformance{
 	{"an operator belongs to an owner", ownersOperator},
 	{"what is kept of devices is found by their owner now", ownersDevices},
 	{"of two who end an offer, one does", ownersAtOnce},
+	{"a device goes elsewhere with a voucher, and comes back", ownersElsewhere},
 }
 
 func ownersAreKept(t *trial) {
@@ -117,4 +118,47 @@ func ownersAtOnce(t *trial) {
 			t.Errorf("of a transfer that is %s the device is %+v", now.State, d)
 		}
 	}
+}
+
+func ownersElsewhere(t *trial) {
+	t.world(2, Unit(0), Unit(1))
+	d, _ := t.copied()
+	h := vetting.Handout{DeviceID: d.ID, Terms: [32]byte{1}, Voucher: []byte("voucher"), Note: "sold"}
+	leaf := t.leaves()
+	tr := ok(t.store.HandOut(t.ctx, By, h))(t)
+	if tr.State != vetting.TransferHandedOut || tr.From != vetting.Manufacturer || tr.To != vetting.Elsewhere || tr.Steps[0].Note != "sold" || t.leaves() != leaf+1 {
+		t.Errorf("handed out: %+v, %d leaves", tr, t.leaves()-leaf)
+	}
+	other := h
+	other.Voucher = []byte("another")
+	same(t, "asked again", ok(t.second().HandOut(t.ctx, By, other))(t), tr)
+	same(t, "the voucher", string(ok(t.store.Voucher(t.ctx, tr.ID))(t)), "voucher")
+	other.Terms[0]++
+	t.refuses(vetting.Conflict)(t.store.HandOut(t.ctx, By, other))
+	t.refuses(vetting.NotFound)(t.store.HandOut(t.ctx, By, vetting.Handout{DeviceID: 1 << 40}))
+	t.refuses(vetting.Invalid)(t.store.OfferTransfer(t.ctx, By, offerOf(vetting.Elsewhere, vetting.Manufacturer, 0)))
+	if now := t.device(d.ID); now.Owner != vetting.Elsewhere || now.Transfer != tr.ID {
+		t.Errorf("the device is %+v", now)
+	}
+	if c := t.cert(d.Certificate); c.State != vetting.CertificateRevoked || c.Reason != 3 {
+		t.Errorf("its certificate is %+v", c)
+	}
+	same(t, "devices elsewhere", len(ok(t.store.Devices(t.ctx, vetting.DeviceFilter{Owner: vetting.Elsewhere}, vetting.Page{}))(t)), 1)
+	t.enrol(Renewal(d.Certificate, Key("anew", 0)), vetting.ReasonNotInService)
+	t.enrol(first(0), vetting.ReasonNotInService)
+	back := ok(t.store.ReverseTransfer(t.ctx, By, tr.ID, "never arrived"))(t)
+	if now := t.device(d.ID); back.State != vetting.TransferReversed || now.Owner != "" {
+		t.Errorf("reversed: %+v, the device is %+v", back, now)
+	}
+	t.enrol(Renewal(d.Certificate, Key("anew", 0)), vetting.ReasonReadmitted)
+	open := t.offerTo("acme", 1)
+	t.refuses(vetting.Conflict)(t.store.HandOut(t.ctx, By, vetting.Handout{DeviceID: t.deviceOfUnit(1).ID}))
+	t.refuses(vetting.NotFound)(t.store.Voucher(t.ctx, open.ID))
+}
+
+// offerTo offers a unit of the manufacturer's to a new owner.
+func (t *trial) offerTo(owner string, unit int) *vetting.Transfer {
+	t.Helper()
+	t.owner(owner)
+	return t.offer(vetting.Manufacturer, owner, unit)
 }

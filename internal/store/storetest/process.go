@@ -192,6 +192,8 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"TransferDevices":      call(func() (any, error) { return s.TransferDevices(ctx, 1, page) }),
 		"OfferTransfer":        call(func() (any, error) { return s.OfferTransfer(ctx, By, offerOf(vetting.Manufacturer, "acme", 0)) }),
 		"AcceptTransfer":       call(func() (any, error) { return s.AcceptTransfer(ctx, By, 1, "") }),
+		"HandOut":              call(func() (any, error) { return s.HandOut(ctx, By, vetting.Handout{DeviceID: 1}) }),
+		"Voucher":              call(func() (any, error) { return s.Voucher(ctx, 1) }),
 		"DeclineTransfer":      call(func() (any, error) { return s.DeclineTransfer(ctx, By, 1, "") }),
 		"WithdrawTransfer":     call(func() (any, error) { return s.WithdrawTransfer(ctx, By, 1, "") }),
 		"ReverseTransfer":      call(func() (any, error) { return s.ReverseTransfer(ctx, By, 1, "") }),

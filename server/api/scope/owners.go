@@ -21,6 +21,10 @@ type Owners interface {
 	AcceptTransfer(ctx context.Context, act access.Act, id int64, note string) (*vetting.Transfer, error)
 	DeclineTransfer(ctx context.Context, act access.Act, id int64, note string) (*vetting.Transfer, error)
 	WithdrawTransfer(ctx context.Context, act access.Act, id int64, note string) (*vetting.Transfer, error)
+	// HandOut keeps a voucher with what becomes of its device; asked again on
+	// the same terms, the earlier one stays.
+	HandOut(ctx context.Context, act access.Act, h vetting.Handout) (*vetting.Transfer, error)
+	Voucher(ctx context.Context, transfer int64) ([]byte, error)
 	ReverseTransfer(ctx context.Context, act access.Act, id int64, note string) (*vetting.Transfer, error)
 }
 
@@ -156,6 +160,19 @@ func (v View) step(ctx context.Context, id int64, whose func(*vetting.Transfer) 
 	}
 	t, err = take()
 	return v.transfer(t), err
+}
+
+// HandOut hands a device to an owner outside of this server.
+func (v View) HandOut(ctx context.Context, act access.Act, h vetting.Handout) (*vetting.Transfer, error) {
+	return ofManufacturer(v, unknownID("device", h.DeviceID), func() (*vetting.Transfer, error) { return v.store.HandOut(ctx, act, h) })
+}
+
+// Voucher finds the voucher of a transfer.
+func (v View) Voucher(ctx context.Context, transfer int64) ([]byte, error) {
+	if _, err := v.Transfer(ctx, transfer); err != nil {
+		return nil, err
+	}
+	return v.store.Voucher(ctx, transfer)
 }
 
 // ReverseTransfer gives the devices of an accepted transfer back.
