@@ -17,6 +17,7 @@ type model struct {
 	order            vetting.OrderState
 	units            []*modelUnit
 	asks             map[string]*modelAsk
+	transfers        []*modelTransfer
 	seen             map[string]int // what the run met, so that a test can see that it met all
 }
 
@@ -28,6 +29,9 @@ type modelUnit struct {
 	contested bool
 	took      bool // a unit of the quota
 	certs     []*modelCert
+	owner     string
+	transfer  *modelTransfer // the latest
+	handover  *modelCert     // the current one when it changed hands, if it counted then
 }
 
 type modelCert struct {
@@ -38,6 +42,7 @@ type modelCert struct {
 	used   bool
 
 	compromised bool // its key may never be certified again
+	handedOver  bool // it ended because its device changed hands
 }
 
 // modelAsk is the last word on a request that comes again.
@@ -140,10 +145,12 @@ func (m *model) again(u *modelUnit, key vetting.Fingerprint, ask *modelAsk) answ
 func (m *model) renewal(u *modelUnit, c *modelCert, key vetting.Fingerprint) answer {
 	now := u.current()
 	ask := m.asks[renewalName(c, key)]
-	superseded := c.state == vetting.CertificateSuperseded
+	superseded := c.state == vetting.CertificateSuperseded || u.ended(c)
 	switch {
-	case !u.state.InService(), c.state == vetting.CertificateRevoked, c.state == vetting.CertificateOnHold:
+	case !u.state.InService(), c.state == vetting.CertificateRevoked && !u.ended(c), c.state == vetting.CertificateOnHold:
 		return refused()
+	case u.ended(c) && u.startsAnew():
+		return m.arrival(u, c, key)
 	case now.state != vetting.CertificateValid:
 		return refused()
 	case superseded && now.key == key && (!now.used || key != c.key):
@@ -179,7 +186,7 @@ func (m *model) readmit(u *modelUnit) bool {
 	if u.state != vetting.DeviceIssued && u.state != vetting.DeviceActive {
 		return false
 	}
-	u.state = vetting.DeviceManufactured
+	u.state, u.handover = vetting.DeviceManufactured, nil
 	for _, c := range u.certs {
 		c.state = vetting.CertificateRevoked
 	}

@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
@@ -45,7 +47,8 @@ func TestStoreFollowsTheModel(t *testing.T) {
 			})
 		}
 	}
-	for _, want := range []string{"admitted", "held", "refused", "renewed", "replaced", "repeated", "let in", "turned away", "disputed", "reopened", "revoked", "cloned", "readmitted"} {
+	for _, want := range []string{"admitted", "held", "refused", "renewed", "replaced", "repeated", "let in", "turned away", "disputed", "reopened", "revoked", "cloned", "readmitted",
+		"transfer accepted", "transfer withdrawn", "transfer expired", "transfer reversed", "came to its owner"} {
 		if seen[want] == 0 {
 			t.Errorf("no run met %q: the test does not try what it should", want)
 		}
@@ -60,19 +63,25 @@ type run struct {
 	rand  *rand.Rand
 	world *storetest.World
 	model *model
-	made  int // units built so far
+	made  int          // units built so far
+	ahead atomic.Int64 // of the clock
 }
 
 func newRun(t *testing.T, dsn string, seed uint64, seen map[string]int) *run {
 	r := &run{T: t, ctx: context.Background(), dsn: dsn, rand: rand.New(rand.NewPCG(seed, 0)),
 		model: &model{quantity: 6, order: vetting.OrderOpen, asks: map[string]*modelAsk{}, seen: seen}}
 	r.world = storetest.NewWorld(t, r.open(), r.model.quantity)
+	for _, name := range modelOwners[1:] {
+		if _, err := r.world.Store.CreateOwner(r.ctx, storetest.By, &vetting.Owner{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.load()
 	return r
 }
 
 func (r *run) open() *store.Store {
-	s, err := store.Open(r.ctx, store.Options{DSN: r.dsn})
+	s, err := store.Open(r.ctx, store.Options{DSN: r.dsn, Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -89,7 +98,7 @@ func (r *run) step() string {
 	}{
 		{30, "first enrolment", r.first}, {20, "renewal", r.renew}, {10, "first use", r.activate},
 		{3, "load", r.load}, {3, "duplicate", func() { r.duplicate(pick(r.rand, r.model.units)) }}, {8, "change of order", r.change},
-		{6, "decision", r.decide}, {3, "move", r.move}, {1, "revocation", r.revoke}, {2, "readmission", r.readmit}, {1, "reopen", r.reopen}, {2, "compare", r.compare},
+		{6, "decision", r.decide}, {3, "move", r.move}, {1, "revocation", r.revoke}, {2, "readmission", r.readmit}, {14, "transfer", r.trade}, {1, "reopen", r.reopen}, {2, "compare", r.compare},
 	}
 	total := 0
 	for _, s := range steps {
@@ -363,6 +372,7 @@ func (r *run) compare() {
 		}
 		r.compareUnit(u)
 	}
+	r.compareOwners()
 	if took != m.issued {
 		r.Errorf("%d devices took %d units", took, m.issued)
 	}
@@ -381,7 +391,7 @@ func (r *run) compareUnit(u *modelUnit) {
 	valid := 0
 	for i, c := range h.Certificates { // newest first
 		want := u.certs[len(u.certs)-1-i]
-		if c.Serial != want.serial || c.State != want.state || c.Key != want.key || string(c.DER) != want.der || c.Used.IsZero() == want.used {
+		if c.Serial != want.serial || c.State != want.state || c.Key != want.key || string(c.DER) != want.der || c.Used.IsZero() == want.used || (c.Reason == 3) != want.handedOver {
 			r.Errorf("%s: certificate %s is %s, used %v; the model has %s, %s, %v", d.Serial, c.Serial, c.State, c.Used, want.serial, want.state, want.used)
 		}
 		if c.State == vetting.CertificateValid {

@@ -154,13 +154,13 @@ func supersededFollow(t *trial) {
 	expect("scrapped", revoked, revoked)
 }
 
-// The certificates of this suite run out after an hour.
+// The certificates of this suite run out after a year.
 func expiredFollow(t *trial) {
 	const superseded, hold, revoked = vetting.CertificateSuperseded, vetting.CertificateOnHold, vetting.CertificateRevoked
 	f := t.fleet()
 	asleep, held := f.renewed(), f.renewed()
 	t.setState(held.ID, vetting.DeviceSuspended)
-	t.later(2 * time.Hour)
+	t.later(367 * 24 * time.Hour)
 	t.revoke(asleep.ID, vetting.RevokedKeyCompromise)
 	same(t, "revoked", t.states(asleep.ID), []vetting.CertificateState{superseded, superseded, revoked})
 	same(t, "on hold", t.states(held.ID), []vetting.CertificateState{hold, hold, hold})

@@ -278,7 +278,7 @@ func Enrol(ctx context.Context, s enroll.Ledger, c vetting.Claim) (vetting.Verdi
 	}
 }
 
-// certificate is one of random bytes.
+// certificate is one of random bytes, for a year.
 func certificate() *enroll.Issued {
-	return &enroll.Issued{Serial: random(17), DER: random(600), NotAfter: time.Now().Add(time.Hour)}
+	return &enroll.Issued{Serial: random(17), DER: random(600), NotAfter: time.Now().AddDate(1, 0, 0)}
 }
