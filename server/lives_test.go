@@ -33,22 +33,24 @@ func TestLives(t *testing.T) {
 			w := opened(t)
 			l := &lives{works: w, rand: mathrand.New(mathrand.NewPCG(seed, 3)), seen: seen}
 			l.doors = []entry{l.estDoor(), l.rigDoor()}
+			l.openMarket()
 			for range 6 {
 				l.born()
 			}
-			for range 150 {
+			for range 220 {
 				l.step()
 				if t.Failed() {
 					return
 				}
 			}
+			l.owned()
 			if err := w.server.Stop(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			verifyLog(t, w.config)
 		})
 	}
-	for _, want := range []string{"est: enrolled", "rig: enrolled", "est: renewed", "est: repeated", "est: barred", "rig: barred", "cloned", "readmitted", "revoked", "quarantined", "released", "retired", "slept"} {
+	for _, want := range []string{"est: enrolled", "rig: enrolled", "est: renewed", "est: repeated", "est: barred", "rig: barred", "cloned", "readmitted", "revoked", "quarantined", "released", "retired", "slept", "sold", "given back", "withdrawn", "ran out of time", "came to its owner", "cloned after it was sold", "barred after it was sold"} {
 		if seen[want] == 0 {
 			t.Errorf("no run met %q: %v", want, seen)
 		}
@@ -104,6 +106,12 @@ type lived struct {
 	out    bool // of service
 	spent  bool // its official key was used
 	grants []*grant
+	owner  string // "" is the manufacturer
+	deal   *deal  // the latest transfer that it was part of
+	// handover is the certificate that it had when it changed hands last; nil
+	// if none counted. former are all that ended so.
+	handover *grant
+	former   []*grant
 }
 
 // grant is a certificate that the device was given.
@@ -132,13 +140,15 @@ func (l *lives) step() {
 	switch n := l.rand.IntN(100); {
 	case n < 25:
 		l.enrol(door, d)
-	case n < 60:
+	case n < 55:
 		l.renew(d)
-	case n < 75:
+	case n < 68:
 		l.use(d)
-	case n < 90:
+	case n < 80:
 		l.act(d)
-	case n < 96:
+	case n < 95:
+		l.trade(d)
+	case n < 98:
 		l.born()
 	default:
 		l.sleep()
@@ -184,6 +194,10 @@ func (l *lives) enrol(door entry, d *lived) {
 func (l *lives) renew(d *lived) {
 	i := slices.IndexFunc(l.doors, func(e entry) bool { return e.renew != nil })
 	door, by := l.doors[i], d.current()
+	if len(d.former) > 0 && (by == nil || l.rand.IntN(4) == 0) {
+		l.comeBack(door, d)
+		return
+	}
 	if by == nil {
 		return
 	}
@@ -283,7 +297,7 @@ func (l *lives) act(d *lived) {
 	case n == 5:
 		if _, err := s.ReadmitDevice(ctx, by, d.id, "test"); err == nil {
 			l.seen["readmitted"]++
-			d.spent, d.grants = false, nil
+			d.spent, d.grants, d.handover = false, nil, nil
 		}
 	case n == 6 && l.rand.IntN(4) == 0:
 		if _, err := s.SetDeviceState(ctx, by, d.id, vetting.DeviceRetired, "test"); err == nil {
