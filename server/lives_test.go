@@ -37,7 +37,7 @@ func TestLives(t *testing.T) {
 			for range 6 {
 				l.born()
 			}
-			for range 220 {
+			for range 300 {
 				l.step()
 				if t.Failed() {
 					return
@@ -50,7 +50,7 @@ func TestLives(t *testing.T) {
 			verifyLog(t, w.config)
 		})
 	}
-	for _, want := range []string{"est: enrolled", "rig: enrolled", "est: renewed", "est: repeated", "est: barred", "rig: barred", "cloned", "readmitted", "revoked", "quarantined", "released", "retired", "slept", "sold", "given back", "withdrawn", "ran out of time", "came to its owner", "cloned after it was sold", "barred after it was sold"} {
+	for _, want := range []string{"est: enrolled", "rig: enrolled", "est: renewed", "est: repeated", "est: barred", "rig: barred", "cloned", "readmitted", "revoked", "quarantined", "released", "retired", "slept", "sold", "given back", "withdrawn", "ran out of time", "came to its owner", "cloned after it was sold", "barred after it came to its owner"} {
 		if seen[want] == 0 {
 			t.Errorf("no run met %q: %v", want, seen)
 		}
@@ -194,7 +194,7 @@ func (l *lives) enrol(door entry, d *lived) {
 func (l *lives) renew(d *lived) {
 	i := slices.IndexFunc(l.doors, func(e entry) bool { return e.renew != nil })
 	door, by := l.doors[i], d.current()
-	if len(d.former) > 0 && (by == nil || l.rand.IntN(4) == 0) {
+	if len(d.former) > 0 && (by == nil || l.rand.IntN(2) == 0) {
 		l.comeBack(door, d)
 		return
 	}

@@ -120,8 +120,8 @@ func (l *lives) comeBack(door entry, d *lived) {
 		}
 		l.seen["cloned after it was sold"]++
 		d.out = true
-	default:
-		l.seen["barred after it was sold"]++
+	case a.cert == nil && !d.out && c != nil:
+		l.seen["barred after it came to its owner"]++
 	}
 }
 
