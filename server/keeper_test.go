@@ -168,10 +168,10 @@ func (s *Server) settles(t *testing.T, door string, open, resting int) {
 	}
 }
 
-// Those whose requests are worked on do not make room.
-func TestBusyConnectionsStay(t *testing.T) {
-	g := newGated()
-	s, c := served(t, func(c *Config) { c.EST.MaxConnections = 2 }, map[string]func(http.Handler) http.Handler{"est": g.wrap})
+// twoInside has two requests worked on, until leave is called, which demands
+// that both are answered.
+func (g *gated) twoInside(t *testing.T, s *Server, c *Config) (leave func()) {
+	t.Helper()
 	var inside []*visitor
 	for range 2 {
 		v, err := visit(t, s, c, "est", "127.0.0.1")
@@ -182,18 +182,29 @@ func TestBusyConnectionsStay(t *testing.T) {
 		<-g.begun
 		inside = append(inside, v)
 	}
+	return func() {
+		t.Helper()
+		close(g.proceed)
+		for _, v := range inside {
+			if resp, err := http.ReadResponse(v.in, nil); err != nil || resp.StatusCode != 200 {
+				t.Errorf("one that is worked on: %v", err)
+			}
+		}
+	}
+}
+
+// Those whose requests are worked on do not make room.
+func TestBusyConnectionsStay(t *testing.T) {
+	g := newGated()
+	s, c := served(t, func(c *Config) { c.EST.MaxConnections = 2 }, map[string]func(http.Handler) http.Handler{"est": g.wrap})
+	leave := g.twoInside(t, s, c)
 	if _, err := visit(t, s, c, "est", "127.0.0.1"); err == nil {
 		t.Error("a third connection was let in")
 	}
 	if n := s.wasShed("est", shedConnections); n != 1 {
 		t.Errorf("%v counted", n)
 	}
-	close(g.proceed)
-	for _, v := range inside {
-		if resp, err := http.ReadResponse(v.in, nil); err != nil || resp.StatusCode != 200 {
-			t.Errorf("one that is inside: %v", err)
-		}
-	}
+	leave()
 }
 
 // blocked makes a door's handshakes wait in the middle of their work.
@@ -265,16 +276,7 @@ func TestRequestsKeepHandshakesOut(t *testing.T) {
 	g := newGated()
 	s, c := served(t, func(c *Config) { c.EST.MaxHandshakes = 2 }, map[string]func(http.Handler) http.Handler{"est": g.wrap})
 	established := enters(t, s, c, "127.0.0.1")
-	var inside []*visitor
-	for range 2 {
-		v, err := visit(t, s, c, "est", "127.0.0.1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(v, "GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		<-g.begun
-		inside = append(inside, v)
-	}
+	leave := g.twoInside(t, s, c)
 	if _, err := visit(t, s, c, "est", "127.0.0.1"); err == nil {
 		t.Error("a newcomer was let in")
 	}
@@ -284,12 +286,7 @@ func TestRequestsKeepHandshakesOut(t *testing.T) {
 	if err := established.asks(); err != nil {
 		t.Errorf("one that is inside: %v", err)
 	}
-	close(g.proceed)
-	for _, v := range inside {
-		if resp, err := http.ReadResponse(v.in, nil); err != nil || resp.StatusCode != 200 {
-			t.Errorf("one that is worked on: %v", err)
-		}
-	}
+	leave()
 	for len(s.doors[0].bounds.places) != 0 {
 		runtime.Gosched()
 	}
