@@ -100,6 +100,9 @@ func checkRenewalNames(r Request) error {
 		return nil
 	}
 	if !bytes.Equal(r.CSR.RawSubject, r.Presented.RawSubject) {
+		if asked := r.CSR.Subject.String(); asked == r.Presented.Subject.String() {
+			return BadRequest("a renewal must repeat the subject of the current certificate (%s) exactly; the request spells it with other string types (UTF8String, PrintableString) or in other sets: copy its DER, as openssl x509 -x509toreq does (RFC 7030 §4.2.2)", asked)
+		}
 		return BadRequest("a renewal must repeat the subject of the current certificate (%s) exactly; the request has %q (RFC 7030 §4.2.2)", r.Presented.Subject, r.CSR.Subject)
 	}
 	var asked, held []byte

@@ -62,7 +62,7 @@ func TestRenewalRepeatsTheNames(t *testing.T) {
 		"no subject":            {noName, san, "repeat the subject"},
 		"another subject":       {rdn(0x13, "SN-2"), san, "repeat the subject"},
 		"another case":          {rdn(0x13, "sn-1"), san, "repeat the subject"},
-		"another string type":   {rdn(0x0c, "SN-1"), san, "repeat the subject"},
+		"another string type":   {rdn(0x0c, "SN-1"), san, "other string types"},
 		"a name twice":          {tlv(0x30, subject[2:], subject[2:]), san, "repeat the subject"},
 		"no alternative names":  {subject, nil, "repeat the subjectAltName"},
 		"one too few":           {subject, alt(tlv(0x30, dns)), "repeat the subjectAltName"},
