@@ -149,7 +149,7 @@ func (a *app) codeList() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List codes, newest first; never the codes themselves", Example: "  touchmark code list --order PO-4711 --state unused"}
 	filter(c, q, "order", "only codes of this order")
 	filter(c, q, "site", "only codes of this site's orders")
-	filter(c, q, "device", "only codes made for the device with this number")
+	a.deviceFilter(c, q, "only codes made for this device")
 	filter(c, q, "batch", "only codes that were made together")
 	filter(c, q, "state", "only codes in this state: unused, used, expired, revoked")
 	oneOf(c, "state", vetting.CodeUnused, vetting.CodeUsed, vetting.CodeExpired, vetting.CodeRevoked)

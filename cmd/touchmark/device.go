@@ -53,6 +53,23 @@ func (a *app) deviceList() *cobra.Command {
 	})
 }
 
+// deviceFilter adds --device to a list, which takes what [deviceID] does.
+func (a *app) deviceFilter(c *cobra.Command, q url.Values, about string) {
+	filter(c, q, "device", about+", by number or serial number")
+	c.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if !q.Has("device") {
+			return nil
+		}
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		id, err := deviceID(cmd.Context(), cl, q.Get("device"))
+		q.Set("device", id)
+		return err
+	}
+}
+
 // deviceID finds the number of the device that an argument names.
 func deviceID(ctx context.Context, cl *client, arg string) (string, error) {
 	serial, isSerial := strings.CutPrefix(arg, "serial:")

@@ -21,7 +21,7 @@ func (a *app) evidenceList() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List evidence, newest first", Example: "  touchmark evidence list --kind over-quota --site penang"}
 	filter(c, q, "site", "only evidence about devices of this site")
 	filter(c, q, "kind", "only evidence of this kind")
-	filter(c, q, "device", "only evidence against the device with this number")
+	a.deviceFilter(c, q, "only evidence against this device")
 	oneOf(c, "kind", vetting.EvidenceKinds...)
 	c.Flags().BoolFunc("open", "only evidence that nobody has cleared", func(v string) error { q.Set("open", v); return nil })
 	a.completeFlags(c)

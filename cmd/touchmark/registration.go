@@ -27,7 +27,7 @@ func (a *app) registrationList() *cobra.Command {
 	filter(c, q, "site", "only registrations of this site's devices")
 	filter(c, q, "order", "only registrations against this order")
 	filter(c, q, "verdict", "only registrations with this verdict: admitted, held, refused")
-	filter(c, q, "device", "only registrations of the device with this number")
+	a.deviceFilter(c, q, "only registrations of this device")
 	c.Flags().BoolVar(&undecided, "undecided", false, "only held ones that wait for a person")
 	oneOf(c, "verdict", vetting.Admitted, vetting.Held, vetting.Refused)
 	a.completeFlags(c)

@@ -45,9 +45,11 @@ func TestEvidenceIsCleared(t *testing.T) {
 	w.admin(t, "evidence", "clear", "--device", "A-000001", "--note", "handed in twice").want(t, 0, "cleared: handed in twice")
 	w.admin(t, "verify", "A-000001").want(t, 0, "genuine")
 	w.admin(t, "evidence", "list", "--open").want(t, 0, "no such evidence")
+	w.admin(t, "evidence", "list", "--device", "none").want(t, exitFailed, `serial number "none"`)
 	list := decodeAs[struct{ Items []struct{ ID int64 } }](t, w.admin(t, "evidence", "list", "--json").want(t, 0).out)
 	id := number(list.Items[0].ID)
 	w.admin(t, "evidence", "clear", id, "--note", "x").want(t, exitFailed, "cleared already")
 	w.admin(t, "evidence", "reopen", id, "--note", "it was a copy").want(t, 0, "duplicate-serial")
+	w.admin(t, "evidence", "list", "--open", "--device", "A-000001").want(t, 0, "duplicate-serial")
 	w.admin(t, "verify", "A-000001").want(t, exitSuspect)
 }
