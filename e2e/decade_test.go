@@ -33,9 +33,6 @@ const day = 24 * time.Hour
 // device is taken for one, and each belongs to whom it was sold to.
 func TestDecade(t *testing.T) {
 	for name, dsn := range storetest.Databases(t) {
-		if testing.Short() && name != "sqlite" { // once is enough for the race detector
-			continue
-		}
 		t.Run(name, func(t *testing.T) {
 			d := newDecade(t, dsn, number(t, "TOUCHMARK_DECADE", 1, 60))
 			for d.today() < 3650 {
