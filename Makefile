@@ -51,7 +51,7 @@ check: $(TESTGATE)
 # and take a third of the time.
 race: $(TESTGATE) ## the tests again, under the race detector
 	$(TESTS) CGO_ENABLED=1 deploy/postgres-test.sh run \
-		go test -json -race -short -count=1 -timeout 10m $$(go list ./... | grep -v -e /docs$$ -e /bench/soak$$ -e /e2e$$) | $(TESTGATE)
+		go test -json -race -count=1 -timeout 10m $$(go list ./... | grep -v -e /docs$$ -e /bench/soak$$ -e /e2e$$) | $(TESTGATE)
 
 lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, and what no commit may hold
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not gofmt-ed:" $$unformatted >&2; exit 1; fi
