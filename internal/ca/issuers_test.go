@@ -163,3 +163,25 @@ func TestMakeIssuingCA(t *testing.T) {
 		t.Errorf("renewed: %+v, %v", next, err)
 	}
 }
+
+// A template shows an owner's name, and nothing for the manufacturer's devices.
+func TestOwnerInTemplate(t *testing.T) {
+	a, _ := initCA(t)
+	issuer := ca.NewDeviceIssuer(a, time.Now)
+	profile := vetting.Profile{Validity: "30d", Template: `{"subject": {"commonName": "{{ .Serial }}", "organization": "for {{ .Owner }}"}, "keyUsage": ["digitalSignature"], "extKeyUsage": ["clientAuth"]}`}
+	product := &vetting.Product{ID: 1, Revision: 1, Profile: profile}
+	for want, o := range map[string]*vetting.Owner{"for ": nil, "for acme": {ID: 1, Name: "acme"}, "for beta": {ID: 2, Name: "beta", Profile: &profile}} {
+		csr := request(t, &x509.CertificateRequest{})
+		out, err := issuer.Issue(t.Context(), ownedAdmission(t, product, unit, vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), o), csr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(out.DER)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cert.Subject.Organization; len(got) != 1 || got[0] != want {
+			t.Errorf("the organization is %q, want %q", got, want)
+		}
+	}
+}

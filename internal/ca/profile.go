@@ -32,7 +32,7 @@ type Variables struct {
 	Product          string
 	Order            string
 	Site             string
-	Owner            string // empty until ownership exists
+	Owner            string // empty while the device is the manufacturer's
 	Device           string // the device's ID
 	HardwareRevision string
 	Line             string
@@ -217,8 +217,12 @@ func (v Variables) escaped() Variables {
 // variables are an admission's.
 func variables(a vetting.Admission) Variables {
 	r, o := a.Record(), a.Order()
+	owner := ""
+	if held := a.Owner(); held != nil {
+		owner = held.Name
+	}
 	return Variables{
-		Serial: r.Serial, MAC: r.MAC, UID: r.UID, Product: a.Product().Name, Order: o.Name, Site: o.Site,
+		Serial: r.Serial, MAC: r.MAC, UID: r.UID, Product: a.Product().Name, Order: o.Name, Site: o.Site, Owner: owner,
 		Device: strconv.FormatInt(r.ID, 10), HardwareRevision: r.Made.HardwareRevision, Line: r.Made.Line,
 		BootstrapKey: r.BootstrapKey.String(), EKHash: r.Made.EKHash,
 	}
@@ -227,14 +231,14 @@ func variables(a vetting.Admission) Variables {
 // sample is what a profile is tried with when it is saved.
 var sample = Variables{
 	Serial: "SAMPLE-0001", MAC: "02:00:5e:10:00:01", UID: "0011223344556677", Product: "sample-product", Order: "sample-order",
-	Site: "sample-site", Device: "4711", HardwareRevision: "A1", Line: "line-1",
+	Site: "sample-site", Owner: "sample-owner", Device: "4711", HardwareRevision: "A1", Line: "line-1",
 	BootstrapKey: strings.Repeat("ab", 32), EKHash: strings.Repeat("cd", 32),
 }
 
 // otherSample has no value in common with sample.
 var otherSample = Variables{
 	Serial: "OTHER-9999", MAC: "02:00:5e:10:00:99", UID: "ffeeddccbbaa9988", Product: "sample-product", Order: "other-order",
-	Site: "other-site", Device: "1174", HardwareRevision: "B2", Line: "line-9",
+	Site: "other-site", Owner: "other-owner", Device: "1174", HardwareRevision: "B2", Line: "line-9",
 	BootstrapKey: strings.Repeat("ef", 32), EKHash: strings.Repeat("01", 32),
 }
 
