@@ -239,6 +239,10 @@ func TestOperators(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(out, "anna.key")); err == nil {
 		t.Error("the key of an operator who was refused was left behind")
 	}
+	retried := filepath.Join(t.TempDir(), "retried")
+	w.admin(t, "operator", "add", "berta", "--role", "planner", "--out", retried, "--server", "https://127.0.0.1:1").want(t, exitFailed)
+	w.admin(t, "operator", "add", "berta", "--role", "planner", "--out", retried).want(t, 0)
+	w.admin(t, "operator", "add", "berta", "--role", "planner", "--out", retried).want(t, exitFailed, "never overwritten")
 	w.admin(t, "operator", "revoke", "anna").want(t, exitUsage, "loses all rights")
 	w.admin(t, "operator", "revoke", "anna", "--yes").want(t, 0, "revoked")
 	w.site(t, "operator", "whoami").want(t, exitFailed, "revoked")

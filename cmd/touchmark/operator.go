@@ -96,13 +96,19 @@ func (a *app) addOperator(ctx context.Context, cl *client, in api.OperatorInput,
 	return raw, a.writeOperator(cl, in.Name, out, keyFile, made)
 }
 
-// makeKey makes a key that only its owner can read, and a request for it.
+// makeKey makes a key that only its owner can read, and a request for it. A
+// key without a certificate is of an attempt that got no answer, and is taken
+// again: the server may have seen it.
 func makeKey(ctx context.Context, dir, name string) (csr string, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
-	key, err := keys.Ring{Dir: dir}.Create(ctx, "file:"+name+".key", keys.P256)
+	ring, uri := keys.Ring{Dir: dir}, "file:"+name+".key"
+	key, err := ring.Create(ctx, uri, keys.P256)
+	if _, done := os.Stat(filepath.Join(dir, name+".crt")); errors.Is(err, fs.ErrExist) && errors.Is(done, fs.ErrNotExist) {
+		key, err = ring.Open(ctx, uri)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -157,7 +157,7 @@ func createFile(path string, kind Kind) (crypto.Signer, error) {
 func WriteFile(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s exists already: a key is never overwritten; remove the file if you are sure", path)
+		return existing(path)
 	}
 	if err != nil {
 		return err
@@ -165,6 +165,15 @@ func WriteFile(path string, data []byte) error {
 	_, err = f.Write(data)
 	return errors.Join(err, f.Sync(), f.Close())
 }
+
+// existing is the error about a key file that is there; it is fs.ErrExist.
+type existing string
+
+func (e existing) Error() string {
+	return string(e) + " exists already: a key is never overwritten; remove the file if you are sure"
+}
+
+func (e existing) Is(target error) bool { return target == fs.ErrExist }
 
 func generate(kind Kind) (crypto.Signer, error) {
 	switch kind {
