@@ -43,9 +43,20 @@ func (i issuing) CheckIssuingCA(ctx context.Context, name string, der []byte) (*
 
 func (i issuing) Unable() map[string]error { return i.authorities.Unable(i.now()) }
 
-// check reports the issuing CAs that cannot sign.
+// checkDefault reports that the CA which issues to most devices cannot sign
+// here: another server may be able to.
+func (i issuing) checkDefault(context.Context) error {
+	name := i.authorities.Default()
+	if err := i.Unable()[name]; err != nil {
+		return fmt.Errorf("%s cannot sign: %w; devices get no certificates from this server", name, err)
+	}
+	return nil
+}
+
+// check reports the other issuing CAs that cannot sign.
 func (i issuing) check(context.Context) error {
 	unable := i.Unable()
+	delete(unable, i.authorities.Default())
 	var texts []string
 	for _, name := range slices.Sorted(maps.Keys(unable)) {
 		texts = append(texts, fmt.Sprintf("%s cannot sign: %v", name, unable[name]))

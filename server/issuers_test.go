@@ -345,3 +345,51 @@ func TestIssuingCAInARollover(t *testing.T) {
 	w.issuedBy(first, next)
 	storetest.Verify(t, w.server.store)
 }
+
+// Another issuing CA takes the device CA's place while devices come: new ones
+// and renewals get certificates of it on every server, what the device CA
+// signed stays in use, and there is a way back.
+func TestDefaultIssuingCA(t *testing.T) {
+	w := opened(t)
+	device := w.server.authorities.Device.Certificate
+	w.ask("/owners", map[string]string{"name": "pinned", "issuer": "device-ca"}, 201, nil)
+	w.ask("/owners", map[string]string{"name": "plain"}, 201, nil)
+	old := w.enrol(v13, w.build("A-1", w.now().Add(time.Hour)), "simpleenroll", nil)
+	pinned, plain := w.build("B-1", w.now().Add(time.Hour)), w.build("C-1", w.now().Add(time.Hour))
+	w.gives("B-1", vetting.Manufacturer, "pinned")
+	w.gives("C-1", vetting.Manufacturer, "plain")
+	next := w.issuer("devices-2027")
+	other, err := New(t.Context(), w.config, Environment{Now: w.now}) // a second server on the database
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Stop(context.WithoutCancel(t.Context())) })
+
+	w.ask("/issuers/devices-2027/default", nil, 200, nil)
+	if err := other.issuing.Refresh(t.Context()); err != nil || other.authorities.Default() != "devices-2027" {
+		t.Errorf("the other server issues with %s, %v", other.authorities.Default(), err)
+	}
+	w.opensAll(old)
+	w.issuedBy(w.enrol(v13, w.build("A-2", w.now().Add(time.Hour)), "simpleenroll", nil), next)
+	w.issuedBy(w.enrol(v13, plain, "simpleenroll", nil), next)
+	w.issuedBy(w.enrol(v13, pinned, "simpleenroll", nil), device)
+	renewed := w.enrol(v13, old, "simplereenroll", old.cert)
+	w.issuedBy(renewed, next)
+	w.opensAll(renewed)
+	w.ask("/issuers/devices-2027/close", nil, 409, nil)
+
+	w.reopened() // the choice is in the database
+	w.issuedBy(w.enrol(v13, w.build("A-3", w.now().Add(time.Hour)), "simpleenroll", nil), next)
+	w.ask("/issuers/device-ca/default", nil, 200, nil)
+	w.ask("/issuers/devices-2027/close", nil, 200, nil)
+	w.ask("/issuers/devices-2027/default", nil, 409, nil)
+	back := w.enrol(v13, renewed, "simplereenroll", renewed.cert)
+	w.issuedBy(back, device)
+	if _, body := w.ready(); !strings.Contains(body, `"issuers":"ok"`) || !strings.Contains(body, `"default-issuer":"ok"`) {
+		t.Errorf("/readyz: %s", body)
+	}
+	w.ask("/issuers/devices-2027/reopen", nil, 200, nil)
+	w.ask("/issuers/devices-2027/default", nil, 200, nil)
+	w.issuedBy(w.enrol(v13, back, "simplereenroll", back.cert), next)
+	storetest.Verify(t, w.server.store)
+}

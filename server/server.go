@@ -180,6 +180,7 @@ func (s *Server) wire() {
 		{"clock", s.clock},
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
+		{"default-issuer", s.issuing.checkDefault},
 	}, warnings: []check{{"issuers", s.issuing.check}}}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},

@@ -7,8 +7,8 @@ import (
 )
 
 // IssuingCA is a CA below the root that issues to the devices of those owners
-// that name it. The device CA, which issues to all others, is none of these:
-// it was there before the database.
+// that name it, and of all others if it is the default. The device CA is none
+// of these: it was there before the database.
 type IssuingCA struct {
 	ID   int64
 	Name string
@@ -16,12 +16,26 @@ type IssuingCA struct {
 	Certificate []byte
 	Subject     []byte
 	Key         Fingerprint
+	State       IssuingState
 	Created     time.Time
 	Updated     time.Time // when its certificate was last replaced
 }
 
+// IssuingState is what an issuing CA is used for.
+type IssuingState string
+
+const (
+	// IssuingOpen issues to the devices of the owners that name it.
+	IssuingOpen IssuingState = ""
+	// IssuingDefault issues also to the devices of those that name none, in
+	// place of the DeviceCA. There is at most one.
+	IssuingDefault IssuingState = "default"
+	// IssuingClosed issues to nobody. What it signed stays valid.
+	IssuingClosed IssuingState = "closed"
+)
+
 // DeviceCA is the name of the CA that issues to devices whose owner names
-// none.
+// none, unless another became the default.
 const DeviceCA = "device-ca"
 
 // MaxIssuingCAs bounds them: EST's /cacerts holds them all, and devices have

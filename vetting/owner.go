@@ -12,7 +12,7 @@ type Owner struct {
 	ID          int64  `json:"-"`
 	Name        string `json:"name"`
 	Description string `json:"description,omitempty"`
-	// Issuer is the name of the issuing CA of its devices; "" is the DeviceCA.
+	// Issuer is the name of the issuing CA of its devices; "" is the default.
 	Issuer string `json:"issuer,omitempty"`
 	// Profile takes the place of the profiles of its devices' products; nil
 	// leaves those in force.

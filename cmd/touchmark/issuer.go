@@ -21,8 +21,10 @@ import (
 
 func (a *app) issuerCommand() *cobra.Command {
 	return group("issuer", "The CAs that issue to devices",
-		"An issuing CA signs the certificates of devices. There is device-ca, which signs for all whose owner names no other.",
-		a.issuerCreate(), a.issuerRenew(), a.issuerList(), a.issuerShow())
+		"An issuing CA signs the certificates of devices: of those whose owner names it, and the default of all others. That is device-ca in the beginning.",
+		a.issuerCreate(), a.issuerRenew(), a.issuerDefault(), a.issuerStep("close", "Have an issuing CA issue no more",
+			"It must not be the default, and no owner may name it. What it issued stays valid, is renewed with the CA in its place, and told the status of."),
+		a.issuerStep("reopen", "Let a closed issuing CA issue again", ""), a.issuerList(), a.issuerShow())
 }
 
 // ceremony is what creating and renewing an issuing CA need beyond a server.
@@ -131,11 +133,44 @@ runs out, and when the root's key changes. What the CA issued stays valid. It ne
 	}, showIssuer)
 }
 
+func (a *app) issuerDefault() *cobra.Command {
+	c := &cobra.Command{Use: "default NAME", Short: "Have an issuing CA issue to all devices whose owner names no other", Args: cobra.ExactArgs(1),
+		Long: `default puts an issuing CA in the place of the one that issues to all devices whose owner names no other: device-ca in the
+beginning, which can be named to go back. Every server follows within a second or two, so each must have the CA's key first.
+What the other issued stays valid; devices get certificates of the new one when they renew. To have them renew earlier,
+spread over a time: touchmark device renew --issuer OLD.`,
+		Example:           "  touchmark issuer default devices-2027\n  touchmark issuer default device-ca",
+		ValidArgsFunction: a.completeFirst("/issuers")}
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		err = cl.api(ctx, http.MethodPost, "/issuers/"+segment(args[0])+"/default", nil, &raw)
+		return raw, err
+	}, showIssuer)
+}
+
+func (a *app) issuerStep(name, about, more string) *cobra.Command {
+	c := &cobra.Command{Use: name + " NAME", Short: about, Long: strings.TrimSpace(about + ". " + more), Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/issuers")}
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		err = cl.api(ctx, http.MethodPost, "/issuers/"+segment(args[0])+"/"+name, nil, &raw)
+		return raw, err
+	}, showIssuer)
+}
+
 func (a *app) issuerList() *cobra.Command {
 	return listCommand(a, &cobra.Command{Use: "list", Short: "List the CAs that issue to devices"}, "/issuers", noQuery, table[api.Issuer]{
-		columns: "NAME\tUNTIL\tKEY IDENTIFIER\tPROBLEM", none: "There are no issuing CAs.",
-		row: func(i *api.Issuer) []any { return []any{i.Name, i.NotAfter, i.KeyID, i.Problem} },
+		columns: "NAME\tISSUES TO\tUNTIL\tKEY IDENTIFIER\tPROBLEM", none: "There are no issuing CAs.",
+		row: func(i *api.Issuer) []any { return []any{i.Name, issuesTo(i), i.NotAfter, i.KeyID, i.Problem} },
 	})
+}
+
+// issuesTo says to whose devices a CA issues.
+func issuesTo(i *api.Issuer) string {
+	switch {
+	case i.Default:
+		return "all others"
+	case i.Closed:
+		return "nobody"
+	}
+	return "owners that name it"
 }
 
 func (a *app) issuerShow() *cobra.Command {
@@ -145,6 +180,7 @@ func (a *app) issuerShow() *cobra.Command {
 
 func showIssuer(w io.Writer, i *api.Issuer) {
 	field(w, "issuing CA", i.Name)
+	field(w, "issues to", issuesTo(i))
 	field(w, "subject", i.Subject)
 	field(w, "key identifier", i.KeyID)
 	field(w, "until", i.NotAfter)

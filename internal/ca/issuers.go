@@ -21,7 +21,8 @@ import (
 type issuer struct {
 	Authority        // its Signer is nil if the key could not be opened
 	name      string // of its owners; the device CA's is DeviceName
-	lost      error  // why there is no Signer
+	state     vetting.IssuingState
+	lost      error // why there is no Signer
 
 	failed atomic.Pointer[error] // of the last signature; nil if that was good
 }
@@ -30,16 +31,19 @@ type issuer struct {
 // change; another set takes their place.
 type issuers struct {
 	list      []*issuer
-	byName    map[string]*issuer
+	byName    map[string]*issuer // the default also as ""
 	bySubject map[string]*issuer // by the DER of the name
 }
 
 func newIssuers(list []*issuer) *issuers {
 	s := &issuers{list: list, byName: map[string]*issuer{}, bySubject: map[string]*issuer{}}
+	s.byName[""] = list[0]
 	for _, i := range list {
 		s.byName[i.name], s.bySubject[string(i.Certificate.RawSubject)] = i, i
+		if i.state == vetting.IssuingDefault {
+			s.byName[""] = i
+		}
 	}
-	s.byName[""] = list[0]
 	return s
 }
 
@@ -65,7 +69,7 @@ func (a *Authorities) Learn(ctx context.Context, list []*vetting.IssuingCA) erro
 	changed := len(list) != len(known.list)-1
 	for _, c := range list {
 		i := known.byName[c.Name]
-		if i == nil || !bytes.Equal(i.Certificate.Raw, c.Certificate) || a.found(i) {
+		if i == nil || !bytes.Equal(i.Certificate.Raw, c.Certificate) || i.state != c.State || a.found(i) {
 			var err error
 			if i, err = a.openIssuer(ctx, c); err != nil {
 				return err
@@ -94,7 +98,7 @@ func (a *Authorities) openIssuer(ctx context.Context, c *vetting.IssuingCA) (*is
 	if err := a.belowRoot(cert); err != nil {
 		return nil, fmt.Errorf("the issuing CA %s: %w; `touchmark issuer renew` signs it anew, before the other root goes", c.Name, err)
 	}
-	i := &issuer{name: c.Name, Authority: Authority{Certificate: cert}}
+	i := &issuer{name: c.Name, state: c.State, Authority: Authority{Certificate: cert}}
 	i.Signer, i.lost = a.places.openKey(ctx, a.places.key(IssuingKeyName(c.Name)), cert)
 	return i, nil
 }
@@ -164,6 +168,9 @@ func (a *Authorities) checkIssuing(cert *x509.Certificate, now time.Time) error 
 func (a *Authorities) Unable(now time.Time) map[string]error {
 	out := map[string]error{}
 	for _, i := range a.issuers.Load().list {
+		if i.state == vetting.IssuingClosed {
+			continue // so it is meant
+		}
 		if err := i.unable(now); err != nil {
 			out[i.name] = err
 		} else if failed := i.failed.Load(); failed != nil {
@@ -173,9 +180,14 @@ func (a *Authorities) Unable(now time.Time) map[string]error {
 	return out
 }
 
+// Default is the name of the CA that issues to devices whose owner names none.
+func (a *Authorities) Default() string { return a.issuerFor(nil).name }
+
 // unable says why the CA cannot even try to sign.
 func (i *issuer) unable(now time.Time) error {
 	switch {
+	case i.state == vetting.IssuingClosed:
+		return errors.New("it is closed")
 	case i.lost != nil:
 		return i.lost
 	case now.After(i.Certificate.NotAfter):

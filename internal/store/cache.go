@@ -21,7 +21,7 @@ type cache struct {
 
 	orderNames map[int64]orderNames
 
-	owners sync.Map // *vetting.Owner by ID; few, and never changed
+	owners sync.Map // *cachedOwner by ID; few
 
 	paces  map[int64]cachedPace
 	issued time.Time // when units were issued last, by this server
@@ -103,6 +103,14 @@ func (c *cache) forgetOperators() {
 	defer c.mu.Unlock()
 	c.operators, c.forgotten = nil, time.Now()
 }
+
+type cachedOwner struct {
+	*vetting.Owner
+	read time.Time
+}
+
+// ownerLife is how long an owner is known without being read again.
+const ownerLife = time.Second
 
 type cachedOrder struct {
 	revision int64

@@ -15,12 +15,13 @@ type issuingRow struct {
 	Name                      string
 	Subject, Key, Certificate []byte
 	Created, Updated          int64
+	State                     string `json:",omitempty"` // the log has rows of before it came
 }
 
-const issuingColumns = `ica.id, ica.name, ica.subject, ica.key, ica.certificate, ica.created, ica.updated`
+const issuingColumns = `ica.id, ica.name, ica.subject, ica.key, ica.certificate, ica.created, ica.updated, ica.state`
 
 func (i *issuingRow) dest() []any {
-	return []any{&i.ID, &i.Name, &i.Subject, &i.Key, &i.Certificate, &i.Created, &i.Updated}
+	return []any{&i.ID, &i.Name, &i.Subject, &i.Key, &i.Certificate, &i.Created, &i.Updated, &i.State}
 }
 
 func (i *issuingRow) object() audit.Object {
@@ -28,7 +29,7 @@ func (i *issuingRow) object() audit.Object {
 }
 
 func (i *issuingRow) issuingCA() *vetting.IssuingCA {
-	out := &vetting.IssuingCA{ID: i.ID, Name: i.Name, Certificate: i.Certificate, Subject: i.Subject,
+	out := &vetting.IssuingCA{ID: i.ID, Name: i.Name, Certificate: i.Certificate, Subject: i.Subject, State: vetting.IssuingState(i.State),
 		Created: fromMicros(i.Created), Updated: fromMicros(i.Updated)}
 	copy(out.Key[:], i.Key)
 	return out
@@ -97,14 +98,10 @@ func (s *Store) CreateIssuingCA(ctx context.Context, a access.Act, c *vetting.Is
 // nothing.
 func (s *Store) RenewIssuingCA(ctx context.Context, a access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
-		var have issuingRow
-		w.fetch(`SELECT `+issuingColumns+` FROM issuing_cas ica WHERE ica.name = $1`, []any{c.Name}, func(r row) error { return r.Scan(have.dest()...) })
-		if err := w.flush(); err != nil {
-			return 0, err
-		}
+		have, err := w.issuingCA(c.Name)
 		switch {
-		case have.ID == 0:
-			return 0, notFound("issuing CA", c.Name)
+		case err != nil:
+			return 0, err
 		case !bytes.Equal(have.Subject, c.Subject) || !bytes.Equal(have.Key, c.Key[:]):
 			return 0, vetting.Errorf(vetting.Conflict, "the certificate has another subject or key than the issuing CA %s: what it signed could not be verified with it", c.Name)
 		case bytes.Equal(have.Certificate, c.Certificate):
@@ -121,14 +118,22 @@ func (s *Store) RenewIssuingCA(ctx context.Context, a access.Act, c *vetting.Iss
 	return s.IssuingCA(ctx, c.Name)
 }
 
-// issues refuses the name of an issuing CA that there is not.
-func (w *writing) issues(name string) error {
-	if name == "" {
-		return nil
+// issuingCA reads the row of an issuing CA, or fails with NotFound.
+func (w *writing) issuingCA(name string) (*issuingRow, error) {
+	i := new(issuingRow)
+	w.fetch(`SELECT `+issuingColumns+` FROM issuing_cas ica WHERE ica.name = $1`, []any{name}, func(r row) error { return r.Scan(i.dest()...) })
+	if err := w.flush(); err != nil {
+		return nil, err
 	}
-	exists, err := w.taken(`SELECT 1 FROM issuing_cas WHERE name = $1`, name)
-	if err != nil || exists {
-		return err
+	if i.ID == 0 {
+		return nil, notFound("issuing CA", name)
 	}
-	return vetting.Errorf(vetting.Invalid, "there is no issuing CA %q: name one that `touchmark issuer list` shows, or create it first", name)
+	return i, nil
+}
+
+// become changes the state of an issuing CA, for a leaf.
+func (w *writing) become(i *issuingRow, state vetting.IssuingState) audit.Object {
+	i.State = string(state)
+	w.exec(`UPDATE issuing_cas SET state = $2 WHERE id = $1`, i.ID, i.State)
+	return i.object()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/audit"
@@ -21,6 +22,15 @@ func (o *ownerRow) object() audit.Object {
 	return audit.Object{Kind: audit.KindOwner, ID: o.ID, Digest: audit.DigestOf(o)}
 }
 
+func (o *ownerRow) owner() (*vetting.Owner, error) {
+	out := new(vetting.Owner)
+	if err := json.Unmarshal([]byte(o.Body), out); err != nil {
+		return nil, fmt.Errorf("owner %s in the database: %w", o.Name, err)
+	}
+	out.ID = o.ID
+	return out, nil
+}
+
 const ownerColumns = `ow.id, ow.name, ow.body`
 
 func (s *Store) owners(ctx context.Context, where string, args ...any) (list []*vetting.Owner, err error) {
@@ -29,13 +39,9 @@ func (s *Store) owners(ctx context.Context, where string, args ...any) (list []*
 		if err := r.Scan(row.dest()...); err != nil {
 			return err
 		}
-		o := new(vetting.Owner)
-		if err := json.Unmarshal([]byte(row.Body), o); err != nil {
-			return fmt.Errorf("owner %s in the database: %w", row.Name, err)
-		}
-		o.ID = row.ID
+		o, err := row.owner()
 		list = append(list, o)
-		return nil
+		return err
 	})
 	return list, err
 }
@@ -80,8 +86,8 @@ func (s *Store) CreateOwner(ctx context.Context, a access.Act, o *vetting.Owner)
 // elsewhere is the ID of every owner outside of this server.
 const elsewhere = -1
 
-// ownerAt returns an owner by ID, nil for the manufacturer. Owners never
-// change.
+// ownerAt returns an owner by ID, nil for the manufacturer; as it was up to
+// ownerLife ago, if another server changed it.
 func (s *Store) ownerAt(ctx context.Context, id int64) (*vetting.Owner, error) {
 	switch id {
 	case 0:
@@ -89,14 +95,15 @@ func (s *Store) ownerAt(ctx context.Context, id int64) (*vetting.Owner, error) {
 	case elsewhere:
 		return &vetting.Owner{Name: vetting.Elsewhere}, nil
 	}
-	if o, ok := s.cache.owners.Load(id); ok {
-		return o.(*vetting.Owner), nil
+	if c, ok := s.cache.owners.Load(id); ok && time.Since(c.(*cachedOwner).read) < ownerLife {
+		return c.(*cachedOwner).Owner, nil
 	}
+	read := time.Now()
 	list, err := s.owners(ctx, `ow.id = $1`, id)
 	if err != nil || len(list) == 0 {
 		return nil, orNotFound(err, "owner", id)
 	}
-	s.cache.owners.Store(id, list[0])
+	s.cache.owners.Store(id, &cachedOwner{list[0], read})
 	return list[0], nil
 }
 

@@ -23,6 +23,26 @@ func (m *memory) RenewIssuingCA(_ context.Context, a access.Act, i *vetting.Issu
 	return act(m, a, func() (*vetting.IssuingCA, error) { return i, nil })
 }
 
+func (m *memory) SetDefaultIssuingCA(ctx context.Context, a access.Act, name string) error {
+	i, err := m.IssuingCA(ctx, name)
+	if err == nil {
+		_, err = m.RenewIssuingCA(ctx, a, i)
+	}
+	return err
+}
+
+func (m *memory) CloseIssuingCA(ctx context.Context, a access.Act, name string) (*vetting.IssuingCA, error) {
+	i, err := m.IssuingCA(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return m.RenewIssuingCA(ctx, a, i)
+}
+
+func (m *memory) ReopenIssuingCA(ctx context.Context, a access.Act, name string) (*vetting.IssuingCA, error) {
+	return m.CloseIssuingCA(ctx, a, name)
+}
+
 // hands is a server that can use the key of every issuing CA.
 type hands struct{ der []byte }
 

@@ -32,6 +32,14 @@ func (m *memory) CreateOwner(_ context.Context, a access.Act, o *vetting.Owner) 
 	return act(m, a, func() (*vetting.Owner, error) { return o, nil })
 }
 
+func (m *memory) SetOwnerIssuer(ctx context.Context, a access.Act, name, _ string) (*vetting.Owner, error) {
+	o, err := m.Owner(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return m.CreateOwner(ctx, a, o)
+}
+
 func (m *memory) Transfers(_ context.Context, f vetting.TransferFilter, p vetting.Page) ([]*vetting.Transfer, error) {
 	return pick(m, transfers, p, true, func(t *vetting.Transfer) int64 { return t.ID },
 		func(t *vetting.Transfer) bool {

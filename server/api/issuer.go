@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
@@ -18,6 +19,7 @@ import (
 type Issuer struct {
 	Name      string    `json:"name" doc:"The name by which owners choose it"`
 	Default   bool      `json:"default,omitempty" doc:"Whether it issues to the devices of owners that name none"`
+	Closed    bool      `json:"closed,omitempty" doc:"Whether it issues to nobody"`
 	Subject   string    `json:"subject" doc:"The subject of its certificate"`
 	KeyID     string    `json:"keyIdentifier" doc:"Its subjectKeyIdentifier in hexadecimal, which is the authorityKeyIdentifier of what it issues"`
 	NotBefore time.Time `json:"notBefore" doc:"From when its certificate is valid"`
@@ -69,14 +71,7 @@ func (a *API) issuers() {
 		id: "getIssuer", method: http.MethodGet, path: "/issuers/{name}", tag: tagIssuers,
 		summary: "Show a CA that issues to devices",
 	}, func(ctx context.Context, c *call, in *nameInput) (*bodyOutput[Issuer], error) {
-		if in.Name == vetting.DeviceCA {
-			return answer(a.shownIssuer(a.config.IssuingCAs.DeviceCA()))
-		}
-		i, err := c.IssuingCA(ctx, in.Name)
-		if err != nil {
-			return nil, err
-		}
-		return answer(a.shownIssuer(i))
+		return answer(a.issuer(ctx, c, in.Name))
 	})
 	register(a, access.ManageIssuers, operation{
 		id: "createIssuer", method: http.MethodPost, path: "/issuers", tag: tagIssuers,
@@ -88,16 +83,72 @@ func (a *API) issuers() {
 		summary:     "Replace an issuing CA's certificate",
 		description: "With one on the same key and of the same subject, for instance when the root's key changes. What it issued stays valid.",
 	}, a.renewIssuer)
+	a.issuerStates()
 }
 
-// issuingCAs are a page of all of them, the device CA first.
+func (a *API) issuerStates() {
+	register(a, access.ManageIssuers, operation{
+		id: "setDefaultIssuer", method: http.MethodPost, path: "/issuers/{name}/default", tag: tagIssuers,
+		summary:     "Have an issuing CA issue to all devices whose owner names no other",
+		description: "In place of the one that did; device-ca can be named to go back. Every server follows within a second or two. What the other issued stays valid, and is renewed with the new one.",
+	}, a.setDefaultIssuer)
+	register(a, access.ManageIssuers, operation{
+		id: "closeIssuer", method: http.MethodPost, path: "/issuers/{name}/close", tag: tagIssuers,
+		summary:     "Have an issuing CA issue no more",
+		description: "It must not be the default, and no owner may name it. What it issued stays valid.",
+	}, func(ctx context.Context, c *call, in *nameInput) (*bodyOutput[Issuer], error) {
+		return answer(a.taken(ctx)(c.CloseIssuingCA(ctx, c.act, in.Name)))
+	})
+	register(a, access.ManageIssuers, operation{
+		id: "reopenIssuer", method: http.MethodPost, path: "/issuers/{name}/reopen", tag: tagIssuers,
+		summary: "Let a closed issuing CA issue again",
+	}, func(ctx context.Context, c *call, in *nameInput) (*bodyOutput[Issuer], error) {
+		return answer(a.taken(ctx)(c.ReopenIssuingCA(ctx, c.act, in.Name)))
+	})
+}
+
+func (a *API) setDefaultIssuer(ctx context.Context, c *call, in *nameInput) (*bodyOutput[Issuer], error) {
+	if err := a.config.IssuingCAs.Unable()[in.Name]; err != nil {
+		return nil, vetting.Errorf(vetting.Conflict, "the server cannot issue with %s, so no device would get a certificate: %v", in.Name, err)
+	}
+	if err := c.SetDefaultIssuingCA(ctx, c.act, in.Name); err != nil {
+		return nil, err
+	}
+	if err := a.config.IssuingCAs.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	return answer(a.issuer(ctx, c, in.Name))
+}
+
+// issuer is one of the CAs that issue to devices, by name.
+func (a *API) issuer(ctx context.Context, c *call, name string) (*Issuer, error) {
+	if name != vetting.DeviceCA {
+		i, err := c.IssuingCA(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return a.shownIssuer(i)
+	}
+	list, err := a.issuingCAs(ctx, c, vetting.Page{Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	return a.shownIssuer(list[0])
+}
+
+// issuingCAs are a page of all of them, the device CA first. It is the default
+// if no other is.
 func (a *API) issuingCAs(ctx context.Context, c *call, p vetting.Page) ([]*vetting.IssuingCA, error) {
 	list, err := c.IssuingCAs(ctx)
 	if err != nil {
 		return nil, err
 	}
+	device := a.config.IssuingCAs.DeviceCA()
+	if !slices.ContainsFunc(list, func(i *vetting.IssuingCA) bool { return i.State == vetting.IssuingDefault }) {
+		device.State = vetting.IssuingDefault
+	}
 	page := []*vetting.IssuingCA{}
-	for _, i := range append([]*vetting.IssuingCA{a.config.IssuingCAs.DeviceCA()}, list...) {
+	for _, i := range append([]*vetting.IssuingCA{device}, list...) {
 		if i.ID+1 > p.After && len(page) < p.Limit {
 			page = append(page, i)
 		}
@@ -150,7 +201,7 @@ func (a *API) shownIssuer(i *vetting.IssuingCA) (*Issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the certificate of the issuing CA %s in the database: %w", i.Name, err)
 	}
-	out := &Issuer{Name: i.Name, Default: i.Name == vetting.DeviceCA, Subject: cert.Subject.String(), KeyID: hex.EncodeToString(cert.SubjectKeyId),
+	out := &Issuer{Name: i.Name, Default: i.State == vetting.IssuingDefault, Closed: i.State == vetting.IssuingClosed, Subject: cert.Subject.String(), KeyID: hex.EncodeToString(cert.SubjectKeyId),
 		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Created: i.Created, Updated: i.Updated, PEM: toPEM(i.Certificate)}
 	if err := a.config.IssuingCAs.Unable()[i.Name]; err != nil {
 		out.Problem = err.Error()

@@ -14,8 +14,18 @@ import (
 type OwnerInput struct {
 	Name        string           `json:"name" minLength:"1" maxLength:"63" doc:"The name; it never changes"`
 	Description string           `json:"description,omitempty" maxLength:"1000" doc:"A few words for people"`
-	Issuer      string           `json:"issuer,omitempty" maxLength:"63" doc:"The name of the issuing CA of its devices; absent means the device CA"`
+	Issuer      string           `json:"issuer,omitempty" maxLength:"63" doc:"The name of the issuing CA of its devices; absent means the default"`
 	Profile     *vetting.Profile `json:"profile,omitempty" doc:"What the certificates of its devices look like, whatever their products; absent leaves that to the products"`
+}
+
+// OwnerIssuer changes an owner's issuing CA.
+type OwnerIssuer struct {
+	Issuer string `json:"issuer,omitempty" maxLength:"63" doc:"The name of the issuing CA; absent means the default"`
+}
+
+type ownerIssuerBody struct {
+	Name string `path:"name" maxLength:"63" doc:"The name"`
+	Body OwnerIssuer
 }
 
 // OfferInput is a transfer to be.
@@ -56,6 +66,13 @@ func (a *API) owners() {
 	}, func(ctx context.Context, c *call, in *nameInput) (*bodyOutput[vetting.Owner], error) {
 		return answer(c.Owner(ctx, in.Name))
 	})
+	register(a, access.ManageOwners, operation{
+		id: "setOwnerIssuer", method: http.MethodPut, path: "/owners/{name}/issuer", tag: tagOwners,
+		summary:     "Have the devices of an owner get their certificates from another issuing CA",
+		description: "From the next enrolment or renewal on, on every server within a second or two. What the other issued stays valid.",
+	}, func(ctx context.Context, c *call, in *ownerIssuerBody) (*bodyOutput[vetting.Owner], error) {
+		return answer(c.SetOwnerIssuer(ctx, c.act, in.Name, in.Body.Issuer))
+	})
 	a.transfers()
 	a.transferSteps()
 	a.vouchers()
@@ -63,9 +80,6 @@ func (a *API) owners() {
 
 func (a *API) createOwner(ctx context.Context, c *call, in *bodyOf[OwnerInput]) (*createdOutput[vetting.Owner], error) {
 	o := &vetting.Owner{Name: in.Body.Name, Description: in.Body.Description, Issuer: in.Body.Issuer, Profile: in.Body.Profile}
-	if o.Issuer == vetting.DeviceCA {
-		o.Issuer = ""
-	}
 	if err := o.Check(); err != nil {
 		return nil, vetting.Errorf(vetting.Invalid, "%v", err)
 	}

@@ -13,6 +13,9 @@ var issuingCases = []conformance{
 	{"the certificate of an issuing CA is replaced, not its key", issuingRenewed},
 	{"an owner names an issuing CA that there is", issuingOfOwner},
 	{"there are not too many issuing CAs", issuingBounded},
+	{"one issuing CA is the default", issuingDefault},
+	{"an issuing CA closes once nobody needs it", issuingCloses},
+	{"an owner moves to another issuing CA", issuingMoved},
 }
 
 // IssuingCA is an issuing CA to be, with bytes in place of a certificate: the
@@ -97,4 +100,96 @@ func issuingBounded(t *trial) {
 		ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA(fmt.Sprintf("ca-%d", n))))(t)
 	}
 	t.refuses(vetting.Conflict)(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("more")))
+}
+
+// states are the states of the issuing CAs, in the order of their creation.
+func (t *trial) issuingStates(want ...vetting.IssuingState) {
+	t.Helper()
+	var have []vetting.IssuingState
+	for _, c := range ok(t.second().IssuingCAs(t.ctx))(t) {
+		have = append(have, c.State)
+	}
+	same(t, "the states", have, want)
+}
+
+// logs wants one leaf of an act, or none for "".
+func (t *trial) logs(act, note string, objects int, do func()) {
+	t.Helper()
+	before := t.leaves()
+	do()
+	if act == "" {
+		if now := t.leaves(); now != before {
+			t.Errorf("%d leaves were written for what changed nothing", now-before)
+		}
+		return
+	}
+	if l := t.leaf(before); t.leaves() != before+1 || l.Act != act || l.Note != note || l.By != "operator:test" || len(l.Objects) != objects {
+		t.Errorf("%d leaves, %+v; want %s of %d objects", t.leaves()-before, l, act, objects)
+	}
+}
+
+func issuingDefault(t *trial) {
+	for _, name := range []string{"one", "two"} {
+		ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA(name)))(t)
+	}
+	choose := func(name string) func() {
+		return func() { t.done(t.store.SetDefaultIssuingCA(t.ctx, By, name)) }
+	}
+	t.logs("", "", 0, choose(vetting.DeviceCA))
+	t.logs("issuer.default", "one", 1, choose("one"))
+	t.issuingStates(vetting.IssuingDefault, vetting.IssuingOpen)
+	t.logs("", "", 0, choose("one"))
+	t.logs("issuer.default", "two", 2, choose("two"))
+	t.issuingStates(vetting.IssuingOpen, vetting.IssuingDefault)
+	next := IssuingCA("two")
+	next.Certificate = []byte("another certificate")
+	if renewed := ok(t.store.RenewIssuingCA(t.ctx, By, next))(t); renewed.State != vetting.IssuingDefault {
+		t.Errorf("with another certificate it is %+v", renewed)
+	}
+	t.logs("issuer.default", vetting.DeviceCA, 1, choose(vetting.DeviceCA))
+	t.issuingStates(vetting.IssuingOpen, vetting.IssuingOpen)
+	for _, c := range []struct {
+		name string
+		want vetting.Problem
+	}{{"none", vetting.NotFound}, {"", vetting.NotFound}} {
+		t.refuses(c.want)(nil, t.store.SetDefaultIssuingCA(t.ctx, By, c.name))
+	}
+}
+
+func issuingCloses(t *trial) {
+	for _, name := range []string{"one", "two"} {
+		ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA(name)))(t)
+	}
+	t.done(t.store.SetDefaultIssuingCA(t.ctx, By, "one"))
+	ok(t.store.CreateOwner(t.ctx, By, &vetting.Owner{Name: "acme", Issuer: "two"}))(t)
+	t.refuses(vetting.Conflict)(t.store.CloseIssuingCA(t.ctx, By, "one"))
+	t.refuses(vetting.Conflict)(t.store.CloseIssuingCA(t.ctx, By, "two"))
+	t.refuses(vetting.NotFound)(t.store.CloseIssuingCA(t.ctx, By, "none"))
+	t.refuses(vetting.NotFound)(t.store.CloseIssuingCA(t.ctx, By, vetting.DeviceCA))
+	t.done(t.store.SetDefaultIssuingCA(t.ctx, By, vetting.DeviceCA))
+	t.logs("issuer.close", "one", 1, func() { ok(t.store.CloseIssuingCA(t.ctx, By, "one"))(t) })
+	t.logs("", "", 0, func() { ok(t.store.CloseIssuingCA(t.ctx, By, "one"))(t) })
+	t.issuingStates(vetting.IssuingClosed, vetting.IssuingOpen)
+	t.refuses(vetting.Conflict)(nil, t.store.SetDefaultIssuingCA(t.ctx, By, "one"))
+	t.refuses(vetting.Invalid)(t.store.CreateOwner(t.ctx, By, &vetting.Owner{Name: "beta", Issuer: "one"}))
+	t.refuses(vetting.Invalid)(t.store.SetOwnerIssuer(t.ctx, By, "acme", "one"))
+	t.logs("issuer.reopen", "one", 1, func() { ok(t.store.ReopenIssuingCA(t.ctx, By, "one"))(t) })
+	t.logs("", "", 0, func() { ok(t.store.ReopenIssuingCA(t.ctx, By, "two"))(t) })
+	t.issuingStates(vetting.IssuingOpen, vetting.IssuingOpen)
+	ok(t.store.SetOwnerIssuer(t.ctx, By, "acme", "one"))(t)
+}
+
+func issuingMoved(t *trial) {
+	ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("acme-ca")))(t)
+	made := ok(t.store.CreateOwner(t.ctx, By, &vetting.Owner{Name: "acme", Description: "Acme AG", Profile: &vetting.Profile{Validity: "30d"}}))(t)
+	for _, issuer := range []string{"acme-ca", vetting.DeviceCA, ""} {
+		t.logs("owner.issuer", "acme: "+issuer, 1, func() { made.Issuer = ok(t.store.SetOwnerIssuer(t.ctx, By, "acme", issuer))(t).Issuer })
+		same(t, "moved", ok(t.second().Owner(t.ctx, "acme"))(t), made)
+		t.logs("", "", 0, func() { ok(t.store.SetOwnerIssuer(t.ctx, By, "acme", issuer))(t) })
+		if made.Issuer != issuer {
+			t.Errorf("the owner's issuing CA is %q, want %q", made.Issuer, issuer)
+		}
+	}
+	t.refuses(vetting.Invalid)(t.store.SetOwnerIssuer(t.ctx, By, "acme", "none"))
+	t.refuses(vetting.NotFound)(t.store.SetOwnerIssuer(t.ctx, By, "none", "acme-ca"))
 }

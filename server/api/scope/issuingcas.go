@@ -13,6 +13,9 @@ type IssuingCAs interface {
 	IssuingCA(ctx context.Context, name string) (*vetting.IssuingCA, error)
 	CreateIssuingCA(context.Context, access.Act, *vetting.IssuingCA) (*vetting.IssuingCA, error)
 	RenewIssuingCA(context.Context, access.Act, *vetting.IssuingCA) (*vetting.IssuingCA, error)
+	SetDefaultIssuingCA(ctx context.Context, act access.Act, name string) error
+	CloseIssuingCA(ctx context.Context, act access.Act, name string) (*vetting.IssuingCA, error)
+	ReopenIssuingCA(ctx context.Context, act access.Act, name string) (*vetting.IssuingCA, error)
 }
 
 // IssuingCAs lists issuing CAs, whose names may be those of customers; only
@@ -37,4 +40,23 @@ func (v View) CreateIssuingCA(ctx context.Context, act access.Act, c *vetting.Is
 // RenewIssuingCA replaces an issuing CA's certificate.
 func (v View) RenewIssuingCA(ctx context.Context, act access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
 	return ofManufacturer(v, unknownName("issuing CA", c.Name), func() (*vetting.IssuingCA, error) { return v.store.RenewIssuingCA(ctx, act, c) })
+}
+
+// SetDefaultIssuingCA chooses the CA that issues to devices whose owner names
+// none.
+func (v View) SetDefaultIssuingCA(ctx context.Context, act access.Act, name string) error {
+	_, err := ofManufacturer(v, unknownName("issuing CA", name), func() (*vetting.IssuingCA, error) {
+		return nil, v.store.SetDefaultIssuingCA(ctx, act, name)
+	})
+	return err
+}
+
+// CloseIssuingCA has an issuing CA issue no more.
+func (v View) CloseIssuingCA(ctx context.Context, act access.Act, name string) (*vetting.IssuingCA, error) {
+	return ofManufacturer(v, unknownName("issuing CA", name), func() (*vetting.IssuingCA, error) { return v.store.CloseIssuingCA(ctx, act, name) })
+}
+
+// ReopenIssuingCA lets a closed issuing CA issue again.
+func (v View) ReopenIssuingCA(ctx context.Context, act access.Act, name string) (*vetting.IssuingCA, error) {
+	return ofManufacturer(v, unknownName("issuing CA", name), func() (*vetting.IssuingCA, error) { return v.store.ReopenIssuingCA(ctx, act, name) })
 }

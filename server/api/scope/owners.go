@@ -14,6 +14,7 @@ type Owners interface {
 	Owners(context.Context, vetting.Page) ([]*vetting.Owner, error)
 	Owner(ctx context.Context, name string) (*vetting.Owner, error)
 	CreateOwner(context.Context, access.Act, *vetting.Owner) (*vetting.Owner, error)
+	SetOwnerIssuer(ctx context.Context, act access.Act, name, issuer string) (*vetting.Owner, error)
 	Transfers(context.Context, vetting.TransferFilter, vetting.Page) ([]*vetting.Transfer, error)
 	Transfer(ctx context.Context, id int64) (*vetting.Transfer, error)
 	TransferDevices(ctx context.Context, id int64, p vetting.Page) ([]*vetting.Device, error)
@@ -59,6 +60,12 @@ func (v View) mayBe(party string) bool {
 // CreateOwner adds an owner.
 func (v View) CreateOwner(ctx context.Context, act access.Act, o *vetting.Owner) (*vetting.Owner, error) {
 	return ofManufacturer(v, unknownName("owner", o.Name), func() (*vetting.Owner, error) { return v.store.CreateOwner(ctx, act, o) })
+}
+
+// SetOwnerIssuer changes which issuing CA the devices of an owner have their
+// certificates from.
+func (v View) SetOwnerIssuer(ctx context.Context, act access.Act, name, issuer string) (*vetting.Owner, error) {
+	return ofManufacturer(v, unknownName("owner", name), func() (*vetting.Owner, error) { return v.store.SetOwnerIssuer(ctx, act, name, issuer) })
 }
 
 // Transfers lists transfers: to an owner's operator, those from and to the

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// SetDefaultIssuingCA makes an issuing CA, or the device CA, the one that
+// issues to devices whose owner names none. A closed one is refused
+// (Conflict). What is so already stays, without a leaf.
+func (s *Store) SetDefaultIssuingCA(ctx context.Context, a access.Act, name string) error {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		next, err := w.candidate(name)
+		if err != nil {
+			return 0, err
+		}
+		var changed []audit.Object
+		had := new(issuingRow)
+		w.fetch(`SELECT `+issuingColumns+` FROM issuing_cas ica WHERE ica.state = $1`, []any{string(vetting.IssuingDefault)}, func(r row) error { return r.Scan(had.dest()...) })
+		if err := w.flush(); err != nil || had.ID == next.ID {
+			return next.ID, err
+		}
+		if had.ID != 0 {
+			changed = append(changed, w.become(had, vetting.IssuingOpen))
+		}
+		if next.ID != 0 {
+			changed = append(changed, w.become(next, vetting.IssuingDefault))
+		}
+		w.leaf("issuer.default", operatorOf(a), name, changed...)
+		return next.ID, nil
+	})
+	return err
+}
+
+// candidate is the row of an issuing CA that may become the default; the
+// device CA has none, and the ID 0.
+func (w *writing) candidate(name string) (*issuingRow, error) {
+	if name == vetting.DeviceCA {
+		return new(issuingRow), nil
+	}
+	i, err := w.issuingCA(name)
+	if err == nil && i.State == string(vetting.IssuingClosed) {
+		err = vetting.Errorf(vetting.Conflict, "the issuing CA %s is closed: reopen it first", name)
+	}
+	return i, err
+}
+
+// CloseIssuingCA has an issuing CA issue no more. While it is the default, or
+// an owner names it, that is a Conflict.
+func (s *Store) CloseIssuingCA(ctx context.Context, a access.Act, name string) (*vetting.IssuingCA, error) {
+	return s.changeIssuing(ctx, a, name, vetting.IssuingClosed, func(w *writing, i *issuingRow) error {
+		if i.State == string(vetting.IssuingDefault) {
+			return vetting.Errorf(vetting.Conflict, "%s issues to all whose owner names no other: make another the default first, with `touchmark issuer default`", name)
+		}
+		owner, err := w.ownerOf(name)
+		if err == nil && owner != "" {
+			err = vetting.Errorf(vetting.Conflict, "%s issues to the devices of %s: give that owner another first, with `touchmark owner set-issuer`", name, owner)
+		}
+		return err
+	})
+}
+
+// ReopenIssuingCA lets a closed issuing CA issue again.
+func (s *Store) ReopenIssuingCA(ctx context.Context, a access.Act, name string) (*vetting.IssuingCA, error) {
+	return s.changeIssuing(ctx, a, name, vetting.IssuingOpen, func(*writing, *issuingRow) error { return nil })
+}
+
+// changeIssuing closes or reopens an issuing CA, if check agrees. One that is
+// so already stays, without a leaf.
+func (s *Store) changeIssuing(ctx context.Context, a access.Act, name string, to vetting.IssuingState, check func(*writing, *issuingRow) error) (*vetting.IssuingCA, error) {
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		i, err := w.issuingCA(name)
+		if err != nil || (i.State == string(vetting.IssuingClosed)) == (to == vetting.IssuingClosed) {
+			return 0, err
+		}
+		if err := check(w, i); err != nil {
+			return 0, err
+		}
+		act := "issuer.close"
+		if to == vetting.IssuingOpen {
+			act = "issuer.reopen"
+		}
+		w.leaf(act, operatorOf(a), name, w.become(i, to))
+		return i.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.IssuingCA(ctx, name)
+}
+
+// ownerOf is an owner that names an issuing CA, "" if none does.
+func (w *writing) ownerOf(issuer string) (name string, err error) {
+	w.fetch(`SELECT `+ownerColumns+` FROM owners ow ORDER BY ow.id`, nil, func(r row) error {
+		var o ownerRow
+		if err := r.Scan(o.dest()...); err != nil {
+			return err
+		}
+		owner, err := o.owner()
+		if err == nil && owner.Issuer == issuer {
+			name = owner.Name
+		}
+		return err
+	})
+	err = w.flush()
+	return name, err
+}
+
+// issues refuses the name of an issuing CA that there is not, or that is
+// closed.
+func (w *writing) issues(name string) error {
+	if name == "" || name == vetting.DeviceCA {
+		return nil
+	}
+	i, err := w.issuingCA(name)
+	switch {
+	case vetting.ProblemOf(err) == vetting.NotFound:
+		return vetting.Errorf(vetting.Invalid, "there is no issuing CA %q: name one that `touchmark issuer list` shows, or create it first", name)
+	case err == nil && i.State == string(vetting.IssuingClosed):
+		return vetting.Errorf(vetting.Invalid, "the issuing CA %s is closed: name another, or reopen it", name)
+	}
+	return err
+}
+
+// SetOwnerIssuer has the devices of an owner get their certificates from
+// another issuing CA from now on, "" for the default. It must be there and
+// open (Invalid).
+func (s *Store) SetOwnerIssuer(ctx context.Context, a access.Act, name, issuer string) (*vetting.Owner, error) {
+	id, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		have := new(ownerRow)
+		w.fetch(`SELECT `+ownerColumns+` FROM owners ow WHERE ow.name = $1`, []any{name}, func(r row) error { return r.Scan(have.dest()...) })
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+		if have.ID == 0 {
+			return 0, notFound("owner", name)
+		}
+		o, err := have.owner()
+		if err != nil || o.Issuer == issuer {
+			return have.ID, err
+		}
+		if err := w.issues(issuer); err != nil {
+			return 0, err
+		}
+		o.Issuer = issuer
+		have.Body = mustJSON(o)
+		w.exec(`UPDATE owners SET body = $2 WHERE id = $1`, have.ID, have.Body)
+		w.leaf("owner.issuer", operatorOf(a), fmt.Sprintf("%s: %s", name, issuer), have.object())
+		return have.ID, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.cache.owners.Delete(id)
+	return s.Owner(ctx, name)
+}
