@@ -130,6 +130,10 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "ocsp", to: module + "/vetting"}, {from: "ocsp/crl", to: module + "/enroll"}},
 			keeps:  []link{{from: "server", to: module + "/ocsp"}},
 		},
+		"the offline reader needs nothing": {
+			breaks: []link{{from: "ocsp/offline", to: module + "/ocsp"}, {from: "ocsp/offline", to: "golang.org/x/crypto/cryptobyte"}, {from: "ocsp/offline", to: "os"}},
+			keeps:  []link{{from: "ocsp/offline", to: "crypto/x509"}, {from: "ocsp/offline/hook", to: "net/http"}, {from: "ocsp/offline", to: module + "/ocsp/offline", test: true}},
+		},
 		"firmware-sign knows no other subject": {
 			breaks: []link{{from: "firmware-sign", to: module + "/ocsp"}, {from: "firmware-sign/mcuboot", to: module + "/vetting"}},
 			keeps:  []link{{from: "server", to: module + "/firmware-sign"}},

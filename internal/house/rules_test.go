@@ -56,6 +56,14 @@ var rules = []rule{
 		why:  "an OCSP node runs with nothing but the revoked serials; it must not drag vetting along",
 	},
 	{
+		name:  "the offline reader needs nothing",
+		from:  []string{"=ocsp/offline"},
+		not:   []string{"github.com", "golang.org", "google.golang.org", "go.step.sm", "gopkg.in", "net", "os"},
+		only:  []string{},
+		why:   "gateways and brokers embed it: bytes and a certificate go in, an answer comes out, with the standard library alone",
+		tests: true,
+	},
+	{
 		name: "firmware-sign knows no other subject",
 		from: []string{"firmware-sign"},
 		not:  []string{"enroll", "vetting", "ocsp", "site", "server", "internal/store"},
