@@ -110,6 +110,10 @@ func TestIssuingCAOfOwner(t *testing.T) {
 	moved := w.enrol(v13, first, "simplereenroll", first.cert)
 	w.issuedBy(moved, acme)
 	w.opensAll(moved)
+	otherCA := pair{cert: &x509.Certificate{AuthorityKeyId: device.SubjectKeyId, SerialNumber: moved.cert.SerialNumber}}
+	if code, _, body := w.own(pair{}, "GET", "/device/v1/renewal-info/"+ariName(otherCA)); code != 404 {
+		t.Errorf("a serial number of another CA: %d %s", code, body)
+	}
 	renewed := w.enrol(0x0303, moved, "simplereenroll", moved.cert) // TLS 1.2
 	w.issuedBy(renewed, acme)
 	w.opensAll(renewed)

@@ -116,23 +116,26 @@ func ariName(p pair) string {
 	return encode(p.cert.AuthorityKeyId) + "." + encode(number)
 }
 
+// renewalWindow asks when a certificate should be renewed.
+func (w *works) renewalWindow(p pair) (start, end time.Time) {
+	w.t.Helper()
+	code, header, body := w.own(pair{}, "GET", "/device/v1/renewal-info/"+ariName(p))
+	var a struct {
+		SuggestedWindow struct{ Start, End time.Time }
+	}
+	if err := json.Unmarshal([]byte(body), &a); err != nil || code != 200 || header.Get("Content-Type") != "application/json" {
+		w.t.Fatalf("%d %s, %v", code, body, err)
+	}
+	if s, err := strconv.Atoi(header.Get("Retry-After")); err != nil || s < 60 {
+		w.t.Errorf("Retry-After %q (RFC 9773 §4.3)", header.Get("Retry-After"))
+	}
+	return a.SuggestedWindow.Start, a.SuggestedWindow.End
+}
+
 func TestRenewalInfo(t *testing.T) {
 	w := opened(t)
 	official := w.enrol(v13, w.build("A-1", w.now().Add(time.Hour)), "simpleenroll", nil)
-	ask := func() (start, end time.Time) {
-		t.Helper()
-		code, header, body := w.own(pair{}, "GET", "/device/v1/renewal-info/"+ariName(official))
-		var a struct {
-			SuggestedWindow struct{ Start, End time.Time }
-		}
-		if err := json.Unmarshal([]byte(body), &a); err != nil || code != 200 || header.Get("Content-Type") != "application/json" {
-			t.Fatalf("%d %s, %v", code, body, err)
-		}
-		if s, err := strconv.Atoi(header.Get("Retry-After")); err != nil || s < 60 {
-			t.Errorf("Retry-After %q (RFC 9773 §4.3)", header.Get("Retry-After"))
-		}
-		return a.SuggestedWindow.Start, a.SuggestedWindow.End
-	}
+	ask := func() (start, end time.Time) { return w.renewalWindow(official) }
 	life := official.cert.NotAfter.Sub(w.now())
 	start, end := ask()
 	if left := official.cert.NotAfter.Sub(start); left < life*33/100 || left > life*34/100 || end.After(official.cert.NotAfter.Add(-life*16/100)) || !end.After(start) {

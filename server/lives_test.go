@@ -50,7 +50,7 @@ func TestLives(t *testing.T) {
 			verifyLog(t, w.config)
 		})
 	}
-	for _, want := range []string{"est: enrolled", "rig: enrolled", "est: renewed", "est: repeated", "est: barred", "rig: barred", "cloned", "readmitted", "revoked", "quarantined", "released", "retired", "slept", "sold", "given back", "withdrawn", "ran out of time", "came to its owner", "cloned after it was sold", "barred after it came to its owner"} {
+	for _, want := range []string{"est: enrolled", "rig: enrolled", "est: renewed", "est: repeated", "est: barred", "rig: barred", "cloned", "readmitted", "revoked", "quarantined", "released", "retired", "slept", "sold", "given back", "withdrawn", "declined", "ran out of time", "came to its owner", "cloned after it was sold", "barred after it came to its owner"} {
 		if seen[want] == 0 {
 			t.Errorf("no run met %q: %v", want, seen)
 		}

@@ -45,6 +45,10 @@ func (l *lives) trade(d *lived) {
 		_, err = s.WithdrawTransfer(ctx, by, d.deal.id, "")
 		l.seen["withdrawn"]++
 		d.deal = nil
+	case n == 2:
+		_, err = s.DeclineTransfer(ctx, by, d.deal.id, "")
+		l.seen["declined"]++
+		d.deal = nil
 	case n == 1:
 		l.ahead.Add(int64(15 * 24 * time.Hour))
 		if _, late := s.AcceptTransfer(ctx, by, d.deal.id, ""); late == nil {

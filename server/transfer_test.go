@@ -31,6 +31,9 @@ func TestTransfer(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if _, end := w.renewalWindow(old); end.After(w.now()) {
+		t.Errorf("the device is not told to come to its owner at once, but until %s", end)
+	}
 	_, fresh := w.request(nil)
 	if code, _, body := w.own(old, "POST", "/device/v1/activation"); code != 403 || !strings.Contains(body, "revoked") {
 		t.Errorf("activation with the certificate from before: %d %s", code, body)
@@ -51,6 +54,9 @@ func TestTransfer(t *testing.T) {
 	}
 	if code, _, body := w.own(moved, "POST", "/device/v1/activation"); code != 200 {
 		t.Fatalf("activation: %d %s", code, body)
+	}
+	if start, _ := w.renewalWindow(moved); start.Before(w.now()) {
+		t.Errorf("a device that came to its owner is told to renew from %s", start)
 	}
 	// Whoever else holds the old key shows it by using it.
 	if code, _, body := w.est(v13, old, "simplereenroll", w.sameKey(old)); code != 403 || !strings.Contains(body, "two hold the device's key") {

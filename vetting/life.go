@@ -162,8 +162,12 @@ type Standing struct {
 	Hint        *Window // nil if no operator said anything
 }
 
-// Renew is when the certificate should be renewed.
+// Renew is when the certificate should be renewed: at once, in a window that
+// is over, if its device was transferred and may come to its owner with it.
 func (s Standing) Renew() Window {
+	if s.Device.HandoverID == s.Certificate.ID && s.Device.Readmitted() {
+		return Window{s.Certificate.Revoked, s.Certificate.Revoked}
+	}
 	if s.Hint != nil {
 		return *s.Hint
 	}

@@ -21,7 +21,7 @@ func FuzzCertificate(f *testing.F) {
 	f.Add("aYhbaw.AAE")
 	f.Add("aYhbaw.")
 	f.Fuzz(func(t *testing.T, id string) {
-		serial, err := h.certificate(id)
+		_, serial, err := h.certificate(id)
 		var p *httperr.Error
 		if err != nil {
 			if !errors.As(err, &p) || p.Status != 400 && p.Status != 404 {
@@ -49,7 +49,7 @@ func TestCertificateOfTheStandard(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := &Handler{Issuers: func() [][]byte { return [][]byte{key} }}
-	if serial, err := h.certificate("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"); serial != "87654321" || err != nil {
+	if _, serial, err := h.certificate("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"); serial != "87654321" || err != nil {
 		t.Errorf("%s, %v", serial, err)
 	}
 }

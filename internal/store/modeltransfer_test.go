@@ -74,12 +74,13 @@ func (m *model) handOver(t *modelTransfer, state vetting.TransferState, to strin
 	return true
 }
 
-func (m *model) withdraw(t *modelTransfer) bool {
+// close ends an offer that nobody took up.
+func (m *model) close(t *modelTransfer, as vetting.TransferState) bool {
 	if t.state != vetting.TransferOffered {
 		return false
 	}
-	m.seen["transfer withdrawn"]++
-	t.state = vetting.TransferWithdrawn
+	m.seen["transfer "+string(as)]++
+	t.state = as
 	return true
 }
 
@@ -120,10 +121,13 @@ func (r *run) trade() {
 	s, by := r.world.Store, storetest.By
 	var err error
 	var ok bool
-	switch step := r.rand.IntN(8); {
+	switch step := r.rand.IntN(9); {
 	case step == 0:
-		ok = r.model.withdraw(t)
+		ok = r.model.close(t, vetting.TransferWithdrawn)
 		_, err = s.WithdrawTransfer(r.ctx, by, t.id, "by chance")
+	case step == 8:
+		ok = r.model.close(t, vetting.TransferDeclined)
+		_, err = s.DeclineTransfer(r.ctx, by, t.id, "by chance")
 	case step <= 2 || step == 3 && t.state == vetting.TransferAccepted:
 		ok = r.model.reverse(t)
 		_, err = s.ReverseTransfer(r.ctx, by, t.id, "by chance")

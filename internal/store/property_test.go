@@ -48,7 +48,7 @@ func TestStoreFollowsTheModel(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"admitted", "held", "refused", "renewed", "replaced", "repeated", "let in", "turned away", "disputed", "reopened", "revoked", "cloned", "readmitted",
-		"transfer accepted", "transfer withdrawn", "transfer expired", "transfer reversed", "came to its owner"} {
+		"transfer accepted", "transfer withdrawn", "transfer declined", "transfer expired", "transfer reversed", "came to its owner"} {
 		if seen[want] == 0 {
 			t.Errorf("no run met %q: the test does not try what it should", want)
 		}
