@@ -60,6 +60,7 @@ type Issued struct {
 	Serial   []byte // 17 bytes, big-endian, as in the certificate
 	DER      []byte
 	NotAfter time.Time
+	Issuer   int64 // the ID of the issuing CA, 0 for the device CA
 }
 
 // Issuer makes certificates. Issue refuses an admission that Judge did not

@@ -131,7 +131,9 @@ type Certificate struct {
 	NotAfter time.Time        `json:"notAfter"`
 	Issued   time.Time        `json:"issued,omitzero"`
 	// Used is when the certificate's key was first used; zero if never.
-	Used    time.Time `json:"used,omitzero"`
+	Used time.Time `json:"used,omitzero"`
+	// Held: status responders say on hold of it until it was first used.
+	Held    bool      `json:"-"`
 	Revoked time.Time `json:"revoked,omitzero"`
 	// Reason is the CRLReason (RFC 5280 §5.3.1) of a revoked certificate.
 	Reason int `json:"reason,omitempty"`

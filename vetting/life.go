@@ -13,7 +13,8 @@ import (
 // certificate's end, and quarantines.
 type Life struct {
 	// HoldUntilActive lets status responders say certificateHold of a
-	// certificate until it was first used, instead of good at once.
+	// certificate until it was first used, instead of good at once. It counts
+	// for certificates that are issued from then on.
 	HoldUntilActive bool `json:"holdUntilActive,omitempty"`
 	// RenewWindow is that part of a certificate's life, at its end, in which
 	// it renews: a share ("33%") or a time ("60d", "12h"); "" is all of it.
@@ -145,9 +146,11 @@ func (l Life) Suggests(c *Certificate) Window {
 }
 
 // Status is what a status responder says of a certificate: its state, but
-// on hold until it was first used if the product wants that.
-func (l Life) Status(c *Certificate) CertificateState {
-	if l.HoldUntilActive && c.State == CertificateValid && c.Used.IsZero() {
+// on hold until it was first used if its product wanted that when it was
+// issued. A superseded one is good until its successor is used, and revoked
+// from then on.
+func (c *Certificate) Status() CertificateState {
+	if c.Held && c.State == CertificateValid && c.Used.IsZero() {
 		return CertificateOnHold
 	}
 	return c.State

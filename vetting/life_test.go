@@ -68,7 +68,8 @@ func TestStatus(t *testing.T) {
 		{true, vetting.Certificate{State: vetting.CertificateRevoked}, vetting.CertificateRevoked},
 		{true, vetting.Certificate{State: vetting.CertificateSuperseded}, vetting.CertificateSuperseded},
 	} {
-		if got := (vetting.Life{HoldUntilActive: tt.hold}).Status(&tt.c); got != tt.want {
+		tt.c.Held = tt.hold
+		if got := tt.c.Status(); got != tt.want {
 			t.Errorf("hold until active %v, %+v: %s, want %s", tt.hold, tt.c, got, tt.want)
 		}
 	}

@@ -238,7 +238,6 @@ func (w *writing) answerChallenge(by string, c *challengeRow, f vetting.AnswerFa
 	for _, cert := range own {
 		if cert.ID == current {
 			f.Own = append([]*vetting.Certificate{cert.certificate()}, f.Own...)
-			w.certificates[cert.ID] = cert
 		} else {
 			f.Own = append(f.Own, cert.certificate())
 		}
@@ -253,8 +252,12 @@ func (w *writing) answerChallenge(by string, c *challengeRow, f vetting.AnswerFa
 	if err := w.recordEvidence(by, evidence); err != nil {
 		return err
 	}
-	if cert := w.certificates[current]; cert != nil && result.Outcome == vetting.Proved {
-		return w.activate(cert)
+	if current == 0 || result.Outcome != vetting.Proved {
+		return nil
 	}
-	return nil
+	w.loadCertificate(current)
+	if err := w.read(); err != nil {
+		return err
+	}
+	return w.activate(w.certificates[current])
 }

@@ -56,7 +56,8 @@ func (w *writing) holding(id int64) (*held, error) {
 
 // heldQuery reads what decides on a certificate's end and what the log says
 // of it. There may be a hundred thousand of them in a job.
-const heldQuery = `SELECT c.id, c.device_id, c.serial, c.der, c.state, c.not_after, c.revoked, c.reason FROM certificates c WHERE c.device_id IN`
+const heldQuery = `SELECT c.id, c.device_id, c.serial, c.der, c.state, c.not_after, c.issued, COALESCE(u.at, 0), c.revoked, c.reason, c.issuer, c.held, c.supersedes
+  FROM certificates c LEFT JOIN first_uses u ON u.certificate_id = c.id WHERE c.device_id IN`
 
 // holdings reads devices and their certificates, in the order of the list. A
 // device without a row is manufactured.
@@ -70,7 +71,7 @@ func (w *writing) holdings(ids []any) ([]*held, error) {
 	}
 	w.fetchOneOf(heldQuery, nil, ids, func(r row) error {
 		c := new(certificateRow)
-		err := r.Scan(&c.ID, &c.DeviceID, &c.Serial, &c.DER, &c.State, &c.NotAfter, &c.Revoked, &c.Reason)
+		err := r.Scan(&c.ID, &c.DeviceID, &c.Serial, &c.DER, &c.State, &c.NotAfter, &c.Issued, &c.Used, &c.Revoked, &c.Reason, &c.Issuer, &c.Held, &c.Supersedes)
 		h := known[c.DeviceID]
 		h.certificates = append(h.certificates, c)
 		return err
@@ -80,6 +81,7 @@ func (w *writing) holdings(ids []any) ([]*held, error) {
 	}
 	for id, h := range known {
 		h.device = w.devices[id]
+		h.succeed()
 		h.sort(micros(w.now))
 	}
 	return list, nil
@@ -111,6 +113,17 @@ func (w *writing) ordersOf(list []*held) error {
 		h.order = w.orders[by[h.device.ID]]
 	}
 	return nil
+}
+
+// succeed notes which certificates ended because others were used.
+func (h *held) succeed() {
+	for _, next := range h.certificates {
+		for _, c := range h.certificates {
+			if next.Used != 0 && c.ID == next.Supersedes && (c.ended == 0 || next.Used < c.ended) {
+				c.ended = next.Used
+			}
+		}
+	}
 }
 
 // sort keeps the certificates that follow the device.
@@ -222,15 +235,17 @@ func (x *changes) save(d *deviceRow) {
 }
 
 func (x *changes) end(c *certificateRow, state vetting.CertificateState, reason int64) {
+	before := c.status()
 	c.State, c.Reason, c.Revoked = string(state), reason, 0
 	if state == vetting.CertificateRevoked || state == vetting.CertificateOnHold {
 		c.Revoked = micros(x.w.now)
 	}
-	x.note(c)
+	x.note(c, before)
 }
 
 // note has what was changed of a certificate written.
-func (x *changes) note(c *certificateRow) {
+func (x *changes) note(c *certificateRow, before status) {
+	x.w.tell(c, before)
 	to := ending{c.State, c.Revoked, c.Reason}
 	x.certificates[to] = append(x.certificates[to], c.ID)
 	x.objects = append(x.objects, c.object())

@@ -157,9 +157,9 @@ func (w *writing) read() error {
 		w.orders[o.ID] = o
 		return err
 	})
-	w.fetchOneOf(certificateQuery+`WHERE c.id IN`, nil, w.wantCertificates, func(r row) error {
+	w.fetchOneOf(withFormer+`WHERE c.id IN`, nil, w.wantCertificates, func(r row) error {
 		c := new(certificateRow)
-		err := r.Scan(c.dest()...)
+		err := c.scanWithFormer(r)
 		w.certificates[c.ID] = c
 		return err
 	})
@@ -312,6 +312,7 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 	current := w.certificates[e.currentID()]
 	key := e.facts.Claim.Key
 	var objects []audit.Object
+	var supersedes int64
 	switch e.admission.Kind() {
 	case vetting.ReasonVetted:
 		d.State, d.Issued = string(vetting.DeviceIssued), micros(w.now)
@@ -324,6 +325,7 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 	case vetting.ReasonReplaced:
 		if current != nil {
 			objects = append(objects, w.end(current, vetting.CertificateRevoked, reasonSuperseded))
+			supersedes = current.Supersedes
 		}
 	case vetting.ReasonRenewed:
 		d.State = string(vetting.DeviceActive)
@@ -333,6 +335,7 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 		if current != nil {
 			objects = append(objects, w.end(current, vetting.CertificateSuperseded, 0))
 			w.use(current)
+			supersedes = current.ID
 		}
 	}
 	e.bind(d)
@@ -342,10 +345,15 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 	cert := &certificateRow{
 		ID: w.ids(1), DeviceID: d.ID, Serial: e.issued.Serial, Key: key[:], DER: e.issued.DER,
 		State: string(vetting.CertificateValid), NotAfter: micros(e.issued.NotAfter), Issued: micros(w.now),
-		Leaf: w.tree.Size(), // the leaf that is about to be appended
+		Leaf:   w.tree.Size(), // the leaf that is about to be appended
+		Issuer: e.issued.Issuer, Supersedes: supersedes,
 	}
-	w.insert(`certificates (id, device_id, serial, key, der, state, not_after, issued, revoked, reason, leaf)`,
-		cert.ID, cert.DeviceID, cert.Serial, cert.Key, cert.DER, cert.State, cert.NotAfter, cert.Issued, cert.Revoked, cert.Reason, cert.Leaf)
+	if e.facts.Product.Life.HoldUntilActive {
+		cert.Held = 1
+	}
+	w.insert(`certificates (id, device_id, serial, key, der, state, not_after, issued, revoked, reason, leaf, issuer, held, supersedes)`,
+		cert.ID, cert.DeviceID, cert.Serial, cert.Key, cert.DER, cert.State, cert.NotAfter, cert.Issued, cert.Revoked, cert.Reason, cert.Leaf, cert.Issuer, cert.Held, cert.Supersedes)
+	w.tell(cert, good)
 	d.Key, d.CertificateID = key[:], cert.ID
 	w.keys[key] = d.ID
 	w.save(d)
@@ -357,19 +365,30 @@ const reasonSuperseded = 4
 
 // end takes a certificate out of use.
 func (w *writing) end(c *certificateRow, state vetting.CertificateState, reason int64) audit.Object {
+	before := c.status()
 	c.State, c.Reason = string(state), reason
 	if state == vetting.CertificateRevoked || state == vetting.CertificateOnHold {
 		c.Revoked = micros(w.now)
 	}
 	w.exec(`UPDATE certificates SET state = $2, revoked = $3, reason = $4 WHERE id = $1`, c.ID, c.State, c.Revoked, c.Reason)
+	w.tell(c, before)
 	return c.object()
 }
 
-// use notes a certificate's first use.
+// use notes a certificate's first use, with which the one that it supersedes
+// ends.
 func (w *writing) use(c *certificateRow) {
-	if c.Used == 0 {
-		c.Used = micros(w.now)
-		w.insert(`first_uses (certificate_id, at)`, c.ID, c.Used)
+	if c.Used != 0 {
+		return
+	}
+	before := c.status()
+	c.Used = micros(w.now)
+	w.insert(`first_uses (certificate_id, at)`, c.ID, c.Used)
+	w.tell(c, before)
+	if f := c.former; f != nil {
+		before = f.status()
+		f.ended = c.Used
+		w.tell(f, before)
 	}
 }
 

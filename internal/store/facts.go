@@ -43,7 +43,8 @@ const unitTables = `
 // of their own.
 const deviceAndCertificate = `SELECT ` + deviceColumns + `,
   COALESCE(c.id, 0), COALESCE(c.device_id, 0), c.serial, c.key, c.der, COALESCE(c.state, ''), COALESCE(c.not_after, 0),
-  COALESCE(c.issued, 0), COALESCE(u.at, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0), ` + testOrNone + `
+  COALESCE(c.issued, 0), COALESCE(u.at, 0), COALESCE(c.revoked, 0), COALESCE(c.reason, 0), COALESCE(c.leaf, 0),
+  COALESCE(c.issuer, 0), COALESCE(c.held, 0), COALESCE(c.supersedes, 0), ` + testOrNone + `
   FROM devices d LEFT JOIN certificates c ON c.id = d.certificate_id LEFT JOIN first_uses u ON u.certificate_id = c.id
   LEFT JOIN test_results tr ON tr.id = d.test_id WHERE d.id IN`
 

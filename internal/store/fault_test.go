@@ -328,12 +328,19 @@ func TestTamperingIsFound(t *testing.T) {
 			"a code is unused again":  `UPDATE codes SET used = 0, used_by = 0`,
 			"a code gets another":     `UPDATE codes SET hash = 'x'`,
 			"a code goes":             `DELETE FROM codes`,
+			"a revocation is untold":  `DELETE FROM statuses WHERE seq = (SELECT MAX(seq) FROM statuses)`,
+			"a revocation gets older": `UPDATE statuses SET revoked = revoked - 1`,
+			"it gets another reason":  `UPDATE statuses SET reason = 8`,
+			"it is another CA's":      `UPDATE statuses SET issuer = 1`,
+			"a certificate is said to be revoked": `INSERT INTO statuses (seq, serial, issuer, reason, revoked, not_after)
+				SELECT 1000000, serial, 0, 1, 1, not_after FROM certificates WHERE state = 'valid'`,
+			"one that never was is": `INSERT INTO statuses (seq, serial, issuer, reason, revoked, not_after) VALUES (1000000, 'x', 0, 1, 1, 1)`,
 		} {
 			t.Run(db+"/"+name, func(t *testing.T) {
 				ctx := context.Background()
 				s := storetest.Open(t, storetest.Databases(t)[db])
-				w := storetest.NewWorld(t, s, 1)
-				w.Load(t, storetest.Unit(0), storetest.Unit(1))
+				w := storetest.NewWorld(t, s, 2)
+				w.Load(t, storetest.Unit(0), storetest.Unit(1), storetest.Unit(2))
 				if _, err := s.CreateOperator(ctx, storetest.By, &access.Operator{Name: "max", Role: access.RoleSupport, Key: storetest.Key("max", 1)}); err != nil {
 					t.Fatal(err)
 				}
@@ -362,10 +369,13 @@ func TestTamperingIsFound(t *testing.T) {
 				if _, err := s.AddTestResult(ctx, storetest.By, f.Record.ID, &vetting.TestResult{Passed: true}); err != nil {
 					t.Fatal(err)
 				}
-				for n := range 2 {
+				for n := range 3 {
 					if _, _, err := storetest.Enrol(ctx, s, storetest.Claim(storetest.Unit(n).BootstrapKey, storetest.Key("official", n))); err != nil {
 						t.Fatal(err)
 					}
+				}
+				if _, err := s.RevokeDevice(ctx, storetest.By, f.Record.ID, vetting.RevokedKeyCompromise, "leaked"); err != nil {
+					t.Fatal(err)
 				}
 				verify(t, s)
 				if err := s.Tamper(ctx, sql); err != nil {

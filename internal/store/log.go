@@ -91,10 +91,13 @@ func (s source) Objects(ctx context.Context, fn func(audit.Object) error) error 
 			return err
 		}
 	}
+	if err := s.certificates(ctx, fn); err != nil {
+		return err
+	}
 	return s.runs(ctx, fn)
 }
 
-// tables are the audited tables but for records.
+// tables are the audited tables but for certificates and records.
 var tables = []struct {
 	query  string
 	object func(row) (audit.Object, error)
@@ -133,11 +136,6 @@ var tables = []struct {
 		var d deviceRow
 		err := r.Scan(d.dest()...)
 		return d.object(), err
-	}},
-	{`SELECT id, der, state FROM certificates`, func(r row) (audit.Object, error) {
-		var c certificateRow
-		err := r.Scan(&c.ID, &c.DER, &c.State)
-		return c.object(), err
 	}},
 	{`SELECT ` + registrationColumns + ` FROM registrations r`, func(r row) (audit.Object, error) {
 		var reg registrationRow

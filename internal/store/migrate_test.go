@@ -1,12 +1,16 @@
 package store_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
+	"github.com/touchmark/touchmark/ocsp"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // TestMigrateFirstUses: what schema 12 knew of a certificate's use is known
@@ -27,6 +31,51 @@ func TestMigrateFirstUses(t *testing.T) {
 				if err != nil || !c.Used.Equal(want) {
 					t.Errorf("certificate %s: %+v, %v; want it used %s", serial, c, err, want)
 				}
+			}
+		})
+	}
+}
+
+// TestMigrateStatuses: what schema 21 knew of certificates is told to status
+// responders as if they had been told all along.
+func TestMigrateStatuses(t *testing.T) {
+	for name, dsn := range storetest.Databases(t) {
+		t.Run(name, func(t *testing.T) {
+			for _, sql := range []string{
+				`UPDATE log_head SET next_id = 100`,
+				`INSERT INTO products (id, name, revision, body) VALUES (1, 'thermo', 1, '{"life":{"holdUntilActive":true}}'), (2, 'lamp', 1, '{"description":"\"holdUntilActive\":true"}')`,
+				`INSERT INTO records (id, manifest_id, row_no, order_id, product_id, site_id, serial, made, contested)
+					VALUES (10, 1, 1, 1, 1, 1, 'a', '{}', 0), (11, 1, 2, 1, 2, 1, 'b', '{}', 0), (12, 1, 3, 1, 2, 1, 'c', '{}', 0)`,
+				`INSERT INTO certificates (id, device_id, serial, key, der, state, not_after, issued, revoked, reason, leaf) VALUES
+					(20, 10, '10000000000000020', 'k', 'd', 'superseded', 9000000, 1000000, 0, 0, 0),
+					(21, 10, '10000000000000021', 'k', 'd', 'superseded', 9000000, 2000000, 0, 0, 0),
+					(22, 10, '10000000000000022', 'k', 'd', 'valid', 9000000, 3000000, 0, 0, 0),
+					(23, 11, '10000000000000023', 'k', 'd', 'revoked', 9000000, 1000000, 4000000, 1, 0),
+					(24, 11, '10000000000000024', 'k', 'd', 'valid', 9000000, 1000000, 0, 0, 0),
+					(25, 12, '10000000000000025', 'k', 'd', 'on-hold', 9000000, 1000000, 5000000, 6, 0)`,
+				`INSERT INTO first_uses (certificate_id, at) VALUES (20, 1500000), (21, 2500000)`,
+			} {
+				if err := store.Exec(t.Context(), dsn, 21, sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := storetest.Open(t, dsn)
+			var got []string
+			last, err := s.Changes(t.Context(), 0, func(list []ocsp.Change) error {
+				for _, c := range list {
+					got = append(got, fmt.Sprintf("%s %d %d", c.Serial[:], c.Reason, c.Revoked.Unix()))
+				}
+				return nil
+			})
+			want := []string{"10000000000000020 4 2", "10000000000000022 6 3", "10000000000000023 1 4", "10000000000000025 6 5"}
+			if err != nil || last != 103 || !slices.Equal(got, want) {
+				t.Errorf("%q, the last is %d, %v; want %q", got, last, err, want)
+			}
+			if _, err := s.CreateSite(t.Context(), storetest.By, &vetting.Site{Name: "hsinchu"}); err != nil {
+				t.Fatal(err)
+			}
+			if site, err := s.Site(t.Context(), "hsinchu"); err != nil || site.ID <= last {
+				t.Errorf("the next ID is %+v, %v", site, err)
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 type model struct {
 	quantity, issued int64
 	wasted           int64 // scrapped before power-on
+	held             bool  // certificates are on hold until their first use
 	order            vetting.OrderState
 	units            []*modelUnit
 	asks             map[string]*modelAsk
@@ -40,6 +41,7 @@ type modelCert struct {
 	key    vetting.Fingerprint
 	state  vetting.CertificateState
 	used   bool
+	held   bool // issued on hold
 
 	compromised bool // its key may never be certified again
 	handedOver  bool // it ended because its device changed hands

@@ -48,7 +48,8 @@ func TestStoreFollowsTheModel(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"admitted", "held", "refused", "renewed", "replaced", "repeated", "let in", "turned away", "disputed", "reopened", "revoked", "cloned", "readmitted",
-		"transfer accepted", "transfer withdrawn", "transfer declined", "transfer expired", "transfer reversed", "came to its owner"} {
+		"transfer accepted", "transfer withdrawn", "transfer declined", "transfer expired", "transfer reversed", "came to its owner",
+		"told good", "told on hold", "told revoked", "told superseded", "told on hold until its first use"} {
 		if seen[want] == 0 {
 			t.Errorf("no run met %q: the test does not try what it should", want)
 		}
@@ -98,7 +99,7 @@ func (r *run) step() string {
 	}{
 		{30, "first enrolment", r.first}, {20, "renewal", r.renew}, {10, "first use", r.activate},
 		{3, "load", r.load}, {3, "duplicate", func() { r.duplicate(pick(r.rand, r.model.units)) }}, {8, "change of order", r.change},
-		{6, "decision", r.decide}, {3, "move", r.move}, {1, "revocation", r.revoke}, {2, "readmission", r.readmit}, {14, "transfer", r.trade}, {1, "reopen", r.reopen}, {2, "compare", r.compare},
+		{6, "decision", r.decide}, {3, "move", r.move}, {1, "revocation", r.revoke}, {2, "readmission", r.readmit}, {14, "transfer", r.trade}, {1, "policy", r.hold}, {1, "reopen", r.reopen}, {2, "compare", r.compare},
 	}
 	total := 0
 	for _, s := range steps {
@@ -215,7 +216,7 @@ func (r *run) ask(u *modelUnit, ask string, claim vetting.Claim, want answer) {
 	if v.Outcome != want.outcome {
 		r.Fatalf("%s asked by %s: %s (%s), the model says %s", u.record.Serial, claim.Auth.Proof, v.Outcome, v.Text(), want.outcome)
 	}
-	made := &modelCert{key: claim.Key, state: vetting.CertificateValid, der: string(der)}
+	made := &modelCert{key: claim.Key, state: vetting.CertificateValid, der: string(der), held: r.model.held}
 	switch {
 	case want.repeat != nil:
 		r.model.seen["repeated"]++
@@ -373,6 +374,7 @@ func (r *run) compare() {
 		r.compareUnit(u)
 	}
 	r.compareOwners()
+	r.compareStatuses()
 	if took != m.issued {
 		r.Errorf("%d devices took %d units", took, m.issued)
 	}

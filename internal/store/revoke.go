@@ -101,8 +101,9 @@ func comesWith(d *deviceRow, c *certificateRow) bool {
 func (x *changes) disown(d *deviceRow, c *certificateRow, reason int64) {
 	d.HandoverID = 0
 	x.rewrite(d)
+	before := c.status()
 	c.Reason = reason
-	x.note(c)
+	x.note(c, before)
 }
 
 // because is a revocation's note in the log.

@@ -121,13 +121,36 @@ type certificateRow struct {
 	NotAfter, Issued int64
 	Used, Revoked    int64
 	Reason, Leaf     int64
+	Issuer           int64 // of issuing_cas; 0 is the device CA
+	Held             int64 // 1: on hold until its first use
+	Supersedes       int64 // the certificate that ends with its first use
+
+	ended  int64           // when that of the successor was, if it was asked for
+	former *certificateRow // what Supersedes names, if it was asked for
 }
 
-const certificateQuery = `SELECT c.id, c.device_id, c.serial, c.key, c.der, c.state, c.not_after, c.issued, COALESCE(u.at, 0), c.revoked, c.reason, c.leaf
-  FROM certificates c LEFT JOIN first_uses u ON u.certificate_id = c.id `
+const certificateColumns = `c.id, c.device_id, c.serial, c.key, c.der, c.state, c.not_after, c.issued, COALESCE(u.at, 0), c.revoked, c.reason, c.leaf, c.issuer, c.held, c.supersedes`
+
+const certificateTables = ` FROM certificates c LEFT JOIN first_uses u ON u.certificate_id = c.id `
+
+const certificateQuery = `SELECT ` + certificateColumns + certificateTables
+
+// withFormer also reads what status responders have to be told at the
+// certificate's first use.
+const withFormer = `SELECT ` + certificateColumns + `, COALESCE(f.id, 0), f.serial, COALESCE(f.state, ''), COALESCE(f.not_after, 0), COALESCE(f.issuer, 0)` +
+	certificateTables + `LEFT JOIN certificates f ON f.id = c.supersedes `
+
+func (c *certificateRow) scanWithFormer(r row) error {
+	f := new(certificateRow)
+	err := r.Scan(append(c.dest(), &f.ID, &f.Serial, &f.State, &f.NotAfter, &f.Issuer)...)
+	if f.ID != 0 {
+		c.former = f
+	}
+	return err
+}
 
 func (c *certificateRow) dest() []any {
-	return []any{&c.ID, &c.DeviceID, &c.Serial, &c.Key, &c.DER, &c.State, &c.NotAfter, &c.Issued, &c.Used, &c.Revoked, &c.Reason, &c.Leaf}
+	return []any{&c.ID, &c.DeviceID, &c.Serial, &c.Key, &c.DER, &c.State, &c.NotAfter, &c.Issued, &c.Used, &c.Revoked, &c.Reason, &c.Leaf, &c.Issuer, &c.Held, &c.Supersedes}
 }
 
 func (c *certificateRow) object() audit.Object {
@@ -138,7 +161,7 @@ func (c *certificateRow) certificate() *vetting.Certificate {
 	out := &vetting.Certificate{
 		ID: c.ID, DeviceID: c.DeviceID, Serial: hex.EncodeToString(c.Serial), DER: c.DER,
 		State: vetting.CertificateState(c.State), NotAfter: fromMicros(c.NotAfter), Issued: fromMicros(c.Issued),
-		Used: fromMicros(c.Used), Revoked: fromMicros(c.Revoked), Reason: int(c.Reason), Leaf: c.Leaf,
+		Used: fromMicros(c.Used), Revoked: fromMicros(c.Revoked), Reason: int(c.Reason), Leaf: c.Leaf, Held: c.Held != 0,
 	}
 	copy(out.Key[:], c.Key)
 	return out

@@ -11,6 +11,7 @@ import (
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/store"
+	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -257,6 +258,9 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"AcceptLoss":     call(func() (any, error) { return s.AcceptLoss(ctx, "gone") }),
 		"LastCheckpoint": call(func() (any, error) { return s.LastCheckpoint(ctx) }),
 		"SaveCheckpoint": func() error { return s.SaveCheckpoint(ctx, 1, []byte("a")) },
+		"Changes": call(func() (any, error) {
+			return s.Changes(ctx, 0, func([]ocsp.Change) error { return nil })
+		}),
 		"Snapshot": func() error {
 			return s.Snapshot(ctx, func(src audit.Source) error {
 				_, err := src.Head(ctx)

@@ -52,6 +52,7 @@ var subjects = []struct {
 	{"activate", activateCases},
 	{"devices", deviceCases},
 	{"revoke", revokeCases},
+	{"statuses", statusCases},
 	{"waste", wasteCases},
 	{"life", lifeCases},
 	{"test results", testResultCases},

@@ -1,0 +1,145 @@
+package store
+
+import (
+	"context"
+	"hash/maphash"
+
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/ocsp"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// status is what status responders say of a certificate: a CRLReason of RFC
+// 5280 §5.3.1, and since when.
+type status struct{ reason, since int64 }
+
+// good is that of a certificate that is good, or good again.
+var good = status{reason: int64(ocsp.RemoveFromCRL)}
+
+// status follows from what became of the certificate. One that was superseded
+// is good until its successor is used: until then its holder may have lost
+// the answer.
+func (c *certificateRow) status() status {
+	switch state := vetting.CertificateState(c.State); {
+	case state == vetting.CertificateRevoked, state == vetting.CertificateOnHold:
+		return status{c.Reason, c.Revoked}
+	case state == vetting.CertificateSuperseded && c.ended != 0:
+		return status{reasonSuperseded, c.ended}
+	case state == vetting.CertificateValid && c.Held != 0 && c.Used == 0:
+		return status{reasonHold, c.Issued}
+	}
+	return good
+}
+
+// tell queues a row for status responders, if they said another thing before.
+func (w *writing) tell(c *certificateRow, before status) {
+	if now := c.status(); now != before {
+		if now == good {
+			now.since = micros(w.now)
+		}
+		w.insert(`statuses (seq, serial, issuer, reason, revoked, not_after)`, w.ids(1), c.Serial, c.Issuer, now.reason, now.since, c.NotAfter)
+	}
+}
+
+// changesAtOnce is how many changes a reader has in memory.
+const changesAtOnce = 4096
+
+// Changes implements ocsp.Source.
+func (s *Store) Changes(ctx context.Context, after int64, each func([]ocsp.Change) error) (last int64, err error) {
+	portion := make([]ocsp.Change, 0, changesAtOnce)
+	for {
+		portion = portion[:0]
+		err := s.db.query(ctx, `SELECT seq, serial, issuer, reason, revoked, not_after FROM statuses WHERE seq > $1 ORDER BY seq LIMIT $2`,
+			[]any{after, changesAtOnce}, func(r row) error {
+				var c ocsp.Change
+				var t told
+				var serial []byte
+				err := r.Scan(&c.Seq, &serial, &t.issuer, &t.reason, &t.since, &t.notAfter)
+				c.Serial, c.Issuer, c.Reason = serialOf(serial), t.issuer, ocsp.Reason(t.reason)
+				c.Revoked, c.NotAfter = fromMicros(t.since), fromMicros(t.notAfter)
+				portion = append(portion, c)
+				return err
+			})
+		if err != nil || len(portion) == 0 {
+			return after, err
+		}
+		if err := each(portion); err != nil {
+			return after, err
+		}
+		after = portion[len(portion)-1].Seq
+		if len(portion) < changesAtOnce {
+			return after, nil
+		}
+	}
+}
+
+// told is what the last row of a serial number says.
+type told struct {
+	status
+	issuer, notAfter int64
+}
+
+// lastTold is the last row of each serial number, as a hash that nobody can
+// foresee, because there are many.
+func (s source) lastTold(ctx context.Context, seed maphash.Seed) (map[ocsp.Serial]uint64, error) {
+	last := map[ocsp.Serial]uint64{}
+	err := s.r.query(ctx, `SELECT serial, issuer, reason, revoked, not_after FROM statuses ORDER BY seq`, nil, func(r row) error {
+		var serial []byte
+		var t told
+		err := r.Scan(&serial, &t.issuer, &t.reason, &t.since, &t.notAfter)
+		if t.reason == good.reason {
+			t.since = 0
+		}
+		last[serialOf(serial)] = maphash.Comparable(seed, t)
+		return err
+	})
+	return last, err
+}
+
+func serialOf(serial []byte) (key ocsp.Serial) {
+	copy(key[:], serial)
+	return key
+}
+
+// certificates are digested as they are logged if responders are told of them
+// what they should be, and otherwise in no way that a leaf could have. What
+// responders are told of others is a certificate that no leaf knows.
+func (s source) certificates(ctx context.Context, fn func(audit.Object) error) error {
+	seed := maphash.MakeSeed()
+	last, err := s.lastTold(ctx, seed)
+	if err != nil {
+		return err
+	}
+	err = s.r.query(ctx, `SELECT c.id, c.der, c.state, c.serial, c.issuer, c.not_after, c.issued, c.revoked, c.reason, c.held,
+		CASE WHEN c.held <> 0 THEN COALESCE((SELECT u.at FROM first_uses u WHERE u.certificate_id = c.id), 0) ELSE 0 END,
+		CASE WHEN c.state = 'superseded' THEN COALESCE((SELECT MIN(u.at) FROM certificates n JOIN first_uses u ON u.certificate_id = n.id
+			WHERE n.device_id = c.device_id AND n.supersedes = c.id), 0) ELSE 0 END
+		FROM certificates c`, nil, func(r row) error {
+		var c certificateRow
+		if err := r.Scan(&c.ID, &c.DER, &c.State, &c.Serial, &c.Issuer, &c.NotAfter, &c.Issued, &c.Revoked, &c.Reason, &c.Held, &c.Used, &c.ended); err != nil {
+			return err
+		}
+		now, key := c.status(), serialOf(c.Serial)
+		have, found := last[key]
+		delete(last, key)
+		o := c.object()
+		if found && have != maphash.Comparable(seed, told{now, c.Issuer, c.NotAfter}) || !found && now != good {
+			o.Digest = audit.CertificateDigest(c.DER, "told otherwise")
+		}
+		return fn(o)
+	})
+	if err != nil || len(last) == 0 {
+		return err
+	}
+	return s.r.query(ctx, `SELECT seq, serial FROM statuses ORDER BY seq`, nil, func(r row) error {
+		var seq int64
+		var serial []byte
+		if err := r.Scan(&seq, &serial); err != nil {
+			return err
+		}
+		if _, left := last[serialOf(serial)]; !left {
+			return nil
+		}
+		return fn(audit.Object{Kind: audit.KindCertificate, ID: seq})
+	})
+}
