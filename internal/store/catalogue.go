@@ -32,28 +32,15 @@ func (p *productRow) product() (*vetting.Product, error) {
 	return out, nil
 }
 
-func (s *Store) products(ctx context.Context, where string, args ...any) (list []*vetting.Product, err error) {
-	err = s.db.query(ctx, `SELECT id, name, revision, body FROM products WHERE `+where, args, func(r row) error {
-		var p productRow
-		if err := r.Scan(&p.ID, &p.Name, &p.Revision, &p.Body); err != nil {
-			return err
-		}
-		out, err := p.product()
-		list = append(list, out)
-		return err
-	})
-	return list, err
+func (p *productRow) dest() []any { return []any{&p.ID, &p.Name, &p.Revision, &p.Body} }
+
+func (s *Store) products(ctx context.Context, where string, args ...any) ([]*vetting.Product, error) {
+	return readAll(ctx, s.db, `SELECT id, name, revision, body FROM products WHERE `+where, args, (*productRow).dest, (*productRow).product)
 }
 
 func (s *Store) productWhere(ctx context.Context, where string, arg any) (*vetting.Product, error) {
 	list, err := s.products(ctx, where, arg)
-	if err != nil {
-		return nil, err
-	}
-	if len(list) == 0 {
-		return nil, notFound("product", arg)
-	}
-	return list[0], nil
+	return theOne(list, err, "product", arg)
 }
 
 // Products lists products by ID.
@@ -136,21 +123,19 @@ func (s *siteRow) object() audit.Object {
 	return audit.Object{Kind: audit.KindSite, ID: s.ID, Digest: audit.DigestOf(s)}
 }
 
-func (s *Store) sites(ctx context.Context, where string, args ...any) (list []*vetting.Site, err error) {
-	err = s.db.query(ctx, `SELECT id, name, body FROM sites WHERE `+where, args, func(r row) error {
-		var row siteRow
-		if err := r.Scan(&row.ID, &row.Name, &row.Body); err != nil {
-			return err
-		}
-		site := new(vetting.Site)
-		if err := json.Unmarshal([]byte(row.Body), site); err != nil {
-			return fmt.Errorf("site %s in the database: %w", row.Name, err)
-		}
-		site.ID = row.ID
-		list = append(list, site)
-		return nil
-	})
-	return list, err
+func (s *siteRow) dest() []any { return []any{&s.ID, &s.Name, &s.Body} }
+
+func (s *siteRow) site() (*vetting.Site, error) {
+	site := new(vetting.Site)
+	if err := json.Unmarshal([]byte(s.Body), site); err != nil {
+		return nil, fmt.Errorf("site %s in the database: %w", s.Name, err)
+	}
+	site.ID = s.ID
+	return site, nil
+}
+
+func (s *Store) sites(ctx context.Context, where string, args ...any) ([]*vetting.Site, error) {
+	return readAll(ctx, s.db, `SELECT id, name, body FROM sites WHERE `+where, args, (*siteRow).dest, (*siteRow).site)
 }
 
 // Sites lists sites by ID.
@@ -161,13 +146,7 @@ func (s *Store) Sites(ctx context.Context, p vetting.Page) ([]*vetting.Site, err
 // Site returns a site by name, or a NotFound error.
 func (s *Store) Site(ctx context.Context, name string) (*vetting.Site, error) {
 	list, err := s.sites(ctx, `name = $1`, name)
-	if err != nil {
-		return nil, err
-	}
-	if len(list) == 0 {
-		return nil, notFound("site", name)
-	}
-	return list[0], nil
+	return theOne(list, err, "site", name)
 }
 
 // CreateSite keeps a new site; the name must be free (Exists).

@@ -48,26 +48,14 @@ func (c *challengeRow) challenge() (*vetting.Challenge, error) {
 	return out, nil
 }
 
-func (s *Store) challenges(ctx context.Context, where string, args ...any) (list []*vetting.Challenge, err error) {
-	err = s.db.query(ctx, `SELECT `+challengeColumns+` FROM challenges ch WHERE `+where, args, func(r row) error {
-		var c challengeRow
-		if err := r.Scan(c.dest()...); err != nil {
-			return err
-		}
-		out, err := c.challenge()
-		list = append(list, out)
-		return err
-	})
-	return list, err
+func (s *Store) challenges(ctx context.Context, where string, args ...any) ([]*vetting.Challenge, error) {
+	return readAll(ctx, s.db, `SELECT `+challengeColumns+` FROM challenges ch WHERE `+where, args, (*challengeRow).dest, (*challengeRow).challenge)
 }
 
 // Challenge returns a challenge by ID, or a NotFound error.
 func (s *Store) Challenge(ctx context.Context, id int64) (*vetting.Challenge, error) {
 	list, err := s.challenges(ctx, `ch.id = $1`, id)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "challenge", id)
-	}
-	return list[0], nil
+	return theOne(list, err, "challenge", id)
 }
 
 const (

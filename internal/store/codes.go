@@ -90,10 +90,7 @@ func (s *Store) Codes(ctx context.Context, f vetting.CodeFilter, p vetting.Page)
 // Code returns an enrolment code by ID, or a NotFound error.
 func (s *Store) Code(ctx context.Context, id int64) (*vetting.EnrolmentCode, error) {
 	list, err := s.codes(ctx, `c.id = $1`, id)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "enrolment code", id)
-	}
-	return list[0], nil
+	return theOne(list, err, "enrolment code", id)
 }
 
 // CreateCodes keeps new enrolment codes and returns them in the order of

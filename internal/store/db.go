@@ -67,6 +67,28 @@ func one(ctx context.Context, r reader, sql string, args []any, dest ...any) (fo
 	return found, err
 }
 
+// readAll gives what each row of a query stands for.
+func readAll[R, T any](ctx context.Context, from reader, query string, args []any, dest func(*R) []any, means func(*R) (T, error)) (list []T, err error) {
+	err = from.query(ctx, query, args, func(r row) error {
+		var have R
+		if err := r.Scan(dest(&have)...); err != nil {
+			return err
+		}
+		out, err := means(&have)
+		list = append(list, out)
+		return err
+	})
+	return list, err
+}
+
+// theOne is what was looked up by a name, or a NotFound error.
+func theOne[T any](list []*T, err error, what string, name any) (*T, error) {
+	if err != nil || len(list) == 0 {
+		return nil, orNotFound(err, what, name)
+	}
+	return list[0], nil
+}
+
 // bytesOrNull and textOrNull store absent optional values as NULL, which
 // unique indexes let repeat.
 func bytesOrNull(b []byte, zero bool) any {

@@ -63,10 +63,7 @@ func heldBy(owner string) string {
 // Device returns a device by ID, or a NotFound error.
 func (s *Store) Device(ctx context.Context, id int64) (*vetting.Device, error) {
 	list, err := s.devices(ctx, `rec.id = $1`, id)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "device", id)
-	}
-	return list[0], nil
+	return theOne(list, err, "device", id)
 }
 
 // DeviceHistory returns everything that is kept about a device.

@@ -56,17 +56,8 @@ func (w *writing) insertEvidence(e *evidenceRow) {
 		e.ID, e.At, e.Kind, e.DeviceID, e.RegistrationID, e.ManifestID, e.SiteID, e.Text, e.repeats, e.last, e.leaf, bytesOrNull(e.mark, len(e.mark) == 0))
 }
 
-func (s *Store) evidence(ctx context.Context, where string, args ...any) (list []*vetting.Evidence, err error) {
-	err = s.db.query(ctx, `SELECT `+evidenceColumns+` FROM evidence e WHERE `+where, args, func(r row) error {
-		var e evidenceRow
-		if err := r.Scan(e.dest()...); err != nil {
-			return err
-		}
-		out, err := e.evidence()
-		list = append(list, out)
-		return err
-	})
-	return list, err
+func (s *Store) evidence(ctx context.Context, where string, args ...any) ([]*vetting.Evidence, error) {
+	return readAll(ctx, s.db, `SELECT `+evidenceColumns+` FROM evidence e WHERE `+where, args, (*evidenceRow).dest, (*evidenceRow).evidence)
 }
 
 // Evidence lists evidence, newest first.
@@ -171,10 +162,7 @@ func (s *Store) judgeEvidence(ctx context.Context, a access.Act, id int64, c *ve
 		return nil, err
 	}
 	list, err := s.evidence(ctx, `e.id = $1`, id)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "evidence", id)
-	}
-	return list[0], nil
+	return theOne(list, err, "evidence", id)
 }
 
 // ClearDeviceEvidence clears everything that is open against a device, in

@@ -56,10 +56,7 @@ func (s *Store) IssuingCAs(ctx context.Context) ([]*vetting.IssuingCA, error) {
 // IssuingCA returns an issuing CA by name, or a NotFound error.
 func (s *Store) IssuingCA(ctx context.Context, name string) (*vetting.IssuingCA, error) {
 	list, err := s.issuingCAs(ctx, `WHERE ica.name = $1`, name)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "issuing CA", name)
-	}
-	return list[0], nil
+	return theOne(list, err, "issuing CA", name)
 }
 
 // CreateIssuingCA keeps a new issuing CA. Name, subject and key must be free

@@ -114,10 +114,7 @@ func (s *Store) jobRows(ctx context.Context, where string, args ...any) (list []
 
 func (s *Store) jobRow(ctx context.Context, id int64) (*jobRow, error) {
 	list, err := s.jobRows(ctx, `j.id = $1`, id)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "job", id)
-	}
-	return list[0], nil
+	return theOne(list, err, "job", id)
 }
 
 // Job returns a job by ID, or a NotFound error.

@@ -84,20 +84,14 @@ func (s *Store) Manifests(ctx context.Context, f vetting.ManifestFilter, p vetti
 // Manifest returns a manifest that is complete, or a NotFound error.
 func (s *Store) Manifest(ctx context.Context, id int64) (*vetting.Manifest, error) {
 	list, err := s.manifests(ctx, `WHERE m.id = $1 AND m.state <> 'receiving'`, id)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "manifest", id)
-	}
-	return list[0], nil
+	return theOne(list, err, "manifest", id)
 }
 
 // ManifestByDigest returns the manifest of an order by the SHA-256 of its
 // file, or a NotFound error.
 func (s *Store) ManifestByDigest(ctx context.Context, order, sha256 string) (*vetting.Manifest, error) {
 	list, err := s.manifests(ctx, `JOIN orders o ON o.id = m.order_id WHERE o.name = $1 AND m.sha256 = $2 AND m.state <> 'receiving' LIMIT 1`, order, sha256)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "manifest with the SHA-256", sha256)
-	}
-	return list[0], nil
+	return theOne(list, err, "manifest with the SHA-256", sha256)
 }
 
 // ManifestsToLoad lists the accepted manifests whose records are not all in

@@ -48,10 +48,7 @@ func (s *Store) operators(ctx context.Context, where string, args ...any) (list 
 
 func (s *Store) operator(ctx context.Context, where string, arg, name any) (*access.Operator, error) {
 	list, err := s.operators(ctx, where, arg)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "operator", name)
-	}
-	return list[0], nil
+	return theOne(list, err, "operator", name)
 }
 
 // Operators lists operators by ID.

@@ -33,13 +33,7 @@ func (s *Store) Orders(ctx context.Context, f vetting.OrderFilter, p vetting.Pag
 // Order returns an order by name, or a NotFound error.
 func (s *Store) Order(ctx context.Context, name string) (*vetting.Order, error) {
 	list, err := s.orders(ctx, `o.name = $1`, name)
-	if err != nil {
-		return nil, err
-	}
-	if len(list) == 0 {
-		return nil, notFound("order", name)
-	}
-	return list[0], nil
+	return theOne(list, err, "order", name)
 }
 
 // CreateOrder keeps a new order in the state it names (draft if none); name

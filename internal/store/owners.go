@@ -33,17 +33,8 @@ func (o *ownerRow) owner() (*vetting.Owner, error) {
 
 const ownerColumns = `ow.id, ow.name, ow.body`
 
-func (s *Store) owners(ctx context.Context, where string, args ...any) (list []*vetting.Owner, err error) {
-	err = s.db.query(ctx, `SELECT `+ownerColumns+` FROM owners ow WHERE `+where, args, func(r row) error {
-		var row ownerRow
-		if err := r.Scan(row.dest()...); err != nil {
-			return err
-		}
-		o, err := row.owner()
-		list = append(list, o)
-		return err
-	})
-	return list, err
+func (s *Store) owners(ctx context.Context, where string, args ...any) ([]*vetting.Owner, error) {
+	return readAll(ctx, s.db, `SELECT `+ownerColumns+` FROM owners ow WHERE `+where, args, (*ownerRow).dest, (*ownerRow).owner)
 }
 
 // Owners lists owners by ID.
@@ -54,10 +45,7 @@ func (s *Store) Owners(ctx context.Context, p vetting.Page) ([]*vetting.Owner, e
 // Owner returns an owner by name, or a NotFound error.
 func (s *Store) Owner(ctx context.Context, name string) (*vetting.Owner, error) {
 	list, err := s.owners(ctx, `ow.name = $1`, name)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "owner", name)
-	}
-	return list[0], nil
+	return theOne(list, err, "owner", name)
 }
 
 // CreateOwner keeps a new owner; the name must be free (Exists), and the

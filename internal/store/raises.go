@@ -177,10 +177,7 @@ func (s *Store) actOnRaise(ctx context.Context, a access.Act, order string, do f
 		return nil, err
 	}
 	list, err := s.raises(ctx, o.Revision, `ra.id = $1`, id)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "raise", id)
-	}
-	return list[0], nil
+	return theOne(list, err, "raise", id)
 }
 
 // raise reads a raise of an order as it stands now.

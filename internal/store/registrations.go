@@ -9,17 +9,8 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-func (s *Store) registrations(ctx context.Context, where string, args ...any) (list []*vetting.Registration, err error) {
-	err = s.db.query(ctx, `SELECT `+registrationColumns+` FROM registrations r WHERE `+where, args, func(r row) error {
-		var reg registrationRow
-		if err := r.Scan(reg.dest()...); err != nil {
-			return err
-		}
-		out, err := reg.registration()
-		list = append(list, out)
-		return err
-	})
-	return list, err
+func (s *Store) registrations(ctx context.Context, where string, args ...any) ([]*vetting.Registration, error) {
+	return readAll(ctx, s.db, `SELECT `+registrationColumns+` FROM registrations r WHERE `+where, args, (*registrationRow).dest, (*registrationRow).registration)
 }
 
 // newestFirst turns a page into the upper bound of the IDs on it.
@@ -58,10 +49,7 @@ func (s *Store) Registrations(ctx context.Context, f vetting.RegistrationFilter,
 // Registration returns a registration by ID, or a NotFound error.
 func (s *Store) Registration(ctx context.Context, id int64) (*vetting.Registration, error) {
 	list, err := s.registrations(ctx, `r.id = $1`, id)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "registration", id)
-	}
-	return list[0], nil
+	return theOne(list, err, "registration", id)
 }
 
 // DecideRegistration keeps a person's word on a held registration; on any

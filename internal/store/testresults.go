@@ -54,17 +54,8 @@ func (r *testRow) result() (*vetting.TestResult, error) {
 		Station: b.Station, Tested: b.Tested, Passed: b.Passed, Tests: b.Tests, Note: b.Note, Leaf: r.leaf}, nil
 }
 
-func (s *Store) testResults(ctx context.Context, where string, args ...any) (list []*vetting.TestResult, err error) {
-	err = s.db.query(ctx, `SELECT `+testColumns+` FROM test_results tr WHERE `+where, args, func(r row) error {
-		var row testRow
-		if err := r.Scan(row.dest()...); err != nil {
-			return err
-		}
-		result, err := row.result()
-		list = append(list, result)
-		return err
-	})
-	return list, err
+func (s *Store) testResults(ctx context.Context, where string, args ...any) ([]*vetting.TestResult, error) {
+	return readAll(ctx, s.db, `SELECT `+testColumns+` FROM test_results tr WHERE `+where, args, (*testRow).dest, (*testRow).result)
 }
 
 // AddTestResult keeps what a rig found when it tested a device, and makes it
@@ -81,10 +72,7 @@ func (s *Store) AddTestResult(ctx context.Context, a access.Act, deviceID int64,
 		return nil, err
 	}
 	list, err := s.testResults(ctx, `tr.id = $1`, id)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "test result", id)
-	}
-	return list[0], nil
+	return theOne(list, err, "test result", id)
 }
 
 func (w *writing) addTestResult(a access.Act, have *vetting.Device, result *vetting.TestResult) (int64, error) {

@@ -98,10 +98,7 @@ func (s *Store) Webhooks(ctx context.Context, p vetting.Page) ([]*events.Webhook
 // Webhook returns a webhook by name, or a NotFound error.
 func (s *Store) Webhook(ctx context.Context, name string) (*events.Webhook, error) {
 	list, err := s.webhooks(ctx, `wh.name = $1`, name)
-	if err != nil || len(list) == 0 {
-		return nil, orNotFound(err, "webhook", name)
-	}
-	return list[0], nil
+	return theOne(list, err, "webhook", name)
 }
 
 // CreateWebhook keeps a new webhook; the name must be free (Exists), the
