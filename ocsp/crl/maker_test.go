@@ -1,0 +1,275 @@
+package crl_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/touchmark/touchmark/ocsp"
+	"github.com/touchmark/touchmark/ocsp/crl"
+)
+
+// naive is what a status list says, kept in the simplest way.
+type naive map[ocsp.Serial]ocsp.Change
+
+func (n naive) apply(c ocsp.Change) {
+	if delete(n, c.Serial); c.Reason != ocsp.RemoveFromCRL {
+		n[c.Serial] = c
+	}
+}
+
+// texts are the entries as text, by serial number.
+func (n naive) texts(s crl.Scope) map[string]string {
+	out := map[string]string{}
+	for serial, c := range n {
+		if s.Partitions == 0 || crl.PartitionOf(serial, s.Partitions) == s {
+			out[fmt.Sprint(serial.Int())] = fmt.Sprint(c.Reason, c.Revoked.Truncate(time.Second).UTC())
+		}
+	}
+	return out
+}
+
+func (w *world) texts(s crl.Scope) map[string]string {
+	w.t.Helper()
+	out := map[string]string{}
+	for _, e := range w.read(s).RevokedCertificateEntries {
+		out[fmt.Sprint(e.SerialNumber)] = fmt.Sprint(e.ReasonCode, e.RevocationTime.UTC())
+	}
+	return out
+}
+
+// check holds every list to the model: each partition, and the full one with
+// its delta.
+func (w *world) check(model naive) {
+	w.t.Helper()
+	for i := range 4 {
+		s := crl.Scope{Partitions: 4, Partition: i}
+		if got, want := w.texts(s), model.texts(s); !maps.Equal(got, want) {
+			w.t.Fatalf("partition %s has %v, want %v", s, got, want)
+		}
+	}
+	got := w.texts(crl.Full)
+	for serial, text := range w.texts(crl.Delta) {
+		if delete(got, serial); text[0] != fmt.Sprint(ocsp.RemoveFromCRL)[0] {
+			got[serial] = text
+		}
+	}
+	if want := model.texts(crl.Full); !maps.Equal(got, want) {
+		w.t.Fatalf("full list and delta have %v, want %v", got, want)
+	}
+}
+
+func TestListsSayWhatHappened(t *testing.T) {
+	reasons := []ocsp.Reason{ocsp.Unspecified, ocsp.KeyCompromise, ocsp.Superseded, ocsp.CertificateHold, ocsp.RemoveFromCRL, ocsp.RemoveFromCRL, ocsp.PrivilegeWithdrawn}
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 5))
+			w, model := newWorld(t, schedule), naive{}
+			numbers := map[crl.Scope]int64{}
+			for range 40 {
+				for range r.IntN(30) {
+					c := ocsp.Change{Serial: serial(r.IntN(300)), Reason: reasons[r.IntN(len(reasons))], Revoked: w.now, NotAfter: w.now.AddDate(9, 0, 0)}
+					if r.IntN(20) == 0 {
+						c.Issuer, c.NotAfter = 3, c.NotAfter.AddDate(7991, 0, 0)
+					} else {
+						model.apply(c)
+					}
+					w.change(c)
+				}
+				w.now = w.now.Add(time.Duration(r.IntN(int(6 * time.Hour))))
+				w.round()
+				w.check(model)
+				for _, k := range w.maker.Directory.All() {
+					if numbers[k.Scope] > k.Number {
+						t.Fatalf("the number of list %s went from %d to %d", k.Scope, numbers[k.Scope], k.Number)
+					}
+					numbers[k.Scope] = k.Number
+				}
+			}
+		})
+	}
+}
+
+func TestOnlyWhatIsDueIsMade(t *testing.T) {
+	w := newWorld(t, schedule)
+	w.revoke(serial(1), ocsp.KeyCompromise)
+	w.round()
+	first := w.maker.Directory.All()
+	if len(first) != 6 {
+		t.Fatalf("there are %d lists, want the full one, the delta and four partitions", len(first))
+	}
+	w.now = w.now.Add(time.Minute)
+	w.round()
+	if again := w.maker.Directory.All(); !slices.Equal(first, again) {
+		t.Error("lists were made anew although nothing happened")
+	}
+	w.revoke(serial(2), ocsp.Superseded)
+	w.round()
+	var anew []crl.Scope
+	for i, k := range w.maker.Directory.All() {
+		if k != first[i] {
+			anew = append(anew, k.Scope)
+		}
+	}
+	if want := []crl.Scope{crl.Delta, crl.PartitionOf(serial(2), 4)}; !slices.Equal(anew, want) {
+		t.Errorf("one more revocation made %v anew, want %v", anew, want)
+	}
+	w.now = w.now.Add(24 * time.Hour)
+	w.round()
+	for i, k := range w.maker.Directory.All() {
+		if k.ThisUpdate != w.now || k.Number <= first[i].Number {
+			t.Errorf("a day later list %s is number %d of %s", k.Scope, k.Number, k.ThisUpdate)
+		}
+	}
+}
+
+func TestFullListAndItsDeltaShareNumbers(t *testing.T) {
+	w := newWorld(t, schedule)
+	w.round()
+	full, delta := w.maker.Directory.Find(0, crl.Full), w.maker.Directory.Find(0, crl.Delta)
+	if full.Number != delta.Number || delta.Base != full.Number || delta.Entries != 0 {
+		t.Errorf("made together, they are %+v and %+v", full, delta)
+	}
+	last := full.Number
+	for n := range 5 {
+		w.revoke(serial(n), ocsp.Superseded)
+		w.round()
+		delta = w.maker.Directory.Find(0, crl.Delta)
+		if delta.Number <= last || delta.Base != full.Number || delta.Entries != n+1 {
+			t.Errorf("delta after %d: number %d, base %d, %d entries, want base %d, %d entries", last, delta.Number, delta.Base, delta.Entries, full.Number, n+1)
+		}
+		last = delta.Number
+	}
+	if err := w.maker.Make(t.Context(), "operator:anna", w.issuer); err != nil {
+		t.Fatal(err)
+	}
+	if again := w.maker.Directory.Find(0, crl.Full); again.Number <= last {
+		t.Errorf("the next full list has number %d, after a delta's %d", again.Number, last)
+	}
+	if note := w.memory.notes[len(w.memory.notes)-1]; note != "operator:anna device-ca: 0/4 to 3/4" {
+		t.Errorf("the log was told %q", note)
+	}
+}
+
+// TestEndedCertificatesLeave checks RFC 5280 §3.3: not before a list was made
+// after their end.
+func TestEndedCertificatesLeave(t *testing.T) {
+	w := newWorld(t, schedule)
+	end := epoch.Add(30 * time.Hour)
+	w.change(ocsp.Change{Serial: serial(1), Reason: ocsp.KeyCompromise, Revoked: epoch, NotAfter: end})
+	w.change(ocsp.Change{Serial: serial(2), Reason: ocsp.KeyCompromise, Revoked: epoch, NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)})
+	partition := crl.PartitionOf(serial(1), 4)
+	var on []time.Time
+	for range 10 {
+		w.round()
+		full, part := w.texts(crl.Full), w.texts(partition)
+		name := fmt.Sprint(serial(1).Int())
+		if (full[name] == "") != (part[name] == "") {
+			t.Errorf("at %s the full list has %q, the partition %q", w.now, full[name], part[name])
+		}
+		if full[name] != "" {
+			on = append(on, w.now)
+		}
+		if full[fmt.Sprint(serial(2).Int())] == "" {
+			t.Error("a certificate without an end left the list")
+		}
+		w.now = w.now.Add(24 * time.Hour)
+	}
+	if want := []time.Time{epoch, epoch.Add(24 * time.Hour), epoch.Add(48 * time.Hour)}; !slices.Equal(on, want) {
+		t.Errorf("it was on the lists of %v, want %v, the last of them the only one after its end", on, want)
+	}
+}
+
+func TestFormerPartitionsGoOn(t *testing.T) {
+	w := newWorld(t, schedule)
+	w.revoke(serial(1), ocsp.KeyCompromise)
+	w.round()
+	finer := schedule
+	finer.Partitions = 8
+	directory := w.maker.Directory
+	w.maker = w.server(finer)
+	w.maker.Directory = directory
+	_, err := w.memory.Changes(t.Context(), 0, func(c []ocsp.Change) error { w.maker.Revoked.Apply(c); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.revoke(serial(2), ocsp.Superseded)
+	w.round()
+	for _, n := range []int{4, 8} {
+		for i := range 2 {
+			s := crl.PartitionOf(serial(i+1), n)
+			if w.texts(s)[fmt.Sprint(serial(i+1).Int())] == "" {
+				t.Errorf("partition %s lacks certificate %d", s, i+1)
+			}
+		}
+	}
+}
+
+// TestTwoServersMakeOneSeries has two servers make the same lists, one of
+// which lags behind.
+func TestTwoServersMakeOneSeries(t *testing.T) {
+	w := newWorld(t, schedule)
+	behind := w.server(schedule)
+	w.revoke(serial(1), ocsp.KeyCompromise)
+	w.round()
+	first := w.memory.all()
+	w.now = w.now.Add(24 * time.Hour)
+	behind.Round(t.Context())
+	if w.failed != 0 {
+		t.Error("the server that lags behind failed")
+	}
+	for _, k := range first {
+		if now := w.memory.kept[k.Scope]; now.Entries < k.Entries {
+			t.Errorf("a server that did not know of a revocation took it off list %s", k.Scope)
+		}
+	}
+}
+
+func TestFaultsOfTheStore(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("kept %v", late), func(t *testing.T) {
+			w, model := newWorld(t, schedule), naive{}
+			for n := range 50 {
+				w.memory.fail, w.memory.late = errFault, late
+				w.revoke(serial(n), ocsp.KeyCompromise)
+				model.apply(w.memory.changes[n])
+				w.now = w.now.Add(time.Hour)
+				w.maker.Round(t.Context())
+				if w.failed != n+1 {
+					t.Fatalf("%d failures were told of, want %d", w.failed, n+1)
+				}
+				w.maker.Round(t.Context())
+				w.check(model)
+			}
+		})
+	}
+}
+
+func TestMakerThatKnowsNothingYet(t *testing.T) {
+	w := newWorld(t, schedule)
+	w.maker.Known = func() (time.Time, bool) { return time.Time{}, false }
+	if err := w.maker.Make(t.Context(), "operator:anna", w.issuer); err != crl.ErrNotReady {
+		t.Errorf("Make before the changes were read: %v", err)
+	}
+	w.round()
+	if len(w.memory.kept) > 0 {
+		t.Error("lists were made of what is not known yet")
+	}
+}
+
+func TestMakeWaitsForItsTurnOnlyAsLongAsItsContext(t *testing.T) {
+	w := newWorld(t, schedule)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.maker.Issuers = func() []crl.Issuer { // in the midst of a round
+		cancel()
+		if err := w.maker.Make(ctx, "operator:anna", w.issuer); err != context.Canceled {
+			t.Errorf("Make: %v", err)
+		}
+		return nil
+	}
+	w.round()
+}
