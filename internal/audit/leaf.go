@@ -41,6 +41,7 @@ const (
 	KindOwner        Kind = "owner"
 	KindTransfer     Kind = "transfer"
 	KindIssuingCA    Kind = "issuing-ca"
+	KindCRL          Kind = "crl" // the newest revocation list of a scope
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

@@ -188,6 +188,11 @@ var tables = []struct {
 		err := r.Scan(w.dest()...)
 		return w.object(), err
 	}},
+	{`SELECT ` + crlColumns + ` FROM crls cr`, func(r row) (audit.Object, error) {
+		var c crlRow
+		err := r.Scan(c.dest()...)
+		return c.object(), err
+	}},
 	{`SELECT ` + challengeColumns + ` FROM challenges ch WHERE ch.result <> ''`, func(r row) (audit.Object, error) {
 		var c challengeRow
 		err := r.Scan(c.dest()...)

@@ -59,6 +59,7 @@ var subjects = []struct {
 	{"replace", replaceCases},
 	{"jobs", jobCases},
 	{"issuing CAs", issuingCases},
+	{"revocation lists", crlCases},
 	{"transfers", transferCases},
 	{"owners", ownerCases},
 	{"registrations", registrationCases},
