@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
-# compiler, OpenSSL, curl, SoftHSM2 and PostgreSQL 15 or newer. What is there
-# already is left alone, so a second run does nothing and takes no time.
+# compiler, OpenSSL, curl, SoftHSM2, PostgreSQL 15 or newer, and Mosquitto 2 with
+# what its plug-ins need. What is there already is left alone, so a second run
+# does nothing and takes no time.
 #
-# Debian's PostgreSQL package makes a cluster of its own when it is installed;
-# no test uses it (see postgres-test.sh).
+# Debian's packages of PostgreSQL and Mosquitto start servers of their own where
+# there is systemd; no test uses them (see postgres-test.sh).
 #
 # The packages come from the machine's own apt sources. On other systems,
 # install the commands that the script names by hand.
@@ -30,6 +31,11 @@ command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
 softhsm || missing+=(softhsm2)
 pg_bin >/dev/null || missing+=(postgresql)
+[[ -x /usr/sbin/mosquitto ]] || missing+=(mosquitto)
+command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
+[[ -e /usr/include/mosquitto_plugin.h ]] || missing+=(mosquitto-dev)
+[[ -e /usr/include/mosquitto.h ]] || missing+=(libmosquitto-dev)
+[[ -e /usr/include/openssl/x509.h ]] || missing+=(libssl-dev)
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 
 if ((${#missing[@]} == 0)); then

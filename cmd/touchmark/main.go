@@ -23,6 +23,10 @@ const (
 	// What verify came to; 0 is genuine, and exitFailed also counterfeit.
 	exitSuspect = 3
 	exitUnknown = 4
+
+	// What revocation check came to; 0 is good.
+	exitNotGood    = 3
+	exitCannotTell = 4
 )
 
 func main() {
@@ -46,6 +50,10 @@ func (a *app) main(ctx context.Context, args []string) int {
 		return exitSuspect
 	case errors.Is(err, errUnknown):
 		return exitUnknown
+	case errors.Is(err, errNotGood):
+		return exitNotGood
+	case errors.Is(err, errCannotTell):
+		return exitCannotTell
 	case errors.As(err, &usage):
 		fmt.Fprintf(a.err, "touchmark: %v\n", err)
 		return exitUsage
@@ -77,7 +85,7 @@ through --server, --cert, --key and --ca, or through TOUCHMARK_DIR, TOUCHMARK_SE
 TOUCHMARK_CA. A flag goes before the environment, the environment before the file.
 
 Exit status: 0 success; 1 the command failed, or a check found something; 2 the command line makes no sense; 3 a device is suspect,
-4 unknown (verify); 75 a unit is held (rig register).`,
+4 unknown (verify), or a certificate is not good, or that cannot be told (revocation check); 75 a unit is held (rig register).`,
 		Example:       "  touchmark init /var/lib/touchmark --name 'Example AG' --dns touchmark.example.com\n  touchmark serve --dir /var/lib/touchmark\n  touchmark --dir /var/lib/touchmark product create thermostat --proof bootstrap-key",
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -95,7 +103,7 @@ Exit status: 0 success; 1 the command failed, or a check found something; 2 the 
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{a.productCommand(), a.ruleCommand(), a.siteCommand(), a.ownerCommand(), a.issuerCommand(), a.transferCommand(), a.orderCommand(), a.manifestCommand(), a.registrationCommand(),
-		a.deviceCommand(), a.jobCommand(), a.verifyCommand(), a.observationCommand(), a.evidenceCommand(), a.eventCommand(), a.webhookCommand(), a.certificateCommand(), a.codeCommand(), a.operatorCommand(), a.rigCommand(), a.auditCommand()} {
+		a.deviceCommand(), a.jobCommand(), a.verifyCommand(), a.observationCommand(), a.evidenceCommand(), a.eventCommand(), a.webhookCommand(), a.certificateCommand(), a.revocationCommand(), a.codeCommand(), a.operatorCommand(), a.rigCommand(), a.auditCommand()} {
 		c.GroupID = "work"
 		root.AddCommand(c)
 	}

@@ -34,17 +34,27 @@ func (f *Filter) Check(cert *x509.Certificate, now time.Time) error {
 	if err := f.issued(cert); err != nil {
 		return err
 	}
-	switch {
-	case now.After(cert.NotAfter) || h.ThisUpdate.After(cert.NotAfter):
+	if now.After(cert.NotAfter) || h.ThisUpdate.After(cert.NotAfter) {
 		return fmt.Errorf("%w, at %s", ErrExpired, cert.NotAfter.Format(time.RFC3339))
+	}
+	covered := !cert.NotBefore.After(h.CoversUntil)
+	// What an outdated filter knows against a certificate still counts.
+	if covered && f.NotGood(cert.SerialNumber.Bytes()) {
+		return ErrNotGood
+	}
+	if err := f.InForce(now); err != nil || covered {
+		return err
+	}
+	return fmt.Errorf("%w: it covers certificates until %s, this one is from %s: get a newer filter", ErrNotCovered, h.CoversUntil.Format(time.RFC3339), cert.NotBefore.Format(time.RFC3339))
+}
+
+// InForce returns ErrOutdated if the filter's time is over, or has not come.
+func (f *Filter) InForce(now time.Time) error {
+	switch h := f.Header(); {
 	case h.ThisUpdate.After(now.Add(clockError)):
 		return fmt.Errorf("%w: it was made at %s, later than now: look at this machine's clock", ErrOutdated, h.ThisUpdate.Format(time.RFC3339))
 	case now.After(h.NextUpdate):
 		return fmt.Errorf("%w since %s: get a newer one", ErrOutdated, h.NextUpdate.Format(time.RFC3339))
-	case cert.NotBefore.After(h.CoversUntil):
-		return fmt.Errorf("%w: it covers certificates until %s, this one is from %s: get a newer filter", ErrNotCovered, h.CoversUntil.Format(time.RFC3339), cert.NotBefore.Format(time.RFC3339))
-	case f.NotGood(cert.SerialNumber.Bytes()):
-		return ErrNotGood
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func TestCheck(t *testing.T) {
 		"expired when it was made, clock behind": {ca.issue(t, serialOf(5), start, p.ThisUpdate.Add(-time.Minute)), p.ThisUpdate.Add(-2 * time.Minute), offline.ErrExpired},
 		"later than it covers":                   {ca.issue(t, serialOf(5), p.CoversUntil.Add(time.Second), long), p.ThisUpdate, offline.ErrNotCovered},
 		"outdated":                               {ca.issue(t, serialOf(5), start, long), p.NextUpdate.Add(time.Second), offline.ErrOutdated},
-		"outdated, and not good":                 {ca.issue(t, serialOf(20), start, long), p.NextUpdate.Add(time.Second), offline.ErrOutdated},
+		"outdated, and not good":                 {ca.issue(t, serialOf(20), start, long), p.NextUpdate.Add(time.Second), offline.ErrNotGood},
 		"from the future":                        {ca.issue(t, serialOf(5), start, long), p.ThisUpdate.Add(-time.Hour), offline.ErrOutdated},
 		"another CA's":                           {newAuthority(t, "Other CA", ca.key).issue(t, serialOf(5), start, long), p.ThisUpdate, offline.ErrOtherIssuer},
 		"another CA's of the same name":          {impostor.issue(t, serialOf(5), start, long), p.ThisUpdate, offline.ErrOtherIssuer},

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/touchmark/touchmark/ocsp/offline"
+)
+
+// filterWorld is a directory with a root, an issuing CA below it, device
+// certificates 2 (good), 3 (revoked) and 4 (good in the base, revoked in the
+// delta), and the files.
+type filterWorld struct {
+	dir    string
+	issuer *x509.Certificate
+}
+
+func (w *filterWorld) path(name string) string { return filepath.Join(w.dir, name) }
+
+func newFilterWorld(t *testing.T, made time.Time) *filterWorld {
+	t.Helper()
+	w := &filterWorld{dir: t.TempDir()}
+	rootKey, _ := newKey(t)
+	key, _ := newKey(t)
+	certificate := func(name string, serial int64, ca bool, parent *x509.Certificate, public, by any) *x509.Certificate {
+		c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: made.Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: ca, BasicConstraintsValid: true}
+		if parent == nil {
+			parent = c
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, public, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.put(t, name+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+		return made
+	}
+	root := certificate("root", 1, true, nil, rootKey.Public(), rootKey)
+	w.issuer = certificate("issuer", 2, true, root, key.Public(), rootKey)
+	for serial, name := range map[int64]string{2: "good", 3: "revoked", 4: "later"} {
+		certificate(name, serial, false, w.issuer, key.Public(), key)
+	}
+	build := func(name string, number uint64, base *offline.Filter, notGood string) []byte {
+		file, err := offline.Build(t.Context(), w.issuer, key, offline.Plan{Number: number, ThisUpdate: made, NextUpdate: made.Add(time.Hour), CoversUntil: made.Add(-10 * time.Minute), Base: base},
+			func(_ context.Context, each func([]byte, bool) error) error {
+				for serial := range byte(10) {
+					if err := each([]byte{serial}, !strings.Contains(notGood, string('0'+serial))); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.put(t, name, file)
+		return file
+	}
+	base, err := offline.Open(build("base", 1, nil, "3"), w.issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	build("delta", 2, base, "34")
+	return w
+}
+
+func (w *filterWorld) put(t *testing.T, name string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(w.path(name), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check runs revocation check on one of the certificates.
+func (w *filterWorld) check(t *testing.T, name string, args ...string) ran {
+	t.Helper()
+	return touchmark(t, append([]string{"revocation", "check", w.path(name + ".crt"), "--offline", w.path("base")}, args...)...)
+}
+
+func TestRevocationCheck(t *testing.T) {
+	w := newFilterWorld(t, time.Now())
+	issuer, root := w.path("issuer.crt"), w.path("root.crt")
+	w.check(t, "good", "--ca", issuer).want(t, 0, "good")
+	w.check(t, "revoked", "--ca", issuer).want(t, exitNotGood, "not-good", "revoked or on hold")
+	w.check(t, "later", "--ca", issuer).want(t, 0)
+	w.check(t, "later", "--ca", issuer, "--delta", w.path("delta")).want(t, exitNotGood)
+	w.check(t, "good", "--ca", root, "--issuer", issuer).want(t, 0)
+	w.check(t, "good").want(t, exitUsage, "whom do you trust")
+	w.check(t, "good", "--ca", root).want(t, exitFailed, "no certificate was given of the issuing CA")
+	w.check(t, "root", "--ca", issuer).want(t, exitFailed, "not of the filter's issuing CA")
+	w.check(t, "good", "--ca", issuer, "--delta", w.path("nothing")).want(t, exitFailed, "no such file")
+	w.check(t, "good", "--ca", issuer, "--delta", w.path("base")).want(t, exitFailed, "delta")
+	s := decodeAs[standing](t, w.check(t, "revoked", "--ca", issuer, "--json").want(t, exitNotGood).out)
+	if s.Serial != "03" || s.Standing != "not-good" || s.Filter.Number != 1 || s.Filter.Issued != 10 || s.Filter.NotGood != 1 {
+		t.Errorf("JSON: %+v", s)
+	}
+
+	// The chain in the device's file names the issuing CA.
+	both := append(mustRead(t, w.path("good.crt")), mustRead(t, issuer)...)
+	w.put(t, "chain.crt", both)
+	w.check(t, "chain", "--ca", root).want(t, 0, "good")
+	other := newFilterWorld(t, time.Now())
+	w.check(t, "chain", "--ca", other.path("root.crt")).want(t, exitFailed, "no certificate was given of the issuing CA")
+	other.check(t, "good", "--ca", issuer).want(t, exitFailed, "no certificate was given of the issuing CA")
+
+	w.put(t, "base", append(mustRead(t, w.path("base")), 0))
+	w.check(t, "good", "--ca", issuer).want(t, exitFailed, "its signature is not good")
+}
+
+func TestRevocationCheckOutdated(t *testing.T) {
+	w := newFilterWorld(t, time.Now().Add(-2*time.Hour))
+	issuer := w.path("issuer.crt")
+	w.check(t, "good", "--ca", issuer).want(t, exitCannotTell, "outdated", "get a newer one")
+	w.check(t, "revoked", "--ca", issuer).want(t, exitNotGood)
+}
+
+func TestRevocationShow(t *testing.T) {
+	w := newFilterWorld(t, time.Now())
+	touchmark(t, "revocation", "show", w.path("base")).want(t, 0, "base", "not verified")
+	touchmark(t, "revocation", "show", w.path("delta"), "--json").want(t, 0, `"kind": "delta"`, `"number": 2`)
+	touchmark(t, "revocation", "show", w.path("base"), "--ca", w.path("issuer.crt")).want(t, 0, "signature", "good")
+	touchmark(t, "revocation", "show", w.path("base"), "--ca", newFilterWorld(t, time.Now()).path("issuer.crt")).want(t, exitFailed)
+	touchmark(t, "revocation", "show", w.path("issuer.crt")).want(t, exitFailed, "does not begin with")
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
