@@ -158,6 +158,10 @@ type Profile struct {
 	// "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096". Empty means P-256,
 	// P-384 and Ed25519.
 	Keys []string `json:"keys,omitempty"`
+	// NoStatusURLs leaves out of the certificates where their status can be
+	// learnt (CRL distribution point, authority information access), which
+	// takes some 200 bytes.
+	NoStatusURLs bool `json:"noStatusUrls,omitempty"`
 }
 
 // KeyKinds are the kinds of key that are accepted: Keys, or the default.

@@ -27,7 +27,7 @@ type productFlags struct {
 	description, template, validity string
 	await, serverKeys               string
 	keys, proofs                    []string
-	siteCodes                       bool
+	siteCodes, noStatusURLs         bool
 	life                            vetting.Life
 	onClone                         string
 }
@@ -41,6 +41,7 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.StringVar(&p.template, "template", "", "certificate template, a JSON `file` (docs/guides/planner.md explains it)")
 	f.StringSliceVar(&p.keys, "key-type", nil, "accepted kind of device key: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096; may be repeated (default P-256, P-384, Ed25519)")
 	f.StringVar(&p.serverKeys, "server-keys", string(vetting.ServerKeysOff), "may devices have their private key made by the server: off, encrypted (to a key of the device), plain (within TLS alone)")
+	f.BoolVar(&p.noStatusURLs, "no-status-urls", false, "leave out of certificates where their status can be learnt, to keep them small")
 	f.BoolVar(&p.siteCodes, "site-codes", false, "let the operators of a site make enrolment codes for its orders")
 	f.StringVar(&p.life.RenewWindow, "renew-window", "", "the part of a certificate's life, at its end, in which it renews, such as 33% or 60d (default all of it)")
 	f.StringVar(&p.life.Grace, "grace", "", "how long after its end a certificate still renews, such as 90d")
@@ -62,6 +63,9 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	}
 	if set("validity") {
 		in.Profile.Validity = p.validity
+	}
+	if set("no-status-urls") {
+		in.Profile.NoStatusURLs = p.noStatusURLs
 	}
 	if set("await-records") {
 		in.AwaitRecords = p.await
@@ -178,6 +182,9 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	field(w, "proofs", join(p.Proofs))
 	field(w, "validity", p.Profile.Validity)
 	field(w, "keys", join(p.Profile.Keys))
+	if p.Profile.NoStatusURLs {
+		field(w, "status", "certificates do not say where to ask")
+	}
 	field(w, "server keys", cmp.Or(p.ServerKeys, vetting.ServerKeysOff))
 	if p.SiteCodes {
 		field(w, "codes", "sites may make their own")

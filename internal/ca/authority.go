@@ -58,6 +58,10 @@ type Authorities struct {
 	Serials  Serials
 	// Log signs the audit log's checkpoints.
 	Log crypto.Signer
+	// StatusPoints, if set, gives where devices' certificates say that their
+	// status can be learnt, by the CA's name and the serial number. It is set
+	// before the first is issued.
+	StatusPoints func(issuer string, serial *big.Int) Points
 
 	rollover *Rollover           // nil unless the root's key is being changed
 	further  []*x509.Certificate // of the roll-over, those still valid at the start
@@ -65,6 +69,7 @@ type Authorities struct {
 	places   Places
 	issuers  atomic.Pointer[issuers]
 	learning sync.Mutex
+	keyless  bool // opened by OpenKeyless
 }
 
 // Places say where certificates and keys are.
@@ -199,13 +204,15 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 			return nil, err
 		}
 	}
-	a.issuers.Store(newIssuers([]*issuer{{Authority: a.Device, name: DeviceName}}))
 	a.Factory.seen, a.Operator.seen = new(certificates), new(certificates)
 	if a.Log, err = (keys.Ring{Dir: p.Dir}).Open(ctx, p.key(LogKeyName)); err != nil {
 		return nil, err
 	}
-	a.Serials, err = readSerialKey(p.serialKey())
-	return a, err
+	if a.Serials, err = readSerialKey(p.serialKey()); err != nil {
+		return nil, err
+	}
+	a.issuers.Store(newIssuers([]*issuer{{Authority: a.Device, name: DeviceName, serials: a.Serials}}))
+	return a, nil
 }
 
 func openAuthority(ctx context.Context, p Places, name string, root *x509.Certificate, now time.Time) (Authority, error) {

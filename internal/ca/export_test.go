@@ -7,3 +7,6 @@ func ReplaceSigner(a *Authorities, name string, by func(crypto.Signer) crypto.Si
 	i := a.issuers.Load().byName[name]
 	i.Signer = by(i.Signer)
 }
+
+// Lint holds a certificate to the rules that profiles are held to.
+func Lint(der []byte) error { return lintCertificate(der) }

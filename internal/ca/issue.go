@@ -100,7 +100,7 @@ func (i *DeviceIssuer) Prepare(a vetting.Admission, csr *x509.CertificateRequest
 	if err != nil {
 		return nil, err
 	}
-	i.authorities.complete(t, by.Certificate, p.validity, csr.PublicKey, i.now())
+	i.authorities.complete(t, by, p, csr.PublicKey, i.now())
 	return &Prepared{by: by, template: t, key: csr.PublicKey}, nil
 }
 
@@ -129,28 +129,28 @@ func (p *Prepared) Issue() (enroll.Issued, error) {
 	}
 	return enroll.Issued{
 		Serial: p.template.SerialNumber.FillBytes(make([]byte, SerialLength)),
-		DER:    der, NotAfter: p.template.NotAfter,
+		DER:    der, NotAfter: p.template.NotAfter, Issuer: p.by.id,
 	}, nil
 }
 
-// complete adds what is the CA's and not the profile's: serial number, time,
-// key identifier.
-func (a *Authorities) complete(t, issuer *x509.Certificate, validity time.Duration, key crypto.PublicKey, now time.Time) {
-	t.SerialNumber = a.Serials.New()
+// complete adds what is the CA's and not the template's: serial number, time,
+// key identifier, where the status can be learnt.
+func (a *Authorities) complete(t *x509.Certificate, by *issuer, p *profile, key crypto.PublicKey, now time.Time) {
+	t.SerialNumber = by.serials.New()
 	t.NotBefore = now.Add(-backdate).UTC().Truncate(time.Second)
 	t.NotAfter = forever
-	if validity != 0 {
+	if p.validity != 0 {
 		// A certificate beyond its issuer's end would not verify then; only
 		// "forever" says that on purpose (RFC 5280 §4.1.2.5).
-		t.NotAfter = now.Add(validity).UTC().Truncate(time.Second)
-		if end := issuer.NotAfter; t.NotAfter.After(end) {
+		t.NotAfter = now.Add(p.validity).UTC().Truncate(time.Second)
+		if end := by.Certificate.NotAfter; t.NotAfter.After(end) {
 			t.NotAfter = end
 		}
 	}
 	t.BasicConstraintsValid = true
 	t.SubjectKeyId = keyID(key)
 	t.SignatureAlgorithm = x509.UnknownSignatureAlgorithm // the CA's key decides
-	t.OCSPServer, t.CRLDistributionPoints, t.IssuingCertificateURL = nil, nil, nil
+	a.points(t, by.name, p.noStatusURLs)
 }
 
 // backdate lets a device whose clock is a little slow use its certificate.

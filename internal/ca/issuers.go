@@ -20,7 +20,9 @@ import (
 // issuer is one CA that issues to devices.
 type issuer struct {
 	Authority        // its Signer is nil if the key could not be opened
+	id        int64  // in the database; 0 is the device CA
 	name      string // of its owners; the device CA's is DeviceName
+	serials   Serials
 	state     vetting.IssuingState
 	lost      error // why there is no Signer
 
@@ -87,7 +89,7 @@ func (a *Authorities) Learn(ctx context.Context, list []*vetting.IssuingCA) erro
 // found reports whether a key that was missing may be there by now. Only
 // files are looked at again: an HSM that refuses a PIN too often locks itself.
 func (a *Authorities) found(i *issuer) bool {
-	return i.lost != nil && a.places.Keys[IssuingKeyName(i.name)] == ""
+	return i.lost != nil && !a.keyless && a.places.Keys[IssuingKeyName(i.name)] == ""
 }
 
 func (a *Authorities) openIssuer(ctx context.Context, c *vetting.IssuingCA) (*issuer, error) {
@@ -98,8 +100,8 @@ func (a *Authorities) openIssuer(ctx context.Context, c *vetting.IssuingCA) (*is
 	if err := a.belowRoot(cert); err != nil {
 		return nil, fmt.Errorf("the issuing CA %s: %w; `touchmark issuer renew` signs it anew, before the other root goes", c.Name, err)
 	}
-	i := &issuer{name: c.Name, state: c.State, Authority: Authority{Certificate: cert}}
-	i.Signer, i.lost = a.places.openKey(ctx, a.places.key(IssuingKeyName(c.Name)), cert)
+	i := &issuer{id: c.ID, name: c.Name, state: c.State, Authority: Authority{Certificate: cert}, serials: a.Serials.Of(cert)}
+	i.Signer, i.lost = a.keyOf(ctx, c.Name, cert)
 	return i, nil
 }
 

@@ -67,6 +67,8 @@ type profile struct {
 	template *template.Template
 	validity time.Duration // 0 is forever
 	keys     []string
+
+	noStatusURLs bool
 }
 
 func compile(p vetting.Profile) (*profile, error) {
@@ -91,7 +93,7 @@ func compile(p vetting.Profile) (*profile, error) {
 			return nil, fmt.Errorf("unknown kind of key %q; known are %s", k, strings.Join(knownKeys, ", "))
 		}
 	}
-	return &profile{template: t, validity: validity, keys: p.KeyKinds()}, nil
+	return &profile{template: t, validity: validity, keys: p.KeyKinds(), noStatusURLs: p.NoStatusURLs}, nil
 }
 
 // maxTemplate bounds a profile's template, in bytes.
@@ -150,7 +152,21 @@ func (p *profile) render(v Variables) (*x509.Certificate, error) {
 		critical := len(t.Subject.ToRDNSequence()) == 0
 		t.ExtraExtensions = append(t.ExtraExtensions, pkix.Extension{Id: oidSubjectAltName, Critical: critical, Value: names})
 	}
-	return t, harmless(t)
+	return t, errors.Join(harmless(t), p.honest(t))
+}
+
+// honest refuses a certificate that is said to have no status (RFC 9608) and
+// lives longer than one can wait for its end, or names a place to ask.
+func (p *profile) honest(t *x509.Certificate) error {
+	switch x := t.ExtraExtensions; {
+	case extension(x, oidNoRevAvail) == nil:
+		return nil
+	case p.validity == 0 || p.validity > shortLived:
+		return fmt.Errorf("the template gives noRevAvail (%s), so the validity can be 10d at most: nobody will say whether the certificate was revoked", oidNoRevAvail)
+	case extension(x, oidCRLDistributionPoints) != nil || extension(x, oidAuthorityInfoAccess) != nil:
+		return fmt.Errorf("the template gives noRevAvail (%s) and says where the certificate's status can be learnt: leave one of them out", oidNoRevAvail)
+	}
+	return nil
 }
 
 // subjectAltName takes the template's "sans" and makes the extension's value
@@ -258,7 +274,7 @@ func (a *Authorities) CheckProfile(ctx context.Context, p *vetting.Product) erro
 	if err != nil {
 		return err
 	}
-	a.complete(t, a.Device.Certificate, c.validity, &key.PublicKey, time.Now())
+	a.complete(t, a.issuers.Load().list[0], c, &key.PublicKey, time.Now())
 	// A throw-away key signs, so that nothing of the real CA leaves it here.
 	parent := *a.Device.Certificate
 	parent.PublicKey = &key.PublicKey

@@ -4,6 +4,8 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"math/big"
 )
 
@@ -48,6 +50,12 @@ func (s Serials) mac(random []byte) []byte {
 	m := hmac.New(sha256.New, s.key)
 	m.Write(random)
 	return m.Sum(nil)[:SerialLength-serialRandom]
+}
+
+// Of gives the serial numbers of an issuing CA beside the device CA, by a key
+// of its own: so a serial number tells also which CA can have issued it.
+func (s Serials) Of(ca *x509.Certificate) Serials {
+	return NewSerials(s.Derive("serial numbers of " + hex.EncodeToString(ca.SubjectKeyId)))
 }
 
 // Derive gives a key for another purpose: 32 bytes that tell nothing of the

@@ -66,6 +66,8 @@ func (a Authority) verify(cert *x509.Certificate, at time.Time) error {
 		return fmt.Errorf("the certificate ran out at %s", cert.NotAfter.UTC().Format(time.RFC3339))
 	case cert.IsCA:
 		return fmt.Errorf("the certificate is a CA's and not a client's")
+	case slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
+		return fmt.Errorf("the certificate is an OCSP responder's and not a client's")
 	}
 	for _, oid := range cert.UnhandledCriticalExtensions {
 		// Go calls a critical SAN unhandled when it holds only other names
@@ -137,6 +139,9 @@ var (
 	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+
+	oidCRLDistributionPoints = asn1.ObjectIdentifier{2, 5, 29, 31}
+	oidAuthorityInfoAccess   = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
 	// oidCMCRA is id-kp-cmcRA (RFC 6402 §2.10): a registration authority.
 	oidCMCRA = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 28}
 )

@@ -258,6 +258,7 @@ var docs = map[string]string{
 	"Order.limits":             "How fast units may be issued; a device beyond a limit is held and comes again",
 	"Product.serverKeys":       "Whether devices may have their private key made by the server: never (also if absent), sent only encrypted, or also plain within TLS",
 	"Profile.template":         "A certificate template (JSON with Go template actions) in the manner of smallstep's x509util; empty means the default device template",
+	"Profile.noStatusUrls":     "Leaves out of the certificates where their status can be learnt",
 	"Profile.keys":             "The accepted keys: P-256, P-384, P-521, Ed25519, RSA-2048, RSA-3072, RSA-4096; empty means P-256, P-384 and Ed25519",
 	"Order.quantity":           "The most units that may be issued",
 	"Order.issued":             "How many units were issued",
