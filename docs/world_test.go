@@ -54,7 +54,7 @@ func newWorld(t *testing.T, database string) *world {
 	t.Helper()
 	w := &world{t: t, dir: filepath.Join(t.TempDir(), "data")}
 	must(t, bin+"/touchmark", "init", w.dir, "--name", "Test Works", "--database", database,
-		"--est", "127.0.0.1:0", "--api", "127.0.0.1:0", "--ops", "127.0.0.1:0")
+		"--est", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0")
 	w.serve()
 	return w
 }

@@ -46,26 +46,30 @@ func (f *Follower) Load(ctx context.Context) error {
 	return nil
 }
 
-// Run reads changes at each tick until ctx ends. An attempt that fails is
+// Run reads changes at once and at each tick until ctx ends. An attempt that fails is
 // logged, the first of several in a row as an error, and made again at the
 // next tick.
 func (f *Follower) Run(ctx context.Context, ticks <-chan time.Time, wake <-chan struct{}) {
 	for {
+		f.attempt(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticks:
 		case <-wake:
 		}
-		err := f.Load(ctx)
-		switch {
-		case err == nil && f.failed:
-			f.Log.InfoContext(ctx, "what became of certificates can be read again", "change", f.last.Load())
-		case err != nil && ctx.Err() == nil && !f.failed:
-			f.Log.ErrorContext(ctx, "answers about certificates grow old; it is tried again", "error", err)
-		}
-		f.failed = err != nil
 	}
+}
+
+func (f *Follower) attempt(ctx context.Context) {
+	err := f.Load(ctx)
+	switch {
+	case err == nil && f.failed:
+		f.Log.InfoContext(ctx, "what became of certificates can be read again", "change", f.last.Load())
+	case err != nil && ctx.Err() == nil && !f.failed:
+		f.Log.ErrorContext(ctx, "answers about certificates grow old; it is tried again", "error", err)
+	}
+	f.failed = err != nil
 }
 
 // Known is the time of which the sinks know all changes; ok is false as long

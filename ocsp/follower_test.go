@@ -94,13 +94,12 @@ func TestFollowerGoesOnWhenItIsWoken(t *testing.T) {
 	f := &ocsp.Follower{Source: source, Sinks: []ocsp.Sink{tell(told)}, Log: slog.New(slog.DiscardHandler), Now: time.Now}
 	ctx, cancel := context.WithCancel(t.Context())
 	wake, ended := make(chan struct{}), make(chan struct{})
-	go func() { defer close(ended); f.Run(ctx, nil, wake) }()
 	source.add(ocsp.Change{}, ocsp.Change{}, ocsp.Change{})
-	wake <- struct{}{}
+	go func() { defer close(ended); f.Run(ctx, nil, wake) }()
 	if got := []int64{<-told, <-told}; !slices.Equal(got, []int64{3, 6}) {
 		t.Fatalf("told of %v", got)
 	}
-	wake <- struct{}{} // the failure was digested
+	wake <- struct{}{}
 	if got := <-told; got != 9 {
 		t.Fatalf("after a failure told of %d, want 9", got)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,6 +54,10 @@ type Config struct {
 	// API is where operators and rigs work, and where anybody may read the
 	// published audit log.
 	API API `yaml:"api"`
+
+	// Status is where anybody asks whether a certificate still counts: OCSP
+	// (RFC 6960).
+	Status Status `yaml:"status"`
 
 	// Ops is where the machine's own supervision looks: /healthz, /readyz and
 	// /metrics.
@@ -106,6 +111,44 @@ type API struct {
 	// request_timeout while a manifest is being received.
 	UploadStall Duration `yaml:"upload_stall"`
 	Limits      `yaml:",inline"`
+}
+
+// Status configures the listener that tells about certificates.
+type Status struct {
+	// Listen is a plain HTTP address: what is told is signed, and clients
+	// must not need a certificate to learn of a certificate. Empty turns it
+	// off.
+	Listen string `yaml:"listen"`
+	// URL is where clients find this listener: "http://status.example.com".
+	// It stands in the certificates that are issued, as long as they last.
+	// Empty leaves it out of them.
+	URL string `yaml:"url"`
+	// Validity is the time from an OCSP answer's thisUpdate to its nextUpdate.
+	// HTTP caches may keep an answer for a quarter of it, so that is how late
+	// a revocation may be seen through them.
+	Validity Duration `yaml:"validity"`
+	// MaxStale is how long answers are given while the database cannot be
+	// read; then clients are told to try later. At most half of validity.
+	MaxStale Duration `yaml:"max_stale"`
+	// Cache bounds the memory of signed OCSP answers. One takes about 1.6 KiB.
+	Cache  Size `yaml:"cache"`
+	Limits `yaml:",inline"`
+}
+
+func (s Status) check(bad func(string, ...any)) {
+	checkListen("status.listen", s.Listen, true, bad)
+	if u, err := url.Parse(s.URL); s.URL != "" && (err != nil || u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.HasSuffix(s.URL, "/")) {
+		bad("status.url is %q: want http://HOST, perhaps with a port and a path, without a slash at its end", s.URL)
+	}
+	atLeast("status.validity", s.Validity, time.Minute, bad)
+	atLeast("status.max_stale", s.MaxStale, time.Second, bad)
+	if s.MaxStale > s.Validity/2 {
+		bad("status.max_stale is %s: want at most half of status.validity, which is %s", s.MaxStale, s.Validity)
+	}
+	if s.Cache < 1<<20 {
+		bad("status.cache is %s: want 1MiB or more", s.Cache)
+	}
+	s.Limits.check("status", bad)
 }
 
 // Limits protect a listener from clients that take too much.
@@ -265,6 +308,7 @@ func Default() *Config {
 		API:      API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
 		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
 		Exempt:   []string{"127.0.0.0/8", "::1/128"},
+		Status:   Status{Listen: ":8446", Validity: Duration(time.Hour), MaxStale: Duration(5 * time.Minute), Cache: 64 << 20, Limits: limits},
 		Ops:      Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
 		Observe:  Observe{Speed: 1000, Tolerance: 300, Returns: 3, Window: Duration(10 * time.Minute), Grace: Duration(24 * time.Hour)},
 		Audit:    Audit{Interval: Duration(time.Second)},
@@ -312,6 +356,7 @@ func (c *Config) Check() error {
 	checkListen("est.listen", c.EST.Listen, false, bad)
 	checkListen("api.listen", c.API.Listen, false, bad)
 	checkListen("ops.listen", c.Ops.Listen, true, bad)
+	c.Status.check(bad)
 	c.EST.check("est", bad)
 	c.API.check("api", bad)
 	inRange("enrol.device_rate", c.Enrol.DeviceRate, 0, maxRate, bad)

@@ -29,6 +29,7 @@ import (
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/events/webhook"
 	"github.com/touchmark/touchmark/internal/store"
+	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting/manifest"
 	"github.com/touchmark/touchmark/vetting/rules"
@@ -68,7 +69,8 @@ type Server struct {
 	dispatcher  *webhook.Dispatcher
 	stopping    chan struct{} // closed when streams have to end
 
-	doors  []*door // est, api, and ops last
+	status *status
+	doors  []*door // est, api, status, and ops last
 	failed chan error
 
 	background context.CancelFunc
@@ -83,7 +85,7 @@ type Server struct {
 // schema, a log that is behind its checkpoint. It answers nobody before
 // Start. Stop must be called also if Start is not.
 func New(ctx context.Context, c *Config, env Environment) (*Server, error) {
-	s := &Server{config: c, env: env.complete(), failed: make(chan error, 3), stopping: make(chan struct{})}
+	s := &Server{config: c, env: env.complete(), failed: make(chan error, maxDoors), stopping: make(chan struct{})}
 	if err := s.open(ctx); err != nil {
 		if s.store != nil {
 			err = errors.Join(err, s.store.Close())
@@ -115,6 +117,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.feed.Source = s.store
+	s.status = s.newStatus(s.store)
 	if s.dispatcher, err = s.newDispatcher(); err != nil {
 		return err
 	}
@@ -181,12 +184,15 @@ func (s *Server) wire() {
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 		{"default-issuer", s.issuing.checkDefault},
-	}, warnings: []check{{"issuers", s.issuing.check}}}
+	}, warnings: []check{{"issuers", s.issuing.check}, {"statuses", s.status.check}}}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
 	s.door(door{name: "api", addr: s.config.API.Listen, limits: s.config.API.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.apiHandler(pipeline), 0)
+	if s.config.Status.Listen != "" {
+		s.door(door{name: "status", addr: s.config.Status.Listen, limits: s.config.Status.Limits}, s.statusHandler(), time.Duration(s.config.Status.RequestTimeout))
+	}
 	if s.config.Ops.Listen != "" {
 		s.door(door{name: "ops", addr: s.config.Ops.Listen, limits: opsLimits}, opsHandler(s.health, s.metrics), 0)
 	}
@@ -203,6 +209,9 @@ func (s *Server) door(d door, h http.Handler, timeout time.Duration) {
 	s.metrics.connections.of[d.name] = made
 	s.doors = append(s.doors, made)
 }
+
+// maxDoors is how many doors a server can have.
+const maxDoors = 4
 
 // opsLimits suit a door that only the machine's own supervision uses.
 var opsLimits = Limits{
@@ -310,6 +319,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.every(work, resumeEvery, s.resume)
 	s.every(work, jobsEvery, s.jobs)
 	s.every(work, watchEvery, s.feed.Watch)
+	s.every(work, ocsp.FollowEvery, s.status.follow)
 	s.every(work, issuersEvery, s.learnIssuers)
 	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)
 	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {
@@ -388,7 +398,7 @@ func (s *Server) count(ctx context.Context) {
 	s.metrics.tally.newest.Store(&t)
 }
 
-// Addrs gives the bound addresses by door: "est", "api", "ops".
+// Addrs gives the bound addresses by door: "est", "api", "status", "ops".
 func (s *Server) Addrs() map[string]string {
 	m := map[string]string{}
 	for _, d := range s.doors {
@@ -419,7 +429,7 @@ func (s *Server) shutdown(ctx context.Context) error {
 	s.env.Log.InfoContext(ctx, "stopping", "deadline", s.config.Stop.String())
 	s.health.stopping.Store(true)
 	close(s.stopping)
-	var errs [3]error
+	var errs [maxDoors]error
 	var closing sync.WaitGroup
 	for i, d := range s.doors {
 		if d.name != "ops" {

@@ -1,0 +1,62 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/touchmark/touchmark/ocsp"
+)
+
+// status is what the server knows and tells of certificates.
+type status struct {
+	revoked   *ocsp.Set
+	follower  *ocsp.Follower
+	responder *ocsp.Responder
+	forgeries *ocsp.Forgeries
+}
+
+func (s *Server) newStatus(source ocsp.Source) *status {
+	c := s.config.Status
+	st := &status{revoked: new(ocsp.Set), forgeries: new(ocsp.Forgeries)}
+	st.follower = &ocsp.Follower{Source: source, Sinks: []ocsp.Sink{st.revoked}, Log: s.env.Log, Now: s.env.Now}
+	st.responder = ocsp.New(ocsp.Config{
+		Revoked: st.revoked, Known: st.follower.Known, MaxStale: time.Duration(c.MaxStale), Validity: time.Duration(c.Validity),
+		CacheBytes: int(c.Cache), Forged: st.forgeries, Log: s.env.Log, Now: s.env.Now,
+	})
+	return st
+}
+
+// follow keeps up with what becomes of certificates.
+func (st *status) follow(ctx context.Context, ticks <-chan time.Time) {
+	st.follower.Run(ctx, ticks, nil)
+}
+
+// check reports that what is told of certificates is too old to be told.
+func (st *status) check(context.Context) error {
+	known, ok := st.follower.Known()
+	switch age := st.responder.Now().Sub(known); {
+	case !ok:
+		return errors.New("what became of certificates is still being read; who asks is told to try later")
+	case age > st.responder.MaxStale:
+		return fmt.Errorf("what became of certificates could not be read for %s; who asks is told to try later", age.Round(time.Second))
+	}
+	return nil
+}
+
+// statusHandler serves who asks about certificates. Paths of OCSP hold
+// whatever base64 makes of a request, so they must not come by a mux, which
+// cleans them.
+func (s *Server) statusHandler() http.Handler {
+	mux := http.NewServeMux()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rest, ok := strings.CutPrefix(r.URL.Path, ocsp.Path); ok && (rest == "" || rest[0] == '/') {
+			s.status.responder.ServeHTTP(w, r)
+		} else {
+			mux.ServeHTTP(w, r)
+		}
+	})
+}
