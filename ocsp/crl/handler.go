@@ -45,7 +45,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is no such revocation list", http.StatusNotFound)
 		return
 	}
-	content := &reader{ctx: r.Context(), handler: h, kept: k, extend: extender(w)}
+	// A large list may take longer than a request: each chunk has its own time.
+	content := &reader{ctx: context.WithoutCancel(r.Context()), handler: h, kept: k, extend: extender(w)}
 	if _, err := content.chunk(0); err != nil {
 		h.fail(w, r, err)
 		return
@@ -78,8 +79,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, "the revocation list cannot be read at the moment: try again", http.StatusServiceUnavailable)
 }
 
-// extender gives each chunk its own time to be written: a large list takes
-// longer than a request may.
+// extender gives each chunk its own time to be written.
 func extender(w http.ResponseWriter) func() {
 	c := http.NewResponseController(w)
 	return func() { _ = c.SetWriteDeadline(time.Now().Add(stall)) } // one that cannot keeps the door's time
@@ -95,7 +95,9 @@ type reader struct {
 }
 
 func (r *reader) chunk(n int) ([]byte, error) {
-	return r.handler.cache.get(r.ctx, r.handler.Directory.Store, chunkKey{r.kept.Body, n})
+	ctx, cancel := context.WithTimeout(r.ctx, stall)
+	defer cancel()
+	return r.handler.cache.get(ctx, r.handler.Directory.Store, chunkKey{r.kept.Body, n})
 }
 
 func (r *reader) Read(b []byte) (int, error) {
@@ -158,8 +160,7 @@ type cached struct {
 func (c *chunks) get(ctx context.Context, s Store, key chunkKey) ([]byte, error) {
 	entry, mine := c.enter(key)
 	if mine {
-		// For all who wait: the end of one's request is not theirs.
-		entry.bytes, entry.err = s.CRLChunk(context.WithoutCancel(ctx), key.body, key.n)
+		entry.bytes, entry.err = s.CRLChunk(ctx, key.body, key.n)
 		if entry.err != nil {
 			c.drop(key)
 		}

@@ -45,7 +45,7 @@ func (e *entry) ended(before uint32) bool {
 }
 
 // Revoked holds what the lists of all CAs say, as far as it was told: 26
-// bytes for each certificate, and up to a quarter of that for room to grow.
+// bytes for each certificate, and about a tenth of that for room to grow.
 // It is an [ocsp.Sink]. Its methods may be used concurrently; none keeps the
 // others waiting while a list is made.
 type Revoked struct {
@@ -72,13 +72,16 @@ func (r *Revoked) Apply(changes []ocsp.Change) {
 	}
 	for i := range changes {
 		c := &changes[i]
+		r.seq = c.Seq
+		if c.Serial[0] == 0 || c.Serial[0] > 0x7f {
+			continue // none that was issued; on a list it would be no DER
+		}
 		of := r.of[c.Issuer]
 		if of == nil {
 			of = new([shards]piece)
 			r.of[c.Issuer] = of
 		}
 		of[shard(c.Serial)].apply(c)
-		r.seq = c.Seq
 	}
 }
 
@@ -88,8 +91,9 @@ func (p *piece) apply(c *ocsp.Change) {
 	if !found && c.Reason == ocsp.RemoveFromCRL {
 		return
 	}
-	if p.shared {
-		p.entries, p.shared = append(make([]entry, 0, len(p.entries)+4), p.entries...), false
+	if p.shared || len(p.entries) == cap(p.entries) {
+		// append would take twice the room.
+		p.entries, p.shared = append(make([]entry, 0, len(p.entries)+len(p.entries)/8+1), p.entries...), false
 	}
 	switch {
 	case c.Reason == ocsp.RemoveFromCRL:
