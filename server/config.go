@@ -13,6 +13,7 @@ import (
 
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/events/webhook"
+	"github.com/touchmark/touchmark/ocsp/crl"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -123,6 +124,11 @@ type Status struct {
 	// It stands in the certificates that are issued, as long as they last.
 	// Empty leaves it out of them.
 	URL string `yaml:"url"`
+	// Partitions is into how many lists the revocation list of a CA is
+	// divided, a power of two: each certificate names the one that it would
+	// stand in. 0 leaves lists out of certificates. Certificates keep the
+	// division that they were issued with, and all divisions are served.
+	Partitions int `yaml:"partitions"`
 	// Validity is the time from an OCSP answer's thisUpdate to its nextUpdate.
 	// HTTP caches may keep an answer for a quarter of it, so that is how late
 	// a revocation may be seen through them.
@@ -144,6 +150,9 @@ func (s Status) check(bad func(string, ...any)) {
 	atLeast("status.max_stale", s.MaxStale, time.Second, bad)
 	if s.MaxStale > s.Validity/2 {
 		bad("status.max_stale is %s: want at most half of status.validity, which is %s", s.MaxStale, s.Validity)
+	}
+	if err := crl.CheckPartitions(s.Partitions); err != nil && s.Partitions != 0 {
+		bad("status.partitions: %w", err)
 	}
 	if s.Cache < 1<<20 {
 		bad("status.cache is %s: want 1MiB or more", s.Cache)
@@ -308,7 +317,7 @@ func Default() *Config {
 		API:      API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
 		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
 		Exempt:   []string{"127.0.0.0/8", "::1/128"},
-		Status:   Status{Listen: ":8446", Validity: Duration(time.Hour), MaxStale: Duration(5 * time.Minute), Cache: 64 << 20, Limits: limits},
+		Status:   Status{Listen: ":8446", Partitions: 16, Validity: Duration(time.Hour), MaxStale: Duration(5 * time.Minute), Cache: 64 << 20, Limits: limits},
 		Ops:      Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
 		Observe:  Observe{Speed: 1000, Tolerance: 300, Returns: 3, Window: Duration(10 * time.Minute), Grace: Duration(24 * time.Hour)},
 		Audit:    Audit{Interval: Duration(time.Second)},

@@ -101,6 +101,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.authorities, err = ca.Open(ctx, s.config.Places(), s.env.Now()); err != nil {
 		return err
 	}
+	s.authorities.StatusPoints = s.config.Status.points()
 	if s.certificate, err = ca.NewServerCertificate(s.authorities, s.config.Names, s.env.Now); err != nil {
 		return err
 	}
@@ -310,6 +311,7 @@ func (s *Server) Start(ctx context.Context) error {
 	if err := s.publishing.publish(ctx); err != nil {
 		return err
 	}
+	s.status.credentials.refresh(ctx)
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.background = cancel
 	if err := s.importer.Resume(work); err != nil {
@@ -320,6 +322,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.every(work, jobsEvery, s.jobs)
 	s.every(work, watchEvery, s.feed.Watch)
 	s.every(work, ocsp.FollowEvery, s.status.follow)
+	s.every(work, credentialsEvery, s.status.credentials.run)
 	s.every(work, issuersEvery, s.learnIssuers)
 	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)
 	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {

@@ -302,11 +302,11 @@ func TestStopCutsOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if head.Size() != 2 {
+	if head.Size() != 3 { // the first operator, the responder, the site
 		t.Errorf("head of %d leaves", head.Size())
 	}
 	checkpoint, err := db.LastCheckpoint(t.Context())
-	if err != nil || !strings.Contains(string(checkpoint), "\n2\n") {
+	if err != nil || !strings.Contains(string(checkpoint), "\n3\n") {
 		t.Errorf("last checkpoint %q, %v", checkpoint, err)
 	}
 }

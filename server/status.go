@@ -17,6 +17,8 @@ type status struct {
 	follower  *ocsp.Follower
 	responder *ocsp.Responder
 	forgeries *ocsp.Forgeries
+
+	credentials *credentials
 }
 
 func (s *Server) newStatus(source ocsp.Source) *status {
@@ -27,8 +29,14 @@ func (s *Server) newStatus(source ocsp.Source) *status {
 		Revoked: st.revoked, Known: st.follower.Known, MaxStale: time.Duration(c.MaxStale), Validity: time.Duration(c.Validity),
 		CacheBytes: int(c.Cache), Forged: st.forgeries, Log: s.env.Log, Now: s.env.Now,
 	})
+	st.credentials = &credentials{
+		issuing: s.authorities.Issuing, certify: s.responders().own, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
+	}
 	return st
 }
+
+// responders lets keys answer for the CAs of this server.
+func (s *Server) responders() responders { return responders{s.authorities, s.store, s.env.Now} }
 
 // follow keeps up with what becomes of certificates.
 func (st *status) follow(ctx context.Context, ticks <-chan time.Time) {
@@ -52,6 +60,7 @@ func (st *status) check(context.Context) error {
 // cleans them.
 func (s *Server) statusHandler() http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET "+cacertsPrefix, caCertificates(s.authorities.Issuing))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rest, ok := strings.CutPrefix(r.URL.Path, ocsp.Path); ok && (rest == "" || rest[0] == '/') {
 			s.status.responder.ServeHTTP(w, r)

@@ -42,8 +42,12 @@ func (s Serials) Genuine(serial *big.Int) bool {
 	if serial.Sign() <= 0 || serial.BitLen() > 8*SerialLength {
 		return false
 	}
-	b := serial.FillBytes(make([]byte, SerialLength))
-	return hmac.Equal(b[serialRandom:], s.mac(b[:serialRandom]))
+	return s.Made([SerialLength]byte(serial.FillBytes(make([]byte, SerialLength))))
+}
+
+// Made is Genuine of a serial number as it stands in certificates, big-endian.
+func (s Serials) Made(serial [SerialLength]byte) bool {
+	return hmac.Equal(serial[serialRandom:], s.mac(serial[:serialRandom]))
 }
 
 func (s Serials) mac(random []byte) []byte {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"hash"
 
 	"github.com/touchmark/touchmark/internal/audit"
@@ -53,6 +54,15 @@ func (s *Store) AcceptLoss(ctx context.Context, note string) (leaf int64, err er
 		return nil
 	})
 	return leaf, err
+}
+
+// NoteResponder writes into the log that an issuing CA let a key answer OCSP
+// requests for it, by a certificate of that serial number.
+func (s *Store) NoteResponder(ctx context.Context, by, issuer string, serial []byte) error {
+	return s.update(ctx, func(w *writing) error {
+		w.leaf("responder.certify", by, fmt.Sprintf("%x of %s", serial, issuer))
+		return nil
+	})
 }
 
 func (s source) Head(ctx context.Context) (*audit.Tree, error) {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"reflect"
@@ -12,6 +13,7 @@ import (
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/ocsp"
+	"github.com/touchmark/touchmark/ocsp/crl"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -258,6 +260,13 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"AcceptLoss":     call(func() (any, error) { return s.AcceptLoss(ctx, "gone") }),
 		"LastCheckpoint": call(func() (any, error) { return s.LastCheckpoint(ctx) }),
 		"SaveCheckpoint": func() error { return s.SaveCheckpoint(ctx, 1, []byte("a")) },
+		"NoteResponder":  func() error { return s.NoteResponder(ctx, "server", "device-ca", []byte{1}) },
+		"CRLs":           call(func() (any, error) { return s.CRLs(ctx, 0) }),
+		"CRLChunk":       call(func() (any, error) { return s.CRLChunk(ctx, 1, 0) }),
+		"TidyCRLs":       call(func() (any, error) { return s.TidyCRLs(ctx) }),
+		"KeepCRLs": call(func() (any, error) {
+			return s.KeepCRLs(ctx, "server", "", []*crl.Made{{Content: bytes.NewBufferString("x")}})
+		}),
 		"Changes": call(func() (any, error) {
 			return s.Changes(ctx, 0, func([]ocsp.Change) error { return nil })
 		}),
