@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/ca"
@@ -40,14 +39,6 @@ func Check(ctx context.Context, c *Config, env Environment) []Finding {
 		return found
 	}
 	add("keys and CAs", nil, "root %s", a.Name())
-	ends := func(of map[string]time.Time) {
-		for name, at := range of {
-			if left := at.Sub(env.Now()); left < renewSoon {
-				add(name, nil, "runs out at %s: plan its renewal", at.Format(time.RFC3339))
-			}
-		}
-	}
-	ends(a.Expiries())
 	add("root key", nil, "%s", rootKeyNote(c))
 	signer, err := audit.NewSigner(c.Audit.Origin, a.Log)
 	add("audit log", err, "%s", c.Audit.Origin)
@@ -55,15 +46,16 @@ func Check(ctx context.Context, c *Config, env Environment) []Finding {
 		note, err := checkDatabase(ctx, c, a, signer, env.Log)
 		add("database", err, "%s", note)
 	}
-	ends(a.IssuerExpiries())
+	for _, c := range a.List() {
+		for _, text := range c.Warnings(env.Now()) {
+			add(c.Name, nil, "%s", text)
+		}
+	}
 	for name, err := range a.Unable(env.Now()) {
 		add("issuing CA "+name, nil, "cannot sign: %v", err)
 	}
 	return found
 }
-
-// renewSoon is when a CA's end deserves a word: replacing one takes months.
-const renewSoon = 2 * 365 * 24 * time.Hour
 
 func rootKeyNote(c *Config) string {
 	path := c.Dir + "/keys/" + ca.RootName + ".key"
@@ -71,6 +63,45 @@ func rootKeyNote(c *Config) string {
 		return path + " is not needed by a running server: move it to a medium in a safe"
 	}
 	return "not on this machine"
+}
+
+// Authorities opens the CAs of a server's files, and those of its database if
+// there is one, without changing anything.
+func Authorities(ctx context.Context, c *Config, env Environment) (a *ca.Authorities, err error) {
+	if a, err = ca.Open(ctx, c.Places(), env.complete().Now()); err != nil {
+		return nil, err
+	}
+	db, err := store.OpenReader(ctx, c.DSN())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return a, nil
+	case err != nil:
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	list, err := db.IssuingCAs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.Learn(ctx, list)
+}
+
+// FinishRollover drops the root that is not in force, once the database goes
+// with the other one, as it does after a start.
+func FinishRollover(ctx context.Context, c *Config, a *ca.Authorities) (err error) {
+	db, err := store.OpenReader(ctx, c.DSN())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	name, err := db.Authority(ctx)
+	switch {
+	case err != nil:
+		return err
+	case name != a.Name():
+		return fmt.Errorf("the database goes with the root that would be dropped, %s: start every server with the root in force first", name)
+	}
+	return a.FinishRollover()
 }
 
 func checkDatabase(ctx context.Context, c *Config, a *ca.Authorities, signer *audit.Signer, log *slog.Logger) (note string, err error) {

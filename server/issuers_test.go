@@ -19,13 +19,40 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
+// ceremony has a root sign what a CA of the configuration asks for.
+func ceremony(t *testing.T, c *Config, rootKey, name string, now time.Time) *x509.Certificate {
+	t.Helper()
+	a, err := Authorities(t.Context(), c, Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := a.Requests(t.Context(), []string{name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests, err := ca.ParseRequests(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var roots []*x509.Certificate
+	for _, l := range a.List() {
+		roots = append(roots, l.Certificate)
+	}
+	root, err := ca.OpenRoot(t.Context(), c.Dir, "file:keys/"+rootKey+".key", roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := root.Sign(requests[0], now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
 // issuer creates an issuing CA as an administrator does.
 func (w *works) issuer(name string) *x509.Certificate {
 	w.t.Helper()
-	cert, err := ca.MakeIssuingCA(w.t.Context(), w.config.Places(), "", name, w.now())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	cert := ceremony(w.t, w.config, "root", name, w.now())
 	w.ask("/issuers", map[string]string{"name": name, "certificate": string(ca.PEM(cert.Raw))}, 201, nil)
 	return cert
 }
@@ -239,21 +266,11 @@ func TestBadIssuingCAs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, p := t.Context(), w.config.Places()
-	made := func(name string) string {
-		t.Helper()
-		cert, err := ca.MakeIssuingCA(ctx, p, "", name, w.now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(ca.PEM(cert.Raw))
-	}
+	ctx := t.Context()
+	made := func(name string) string { return string(ca.PEM(ceremony(t, w.config, "root", name, w.now()).Raw)) }
 	device, factory := w.server.authorities.Device, w.server.authorities.Factory
 	stranger := opened(t).issuer("acme-ca")
-	late, err := ca.MakeIssuingCA(ctx, p, "", "late", w.now().AddDate(-21, 0, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	late := ceremony(t, w.config, "root", "late", w.now().AddDate(-21, 0, 0))
 	for name, c := range map[string]struct {
 		name, certificate, want string
 		status                  int
@@ -284,70 +301,12 @@ func TestBadIssuingCAs(t *testing.T) {
 		})
 	}
 	w.ask("/owners", map[string]string{"name": "acme", "issuer": "gamma"}, 422, nil)
-	for _, name := range []string{"device-ca", "ACME", "", "a/b"} {
-		if _, err := ca.MakeIssuingCA(ctx, p, "", name, w.now()); err == nil {
-			t.Errorf("a key was made for %q", name)
-		}
-	}
 	if list, err := w.server.store.IssuingCAs(ctx); err != nil || len(list) != 1 {
 		t.Errorf("%d issuing CAs, %v", len(list), err)
 	}
 	if now, err := w.server.store.Head(ctx); err != nil || now.Size() != head.Size()+3 { // of the device: its manifest, its record, its enrolment
 		t.Errorf("the log grew from %d to %d leaves, %v", head.Size(), now.Size(), err)
 	}
-}
-
-// An issuing CA stays in use while the root's key changes, if it is signed
-// anew before the old root goes; the server does not start without that.
-func TestIssuingCAInARollover(t *testing.T) {
-	w := opened(t)
-	old := w.issuer("acme-ca")
-	w.ask("/owners", map[string]string{"name": "acme", "issuer": "acme-ca"}, 201, nil)
-	unit := w.build("A-1", w.now().Add(time.Hour))
-	w.gives("A-1", vetting.Manufacturer, "acme")
-	first := w.enrol(v13, unit, "simpleenroll", nil)
-	for _, step := range []string{"prepare", "switch"} {
-		if out, err := exec.Command("../docs/guides/root-rollover-with-openssl.sh", step, w.config.Dir).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", step, err, out)
-		}
-		w.reopened()
-		first = w.enrol(v13, first, "simplereenroll", first.cert)
-		w.issuedBy(first, old)
-	}
-	saved := filepath.Join(t.TempDir(), "ca")
-	if err := os.CopyFS(saved, os.DirFS(filepath.Join(w.config.Dir, "ca"))); err != nil {
-		t.Fatal(err)
-	}
-	finish := func() {
-		t.Helper()
-		if out, err := exec.Command("../docs/guides/root-rollover-with-openssl.sh", "finish", w.config.Dir).CombinedOutput(); err != nil {
-			t.Fatalf("finish: %v\n%s", err, out)
-		}
-	}
-	finish()
-	if _, err := New(t.Context(), w.config, Environment{}); err == nil || !strings.Contains(err.Error(), "touchmark issuer renew") {
-		t.Errorf("without a certificate of the new root's: %v", err)
-	}
-	for _, name := range []string{"root-old", "root-new", "root-old-with-new", "root-new-with-old"} {
-		if err := os.Link(filepath.Join(saved, name+".crt"), filepath.Join(w.config.Dir, "ca", name+".crt")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	next, err := ca.RenewIssuingCA(t.Context(), w.config.Places(), "", old, w.now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.reopened()
-	url := "https://" + w.server.Addrs()["api"] + "/api/v1/issuers/acme-ca/certificate"
-	admin := as(t, w.config, "admin")
-	other := w.issuer("beta")
-	wantContains(t, string(send(t, admin, "PUT", url, map[string]string{"certificate": string(ca.PEM(other.Raw))}, 422)), "cannot use the key")
-	send(t, admin, "PUT", url, map[string]string{"certificate": string(ca.PEM(next.Raw))}, 200)
-	finish()
-	w.reopened()
-	first = w.enrol(v13, first, "simplereenroll", first.cert)
-	w.issuedBy(first, next)
-	storetest.Verify(t, w.server.store)
 }
 
 // Another issuing CA takes the device CA's place while devices come: new ones

@@ -101,7 +101,7 @@ type logFlags struct {
 }
 
 func (l *logFlags) add(c *cobra.Command) {
-	c.Flags().StringVarP(&l.config, "config", "c", "", "configuration `file` (default: touchmark.yaml in --dir)")
+	configFlag(c, &l.config)
 	c.Flags().StringVar(&l.database, "database", "", "database, instead of the configuration's: sqlite:PATH or postgres://USER@HOST/NAME")
 }
 

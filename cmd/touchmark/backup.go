@@ -29,7 +29,7 @@ as you keep keys. But the file holds the configuration, which may hold a passwor
 		Example: "  touchmark backup /mnt/backup --dir /var/lib/touchmark\n  touchmark backup everything.tmbackup --dir /var/lib/touchmark --with-keys",
 		Args:    cobra.ExactArgs(1),
 	}
-	c.Flags().StringVarP(&file, "config", "c", "", "configuration `file` (default: touchmark.yaml in --dir)")
+	configFlag(c, &file)
 	c.Flags().BoolVar(&keys, "with-keys", false, "put the private keys in the data directory into the file, too")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		config, err := a.config(file)

@@ -3,12 +3,10 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -22,115 +20,82 @@ import (
 func (a *app) issuerCommand() *cobra.Command {
 	return group("issuer", "The CAs that issue to devices",
 		"An issuing CA signs the certificates of devices: of those whose owner names it, and the default of all others. That is device-ca in the beginning.",
-		a.issuerCreate(), a.issuerRenew(), a.issuerDefault(), a.issuerStep("close", "Have an issuing CA issue no more",
+		a.issuerCreate(), a.issuerDefault(), a.issuerStep("close", "Have an issuing CA issue no more",
 			"It must not be the default, and no owner may name it. What it issued stays valid, is renewed with the CA in its place, and told the status of."),
 		a.issuerStep("reopen", "Let a closed issuing CA issue again", ""), a.issuerList(), a.issuerShow())
 }
 
-// ceremony is what creating and renewing an issuing CA need beyond a server.
-type ceremony struct{ config, rootKey string }
-
-func (y *ceremony) flags(c *cobra.Command) {
-	c.Flags().StringVarP(&y.config, "config", "c", "", "configuration `file` (default: touchmark.yaml in --dir)")
-	c.Flags().StringVar(&y.rootKey, "root-key", "", "the root's key, a `file` or URI (default: keys/root.key in the data directory)")
-}
-
-// places are where certificates and keys lie, the root's key among them.
-func (y *ceremony) places(a *app) (p ca.Places, rootKey string, err error) {
-	config, err := a.config(y.config)
-	if err != nil {
-		return p, "", err
-	}
-	rootKey = y.rootKey
-	if rootKey != "" && !strings.Contains(rootKey, ":") {
-		if rootKey, err = filepath.Abs(rootKey); err != nil {
-			return p, "", err
-		}
-		rootKey = "file:" + rootKey
-	}
-	return config.Places(), rootKey, nil
-}
-
 func (a *app) issuerCreate() *cobra.Command {
-	var y ceremony
-	c := &cobra.Command{Use: "create NAME", Short: "Create an issuing CA, for owners to name", Args: cobra.ExactArgs(1),
+	var config, rootKey string
+	c := &cobra.Command{Use: "create NAME", Short: "Create an issuing CA, for owners to name or to be the default", Args: cobra.ExactArgs(1),
 		Long: `create makes the key of an issuing CA, signs its certificate with the root's key, and has the running server use it. It
 runs on the server's machine, as the server's user; the root's key is needed for that moment, and never by the server. If it
-breaks off, run it again.
+breaks off, run it again. Where the root's key must not come to this machine, the same is done in three steps: ca request,
+ca sign, ca import.
 
 The key becomes the file keys/issuer-NAME.key. For one in an HSM or KMS put issuer-NAME with its URI under keys: in the
 configuration of every server first, and restart them. Other servers of the same database need the key file as well.`,
 		Example: "  touchmark issuer create acme --dir /var/lib/touchmark\n  touchmark issuer create beta --dir /var/lib/touchmark --root-key /media/safe/root.key"}
-	y.flags(c)
+	configFlag(c, &config)
+	c.Flags().StringVar(&rootKey, "root-key", "", "the root's key, a `file` or URI (default: keys/root.key in the data directory)")
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
-		name := args[0]
-		if err := vetting.CheckIssuingCAName(name); err != nil {
-			return nil, err
-		}
-		p, rootKey, err := y.places(a)
+		settings, err := a.config(config)
 		if err != nil {
 			return nil, err
 		}
-		if err := nameIsFree(ctx, cl, name); err != nil {
+		if err := vetting.CheckIssuingCAName(args[0]); err != nil {
+			return nil, err
+		}
+		if err := nameIsFree(ctx, cl, args[0]); err != nil {
 			return nil, err // before a key is made
 		}
-		cert, err := ca.MakeIssuingCA(ctx, p, rootKey, name, time.Now())
+		cert, err := createIssuingCA(ctx, settings.Places(), rootKey, args[0])
 		if err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/issuers", api.IssuerInput{Name: name, Certificate: string(ca.PEM(cert.Raw))}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/issuers", api.IssuerInput{Name: args[0], Certificate: string(ca.PEM(cert.Raw))}, &raw)
 		return raw, err
 	}, showIssuer)
 }
+
+// createIssuingCA is a ceremony on one machine.
+func createIssuingCA(ctx context.Context, p ca.Places, rootKey, name string) (*x509.Certificate, error) {
+	present, err := p.Root()
+	if err != nil {
+		return nil, err
+	}
+	dir, uri := ".", keyURI(rootKey)
+	if rootKey == "" {
+		dir, uri = p.Dir, "file:keys/"+ca.RootName+".key"
+	}
+	root, err := ca.OpenRoot(ctx, dir, uri, []*x509.Certificate{present}) // before a key is made
+	if err != nil {
+		return nil, err
+	}
+	der, err := p.RequestIssuingCA(ctx, name, present)
+	if err != nil {
+		return nil, err
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, err
+	}
+	return root.Sign(csr, time.Now())
+}
+
+// errTaken says that a name is another's.
+var errTaken = errors.New("it exists already")
 
 func nameIsFree(ctx context.Context, cl *client, name string) error {
 	err := cl.api(ctx, http.MethodGet, "/issuers/"+segment(name), nil, nil)
 	var refused *refusal
 	switch {
 	case err == nil:
-		return fmt.Errorf("issuing CA %s exists already", name)
+		return fmt.Errorf("issuing CA %s: %w", name, errTaken)
 	case errors.As(err, &refused) && refused.problem.Status == http.StatusNotFound:
 		return nil
 	}
 	return err
-}
-
-func (a *app) issuerRenew() *cobra.Command {
-	var y ceremony
-	c := &cobra.Command{Use: "renew NAME", Short: "Sign an issuing CA's certificate anew", Args: cobra.ExactArgs(1),
-		Long: `renew signs a new certificate for the name and the key that an issuing CA has, below the root in force: before the old one
-runs out, and when the root's key changes. What the CA issued stays valid. It needs the root's key, as create does.`,
-		Example:           "  touchmark issuer renew acme --dir /var/lib/touchmark",
-		ValidArgsFunction: a.completeFirst("/issuers")}
-	y.flags(c)
-	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
-		if args[0] == vetting.DeviceCA {
-			return nil, errors.New("the certificate of device-ca is the file ca/device-ca.crt, and not the server's to replace")
-		}
-		p, rootKey, err := y.places(a)
-		if err != nil {
-			return nil, err
-		}
-		path := "/issuers/" + segment(args[0])
-		var have api.Issuer
-		if err := cl.api(ctx, http.MethodGet, path, nil, &have); err != nil {
-			return nil, err
-		}
-		block, _ := pem.Decode([]byte(have.PEM))
-		if block == nil {
-			return nil, errors.New("the server's answer is not what this program knows: it holds no certificate")
-		}
-		old, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("the server's answer is not what this program knows: %w", err)
-		}
-		cert, err := ca.RenewIssuingCA(ctx, p, rootKey, old, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		err = cl.api(ctx, http.MethodPut, path+"/certificate", api.IssuerCertificate{Certificate: string(ca.PEM(cert.Raw))}, &raw)
-		return raw, err
-	}, showIssuer)
 }
 
 func (a *app) issuerDefault() *cobra.Command {

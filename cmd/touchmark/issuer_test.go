@@ -4,8 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/touchmark/touchmark/server/api"
 )
 
 func TestIssuerCommands(t *testing.T) {
@@ -28,14 +26,16 @@ func TestIssuerCommands(t *testing.T) {
 	w.admin(t, "issuer", "list").want(t, 0, "device-ca", "acme-ca")
 	w.admin(t, "owner", "create", "acme", "--issuer", "acme-ca").want(t, 0, "issuing CA", "acme-ca")
 
-	before := decodeAs[api.Issuer](t, w.admin(t, "issuer", "show", "acme-ca", "--json").want(t, 0).out)
-	w.admin(t, "issuer", "renew", "device-ca", "--root-key", safe).want(t, exitFailed, "ca/device-ca.crt")
-	w.admin(t, "issuer", "renew", "beta", "--root-key", safe).want(t, exitFailed, "no issuing CA")
-	w.admin(t, "issuer", "renew", "acme-ca", "--root-key", safe).want(t, 0, "renewed")
-	after := decodeAs[api.Issuer](t, w.admin(t, "issuer", "show", "acme-ca", "--json").want(t, 0).out)
-	if after.PEM == before.PEM || after.KeyID != before.KeyID || after.Subject != before.Subject {
-		t.Errorf("renewed: %+v, before %+v", after, before)
-	}
+	w.admin(t, "issuer", "default", "acme-ca").want(t, 0, "all others")
+	w.admin(t, "issuer", "close", "acme-ca").want(t, exitFailed, "make another the default first")
+	w.admin(t, "issuer", "default", "device-ca").want(t, 0, "device-ca")
+	w.admin(t, "issuer", "close", "acme-ca").want(t, exitFailed, "touchmark owner set-issuer")
+	w.admin(t, "owner", "set-issuer", "acme").want(t, exitUsage, "--default")
+	w.admin(t, "owner", "set-issuer", "acme", "beta").want(t, exitFailed, `no issuing CA "beta"`)
+	w.admin(t, "owner", "set-issuer", "acme", "--default").want(t, 0, "acme")
+	w.admin(t, "issuer", "close", "acme-ca").want(t, 0, "nobody")
+	w.admin(t, "issuer", "default", "acme-ca").want(t, exitFailed, "closed")
+	w.admin(t, "issuer", "reopen", "acme-ca").want(t, 0, "owners that name it")
 	w.admin(t, "audit", "verify").want(t, 0, "nothing is wrong")
 	w.server.stop(t)
 	touchmark(t, "serve", "--check", "--dir", w.dir).want(t, 0, "database")

@@ -22,7 +22,7 @@ It brings nothing back: certificates that were issued after the backup are in th
 of the quota will be given out again. Whoever holds a checkpoint from after the backup can prove that the log forked.`,
 		Example: "  touchmark audit accept-loss --dir /var/lib/touchmark --note 'disk of db1 died on 20 November, last backup 04:00'",
 	}
-	c.Flags().StringVarP(&file, "config", "c", "", "configuration `file` (default: touchmark.yaml in --dir)")
+	configFlag(c, &file)
 	c.Flags().StringVar(&note, "note", "", "why, for those who read the log; it is public (required)")
 	_ = c.MarkFlagRequired("note")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {

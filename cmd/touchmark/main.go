@@ -98,7 +98,7 @@ Exit status: 0 success; 1 the command failed, or a check found something; 2 the 
 	root.SetErr(a.err)
 	a.profileFlags(root)
 	root.AddGroup(&cobra.Group{ID: "server", Title: "The server:"}, &cobra.Group{ID: "work", Title: "Working with a running server:"})
-	for _, c := range []*cobra.Command{a.initCommand(), a.serveCommand(), a.configCommand(), a.backupCommand(), a.restoreCommand()} {
+	for _, c := range []*cobra.Command{a.initCommand(), a.serveCommand(), a.configCommand(), a.caCommand(), a.backupCommand(), a.restoreCommand()} {
 		c.GroupID = "server"
 		root.AddCommand(c)
 	}

@@ -30,7 +30,7 @@ would keep the server from starting is printed.`,
 		Example: "  touchmark serve --dir /var/lib/touchmark\n  touchmark serve -c /etc/touchmark/touchmark.yaml --check",
 		Args:    cobra.NoArgs,
 	}
-	c.Flags().StringVarP(&file, "config", "c", "", "configuration `file` (default: touchmark.yaml in --dir)")
+	configFlag(c, &file)
 	c.Flags().BoolVar(&check, "check", false, "try everything, start nothing")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		config, err := a.config(file)
@@ -45,6 +45,11 @@ would keep the server from starting is printed.`,
 		return server.Run(ctx, config, server.Environment{Log: newLogger(a.err, config.Log)})
 	}
 	return c
+}
+
+// configFlag is -c, for config.
+func configFlag(c *cobra.Command, file *string) {
+	c.Flags().StringVarP(file, "config", "c", "", "configuration `file` (default: touchmark.yaml in --dir)")
 }
 
 // config reads the configuration that -c or --dir names.

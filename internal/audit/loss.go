@@ -3,8 +3,8 @@ package audit
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
+
+	"github.com/touchmark/touchmark/internal/durable"
 )
 
 // Loss is what a log lacks of what was signed.
@@ -43,8 +43,5 @@ func (p *Publisher) SetAside(l *Loss) (path string, err error) {
 	defer p.mu.Unlock()
 	p.tree = nil
 	path = fmt.Sprintf("%s.lost-%d", p.Path, l.Signed.Size)
-	if err := os.Rename(p.Path, path); err != nil {
-		return "", err
-	}
-	return path, syncDir(filepath.Dir(p.Path))
+	return path, durable.Rename(p.Path, path)
 }

@@ -90,6 +90,9 @@ func (p Places) key(name string) string {
 
 func (p Places) certificate(name string) string { return filepath.Join(p.Dir, "ca", name+".crt") }
 
+// Root reads the root certificate in force.
+func (p Places) Root() (*x509.Certificate, error) { return readCertificate(p.certificate(RootName)) }
+
 func (p Places) serialKey() string { return filepath.Join(p.Dir, "keys", serialFile) }
 
 // Lifetimes of the authorities.
@@ -142,10 +145,12 @@ func Init(ctx context.Context, p Places, organization string, now time.Time) (*A
 	return Open(ctx, p, now)
 }
 
-// selfSign makes the root. Its path length leaves room for itself signed by
-// another root: RFC 5280 §6.1.4 does not count that one, but Go does.
+// rootPathLen leaves room for the root signed by another root: RFC 5280 §6.1.4
+// does not count that one, but Go does.
+const rootPathLen = 2
+
 func selfSign(key crypto.Signer, organization string, now time.Time) (*x509.Certificate, error) {
-	t := caTemplate(organization, "Root CA", now, rootYears, 2)
+	t := caTemplate(organization, "Root CA", now, rootYears, rootPathLen)
 	return signCA(t, t, key.Public(), key)
 }
 
@@ -180,14 +185,14 @@ func writeCertificate(path string, cert *x509.Certificate) error {
 
 // PEM gives a certificate's PEM form.
 func PEM(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return pem.EncodeToMemory(&pem.Block{Type: certificateType, Bytes: der})
 }
 
 // Open loads the authorities and refuses what does not fit together: a key
 // that is not its certificate's, a CA that the root did not sign or whose
 // time is over. The root's key is not needed.
 func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
-	root, err := readCertificate(p.certificate(RootName))
+	root, err := p.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +205,7 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 		name string
 		into *Authority
 	}{{DeviceName, &a.Device}, {FactoryName, &a.Factory}, {OperatorName, &a.Operator}, {CodeSignName, &a.CodeSign}} {
-		if *sub.into, err = openAuthority(ctx, p, sub.name, root, now); err != nil {
+		if *sub.into, err = a.openAuthority(ctx, sub.name, now); err != nil {
 			return nil, err
 		}
 	}
@@ -215,19 +220,36 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 	return a, nil
 }
 
-func openAuthority(ctx context.Context, p Places, name string, root *x509.Certificate, now time.Time) (Authority, error) {
-	cert, err := readCertificate(p.certificate(name))
+func (a *Authorities) openAuthority(ctx context.Context, name string, now time.Time) (Authority, error) {
+	file := a.places.certificate(name)
+	cert, err := readCertificate(file)
 	if err != nil {
 		return Authority{}, err
 	}
-	if err := cert.CheckSignatureFrom(root); err != nil {
-		return Authority{}, fmt.Errorf("%s was not signed by the root CA %s: %w", p.certificate(name), p.certificate(RootName), err)
+	if err := a.belowRoot(cert); err != nil {
+		return Authority{}, fmt.Errorf("%s: %w", file, err)
 	}
 	if now.After(cert.NotAfter) {
-		return Authority{}, fmt.Errorf("%s ran out at %s: it cannot sign any more", p.certificate(name), cert.NotAfter.Format(time.RFC3339))
+		return Authority{}, fmt.Errorf("%s ran out at %s: it cannot sign any more", file, cert.NotAfter.Format(time.RFC3339))
 	}
-	signer, err := p.openKey(ctx, p.key(name), cert)
+	signer, err := a.places.openKey(ctx, a.places.key(name), cert)
 	return Authority{Certificate: cert, Signer: signer}, err
+}
+
+// openKey opens the key of a certificate.
+func (p Places) openKey(ctx context.Context, uri string, cert *x509.Certificate) (crypto.Signer, error) {
+	signer, err := keys.Ring{Dir: p.Dir}.Open(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	have, err := x509.MarshalPKIXPublicKey(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(have, cert.RawSubjectPublicKeyInfo) {
+		return nil, fmt.Errorf("the key %s is not the key of the certificate of %q: one of them belongs to another CA", keys.Redact(uri), cert.Subject)
+	}
+	return signer, nil
 }
 
 func readCertificate(path string) (*x509.Certificate, error) {
@@ -236,7 +258,7 @@ func readCertificate(path string) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("CA certificate: %w", err)
 	}
 	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "CERTIFICATE" {
+	if block == nil || block.Type != certificateType {
 		return nil, fmt.Errorf("%s holds no certificate in PEM", path)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)

@@ -98,7 +98,7 @@ func (a *Authorities) openIssuer(ctx context.Context, c *vetting.IssuingCA) (*is
 		return nil, fmt.Errorf("the certificate of the issuing CA %s in the database: %w", c.Name, err)
 	}
 	if err := a.belowRoot(cert); err != nil {
-		return nil, fmt.Errorf("the issuing CA %s: %w; `touchmark issuer renew` signs it anew, before the other root goes", c.Name, err)
+		return nil, fmt.Errorf("the issuing CA %s: %w; it is signed anew with `touchmark ca request`, before the other root goes", c.Name, err)
 	}
 	i := &issuer{id: c.ID, name: c.Name, state: c.State, Authority: Authority{Certificate: cert}, serials: a.Serials.Of(cert)}
 	i.Signer, i.lost = a.keyOf(ctx, c.Name, cert)
@@ -110,7 +110,7 @@ func (a *Authorities) openIssuer(ctx context.Context, c *vetting.IssuingCA) (*is
 func (a *Authorities) belowRoot(cert *x509.Certificate) error {
 	err := cert.CheckSignatureFrom(a.Root)
 	if err == nil || a.rollover == nil {
-		return wrapped("it was not signed by the root CA in force", err)
+		return wrapped("it was not signed by the root CA "+a.places.certificate(RootName), err)
 	}
 	if cert.CheckSignatureFrom(a.rollover.OldWithOld) != nil && cert.CheckSignatureFrom(a.rollover.NewWithNew) != nil {
 		return errors.New("it was signed by neither of the two roots of the roll-over")
@@ -132,7 +132,7 @@ func wrapped(what string, err error) error {
 func (a *Authorities) CheckIssuingCA(ctx context.Context, name string, der []byte, now time.Time) (*vetting.IssuingCA, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err == nil {
-		err = errors.Join(vetting.CheckIssuingCAName(name), a.checkIssuing(cert, now))
+		err = errors.Join(vetting.CheckIssuingCAName(name), a.checkIssuing(name, cert, now))
 	}
 	if err != nil {
 		return nil, vetting.Errorf(vetting.Invalid, "the certificate of the issuing CA %s: %v", name, err)
@@ -143,7 +143,25 @@ func (a *Authorities) CheckIssuingCA(ctx context.Context, name string, der []byt
 	return &vetting.IssuingCA{Name: name, Certificate: der, Subject: cert.RawSubject, Key: vetting.KeyFingerprint(cert.RawSubjectPublicKeyInfo)}, nil
 }
 
-func (a *Authorities) checkIssuing(cert *x509.Certificate, now time.Time) error {
+// checkIssuing also holds the certificate to the CA that has the name already,
+// or else to be none of those of files.
+func (a *Authorities) checkIssuing(name string, cert *x509.Certificate, now time.Time) error {
+	if err := a.checkCA(cert, now); err != nil {
+		return err
+	}
+	if have := a.issuers.Load().byName[name]; have != nil && have.name == name {
+		return sameKey(have.Certificate, cert)
+	}
+	for _, other := range []*x509.Certificate{a.Root, a.Device.Certificate, a.Factory.Certificate, a.Operator.Certificate, a.CodeSign.Certificate} {
+		if bytes.Equal(other.RawSubject, cert.RawSubject) || bytes.Equal(other.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo) {
+			return fmt.Errorf("it has the name or the key of %q", other.Subject)
+		}
+	}
+	return nil
+}
+
+// checkCA holds the certificate of a CA below the root to what one needs.
+func (a *Authorities) checkCA(cert *x509.Certificate, now time.Time) error {
 	switch {
 	case !cert.BasicConstraintsValid || !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0:
 		return errors.New("it is not a CA's: it needs basicConstraints CA:TRUE and keyUsage keyCertSign")
@@ -155,11 +173,6 @@ func (a *Authorities) checkIssuing(cert *x509.Certificate, now time.Time) error 
 		return fmt.Errorf("it has the critical extension %s, which is not understood", cert.UnhandledCriticalExtensions[0])
 	case now.Before(cert.NotBefore) || now.After(cert.NotAfter):
 		return fmt.Errorf("it is valid from %s to %s only", cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
-	}
-	for _, other := range []*x509.Certificate{a.Root, a.Device.Certificate, a.Factory.Certificate, a.Operator.Certificate, a.CodeSign.Certificate} {
-		if bytes.Equal(other.RawSubject, cert.RawSubject) || bytes.Equal(other.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo) {
-			return fmt.Errorf("it has the name or the key of %q", other.Subject)
-		}
 	}
 	return a.belowRoot(cert)
 }

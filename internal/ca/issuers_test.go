@@ -6,8 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,13 +15,17 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
+// signedFor has the root sign a CA's request.
+func signedFor(t testing.TB, a *ca.Authorities, p ca.Places, name string) *x509.Certificate {
+	t.Helper()
+	requests := must(ca.ParseRequests(must(a.Requests(t.Context(), []string{name}))))
+	return must(rootOf(t, p, "root", a.Root).Sign(requests[0], time.Now()))
+}
+
 // learnt makes an issuing CA and has the authorities use it.
 func learnt(t *testing.T, a *ca.Authorities, p ca.Places, name string) *vetting.IssuingCA {
 	t.Helper()
-	cert, err := ca.MakeIssuingCA(t.Context(), p, "", name, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert := signedFor(t, a, p, name)
 	c, err := a.CheckIssuingCA(t.Context(), name, cert.Raw, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -125,42 +127,6 @@ func TestIssuingCAFails(t *testing.T) {
 	}
 	if _, err := issueFor(t, ca.NewDeviceIssuer(a, func() time.Time { return time.Now().AddDate(21, 0, 0) }), acme); true {
 		wantIssuerError(t, err, "ran out")
-	}
-}
-
-// The certificate of an issuing CA is made once the root's key is there, and
-// on the same key when it is asked for again.
-func TestMakeIssuingCA(t *testing.T) {
-	ctx, now := t.Context(), time.Now()
-	a, p := initCA(t)
-	safe := filepath.Join(t.TempDir(), "root.key")
-	if err := os.Rename(filepath.Join(p.Dir, "keys/root.key"), safe); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ca.MakeIssuingCA(ctx, p, "", "acme", now); err == nil || !strings.Contains(err.Error(), "lies in a safe") {
-		t.Errorf("without the root's key: %v", err)
-	}
-	if _, err := ca.MakeIssuingCA(ctx, p, "file:keys/factory-ca.key", "acme", now); err == nil || !strings.Contains(err.Error(), "is not the key of the certificate") {
-		t.Errorf("with another key: %v", err)
-	}
-	if _, err := os.Stat(filepath.Join(p.Dir, "keys/issuer-acme.key")); err == nil {
-		t.Error("a key was left behind")
-	}
-	one, err := ca.MakeIssuingCA(ctx, p, "file:"+safe, "acme", now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := ca.MakeIssuingCA(ctx, p, "file:"+safe, "acme", now)
-	if err != nil || string(one.RawSubjectPublicKeyInfo) != string(two.RawSubjectPublicKeyInfo) || one.SerialNumber.Cmp(two.SerialNumber) == 0 {
-		t.Errorf("made again: %v", err)
-	}
-	if one.NotAfter.After(a.Root.NotAfter) || one.Subject.String() != "CN=acme,OU=Device CA,O=Acme" {
-		t.Errorf("%s until %s", one.Subject, one.NotAfter)
-	}
-	next, err := ca.RenewIssuingCA(ctx, p, "file:"+safe, one, now.AddDate(15, 0, 0))
-	if err != nil || string(next.RawSubject) != string(one.RawSubject) || string(next.SubjectKeyId) != string(one.SubjectKeyId) ||
-		string(next.RawSubjectPublicKeyInfo) != string(one.RawSubjectPublicKeyInfo) || next.NotAfter.After(a.Root.NotAfter) {
-		t.Errorf("renewed: %+v, %v", next, err)
 	}
 }
 

@@ -37,10 +37,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 func withIssuer(t testing.TB, name string) (*ca.Authorities, ca.Places) {
 	t.Helper()
 	a, p := initCA(t)
-	cert, err := ca.MakeIssuingCA(t.Context(), p, "", name, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert := signedFor(t, a, p, name)
 	if err := a.Learn(t.Context(), []*vetting.IssuingCA{{ID: 7, Name: name, Certificate: cert.Raw}}); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package ca_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"os"
 	"os/exec"
@@ -11,14 +12,58 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/internal/keys"
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// rollover takes one step of the guide's script.
-func rollover(t *testing.T, step, dir string) {
+// rollover takes one step of a change of the root's key: the new key is
+// keys/root-new.key.
+func rollover(t *testing.T, step string, p ca.Places) {
 	t.Helper()
-	if out, err := exec.Command("../../docs/guides/root-rollover-with-openssl.sh", step, dir).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", step, err, out)
+	a := reopen(t, p)
+	var err error
+	switch step {
+	case "begin":
+		var r *ca.Rollover
+		if r, err = ca.NewRollover(rootOf(t, p, "root", a.Root), rootKey(t, p), time.Now()); err == nil {
+			err = a.BeginRollover(r)
+		}
+	case "sign":
+		resign(t, a, rootOf(t, p, "root-new", newRoot(t, p)), a.BelowRoot())
+	case "switch":
+		err = a.SwitchRoot()
+	case "finish":
+		err = a.FinishRollover()
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", step, err)
+	}
+}
+
+func rootOf(t testing.TB, p ca.Places, key string, among ...*x509.Certificate) *ca.Root {
+	t.Helper()
+	return must(ca.OpenRoot(t.Context(), p.Dir, "file:keys/"+key+".key", among))
+}
+
+func rootKey(t *testing.T, p ca.Places) crypto.Signer {
+	t.Helper()
+	return must(keys.Ring{Dir: p.Dir}.Create(t.Context(), "file:keys/root-new.key", keys.P384))
+}
+
+// newRoot is the new root of the roll-over that has begun.
+func newRoot(t *testing.T, p ca.Places) *x509.Certificate {
+	t.Helper()
+	return must(ca.ParseCertificates(must(os.ReadFile(filepath.Join(p.Dir, "ca/root-rollover.crt")))))[1]
+}
+
+// resign has a root sign CAs of files anew.
+func resign(t *testing.T, a *ca.Authorities, root *ca.Root, names []string) {
+	t.Helper()
+	for _, csr := range must(ca.ParseRequests(must(a.Requests(t.Context(), names)))) {
+		cert := must(root.Sign(csr, time.Now()))
+		if err := a.Replace(must(a.CheckReplacement(cert, time.Now())), cert); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -32,46 +77,77 @@ func reopen(t *testing.T, p ca.Places) *ca.Authorities {
 }
 
 // A client that trusts one root only, and has what /cacerts gave it, verifies
-// old and new devices and the server in every phase.
+// old and new devices and the server in every phase, by openssl and by Go.
 func TestRolloverByOpenSSL(t *testing.T) {
 	first, p := initCA(t)
-	before := issued(t, first)
-	old := file(t, "old.crt", ca.PEM(first.Root.Raw))
-	rollover(t, "prepare", p.Dir)
-	prepared := reopen(t, p)
-	if prepared.Name() != first.Name() || len(prepared.Kin()) != 1 || len(prepared.CACerts()) != 7 {
-		t.Errorf("prepared: named %s, kin %v, %d certificates", prepared.Name(), prepared.Kin(), len(prepared.CACerts()))
-	}
-	new := file(t, "new.crt", must(os.ReadFile(filepath.Join(p.Dir, "ca/root-new.crt"))))
-	during := issued(t, prepared)
-	rollover(t, "switch", p.Dir)
-	switched := reopen(t, p)
-	if switched.Name() == first.Name() || switched.Kin()[0] != first.Name() || prepared.Kin()[0] != switched.Name() || len(switched.CACerts()) != 7 {
-		t.Errorf("switched: named %s, kin %v, %d certificates", switched.Name(), switched.Kin(), len(switched.CACerts()))
-	}
-	after := issued(t, switched)
-	for phase, a := range map[string]*ca.Authorities{"prepared": prepared, "switched": switched} {
-		for trust, root := range map[string]string{"old": old, "new": new} {
-			for age, cert := range map[string]*x509.Certificate{"before": before, "during": during, "after": after} {
-				if age == "after" && phase == "prepared" {
-					continue
-				}
-				verify(t, phase+", trust in the "+trust+" root, device of "+age, root, a.CACerts(), cert.Raw)
+	roots := map[string]string{"old": file(t, "old.crt", ca.PEM(first.Root.Raw))}
+	devices := map[string]*x509.Certificate{"before": issued(t, first)}
+	for _, step := range []string{"begin", "sign", "switch"} {
+		rollover(t, step, p)
+		a := reopen(t, p)
+		roots["new"] = file(t, "new.crt", ca.PEM(newRoot(t, p).Raw))
+		devices[step] = issued(t, a)
+		if len(a.CACerts()) != 7 || (a.Name() == first.Name()) == (step == "switch") || len(a.Kin()) != 1 || (a.Kin()[0] == first.Name()) != (step == "switch") {
+			t.Errorf("%s: named %s, kin %v, %d certificates", step, a.Name(), a.Kin(), len(a.CACerts()))
+		}
+		for trust, root := range roots {
+			for age, cert := range devices {
+				verify(t, step+", trust in the "+trust+" root, device of "+age, root, a.CACerts(), cert.Raw)
 			}
 			server := must(must(ca.NewServerCertificate(a, []string{"localhost"}, time.Now)).Get(nil))
-			verify(t, phase+", trust in the "+trust+" root, server", root, server.Certificate[1:], server.Certificate[0])
-			verifyByGo(t, phase+", "+trust, root, server.Certificate)
+			verify(t, step+", trust in the "+trust+" root, server", root, server.Certificate[1:], server.Certificate[0])
+			verifyByGo(t, step+", "+trust, root, server.Certificate)
 		}
 	}
-	rollover(t, "finish", p.Dir)
+	rollover(t, "finish", p)
 	finished := reopen(t, p)
-	if len(finished.CACerts()) != 4 || finished.Kin() != nil || finished.Name() != switched.Name() {
+	if len(finished.CACerts()) != 4 || finished.Kin() != nil || finished.Name() == first.Name() {
 		t.Errorf("finished: %d certificates, kin %v", len(finished.CACerts()), finished.Kin())
 	}
-	verify(t, "finished, new root", new, finished.CACerts(), before.Raw)
+	verify(t, "finished, new root", roots["new"], finished.CACerts(), devices["before"].Raw)
 	// without the roll-over's certificates the old root proves nothing
-	if opensslVerify(t, old, finished.CACerts(), after.Raw) == nil {
+	if opensslVerify(t, roots["old"], finished.CACerts(), devices["switch"].Raw) == nil {
 		t.Error("finished, the old root verifies")
+	}
+}
+
+// Each certificate of a file is replaced for itself, and whichever of them
+// were, the authorities open and both roots verify.
+func TestRolloverHalfSigned(t *testing.T) {
+	first, p := initCA(t)
+	device := issued(t, first)
+	old := file(t, "old.crt", ca.PEM(first.Root.Raw))
+	rollover(t, "begin", p)
+	root := rootOf(t, p, "root-new", newRoot(t, p))
+	for _, name := range []string{ca.DeviceName, ca.OperatorName, ca.FactoryName, ca.CodeSignName} {
+		a := reopen(t, p)
+		if err := a.SwitchRoot(); err == nil || !strings.Contains(err.Error(), "not signed by the new root") {
+			t.Errorf("before %s the switch says %v", name, err)
+		}
+		resign(t, a, root, []string{name})
+		a = reopen(t, p)
+		verify(t, name+", old root", old, a.CACerts(), device.Raw)
+		verify(t, name+", new root", file(t, "new.crt", ca.PEM(root.Certificate.Raw)), a.CACerts(), device.Raw)
+		server := must(must(ca.NewServerCertificate(a, []string{"localhost"}, time.Now)).Get(nil))
+		verifyByGo(t, name+", old root", old, server.Certificate)
+	}
+	if err := reopen(t, p).FinishRollover(); err == nil || !strings.Contains(err.Error(), "signed by the root that would go") {
+		t.Errorf("finished before the switch: %v", err)
+	}
+	rollover(t, "switch", p)
+	rollover(t, "switch", p) // as after an attempt that broke off
+	rollover(t, "finish", p)
+	verify(t, "finished", file(t, "new.crt", ca.PEM(root.Certificate.Raw)), reopen(t, p).CACerts(), device.Raw)
+}
+
+// A roll-over that was begun is dropped again, if nothing is below the new
+// root, by finishing it before the switch.
+func TestRolloverDropped(t *testing.T) {
+	first, p := initCA(t)
+	rollover(t, "begin", p)
+	rollover(t, "finish", p)
+	if a := reopen(t, p); a.InRollover() || a.Name() != first.Name() {
+		t.Errorf("named %s", a.Name())
 	}
 }
 
@@ -129,44 +205,48 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// Certificates that do not fit are refused at the start, by the file's name.
+// Certificates that do not fit are refused, in an import and at the start.
 func TestRolloverThatDoesNotFit(t *testing.T) {
-	_, p := initCA(t)
-	rollover(t, "prepare", p.Dir)
-	_, other := initCA(t)
-	rollover(t, "prepare", other.Dir)
-	read := func(dir, name string) []byte { return must(os.ReadFile(filepath.Join(dir, "ca", name+".crt"))) }
+	a, p := initCA(t)
+	rollover(t, "begin", p)
+	_, q := initCA(t)
+	rollover(t, "begin", q)
+	path := filepath.Join(p.Dir, "ca/root-rollover.crt")
+	good := must(ca.ParseCertificates(must(os.ReadFile(path))))
+	other := must(ca.ParseCertificates(must(os.ReadFile(filepath.Join(q.Dir, "ca/root-rollover.crt")))))
 	for name, c := range map[string]struct {
-		file string
-		text []byte
+		list []*x509.Certificate
 		want string
 	}{
-		"missing":              {"root-old-with-new", nil, "all four"},
-		"no certificate":       {"root-new", []byte("hello"), "no certificate in PEM"},
-		"another CA's new":     {"root-new", read(other.Dir, "root-new"), "root-old-with-new.crt was not signed"},
-		"another CA's cross":   {"root-old-with-new", read(other.Dir, "root-old-with-new"), "another key"},
-		"the crosses swapped":  {"root-new-with-old", read(p.Dir, "root-old-with-new"), "another key"},
-		"another signer":       {"root-new-with-old", read(p.Dir, "root-new"), "was not signed by the key that its name says"},
-		"no root":              {"root-new", read(p.Dir, "device-ca"), "has the subject"},
-		"root is neither":      {"root-old", read(p.Dir, "root-old-with-new"), "was not signed"},
-		"old is new":           {"root-new", read(p.Dir, "root-old"), "key"},
-		"another CA in charge": {"root", read(other.Dir, "root"), "root.crt is neither"},
+		"none":                     {nil, "something else"},
+		"three":                    {good[:3], "four certificates and not 3"},
+		"five":                     {append(good[:4:4], good[0]), "four certificates and not 5"},
+		"another CA's new":         {[]*x509.Certificate{good[0], other[1], good[2], good[3]}, "was not signed"},
+		"another CA's cross":       {[]*x509.Certificate{good[0], good[1], other[2], good[3]}, "another key"},
+		"the crosses swapped":      {[]*x509.Certificate{good[0], good[1], good[3], good[2]}, "another key"},
+		"another signer":           {[]*x509.Certificate{good[0], good[1], good[2], good[1]}, "was not signed by the key that it should be"},
+		"no root":                  {[]*x509.Certificate{good[0], a.Device.Certificate, good[2], good[3]}, "has the subject"},
+		"new is old":               {[]*x509.Certificate{good[1], good[0], good[3], good[2]}, ""},
+		"the same key twice":       {[]*x509.Certificate{good[0], good[0], good[0], good[0]}, "the same key"},
+		"another CA's altogether":  {other, "is neither its old root nor its new one"},
+		"the cross for a root":     {[]*x509.Certificate{good[2], good[1], good[2], good[3]}, "was not signed"},
+		"a device CA for the root": {[]*x509.Certificate{a.Device.Certificate, good[1], good[2], good[3]}, ""},
 	} {
-		path := filepath.Join(p.Dir, "ca", c.file+".crt")
-		was := must(os.ReadFile(path))
-		if c.text == nil {
-			if err := os.Remove(path); err != nil {
-				t.Fatal(err)
-			}
-		} else if err := os.WriteFile(path, c.text, 0o600); err != nil {
+		var text []byte
+		for _, cert := range c.list {
+			text = append(text, ca.PEM(cert.Raw)...)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ca.Open(context.Background(), p, time.Now()); err == nil || !strings.Contains(err.Error(), c.want) {
+		_, err := ca.Open(context.Background(), p, time.Now())
+		switch {
+		case name == "new is old": // a roll-over back: it fits
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		case err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path):
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := os.WriteFile(path, was, 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
-	reopen(t, p)
 }

@@ -1,0 +1,100 @@
+package ca
+
+import (
+	"crypto/x509"
+	"time"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// Listed is one CA certificate of a Touchmark.
+type Listed struct {
+	Name        string
+	Certificate *x509.Certificate
+	// SignedBy is "itself", or which root signed it.
+	SignedBy string
+	// Use is what it is for.
+	Use string
+
+	ofRollover bool
+	signerEnds time.Time
+}
+
+// RenewSoon is when a CA's end deserves a word: replacing one takes months.
+const RenewSoon = 2 * 365 * 24 * time.Hour
+
+// Warnings say what is amiss with a CA's times. A roll-over's certificates
+// are about to go, and end when they end.
+func (l *Listed) Warnings(now time.Time) []string {
+	texts := []string{}
+	switch end := l.Certificate.NotAfter; {
+	case l.ofRollover:
+	case now.After(end):
+		texts = append(texts, "ran out at "+end.Format(time.RFC3339))
+	case end.Sub(now) < RenewSoon:
+		texts = append(texts, "runs out at "+end.Format(time.RFC3339)+": plan its renewal")
+	}
+	if !l.ofRollover && l.Certificate.NotAfter.After(l.signerEnds) {
+		texts = append(texts, "outlives the root that signed it, and is worth nothing from "+l.signerEnds.Format(time.RFC3339)+" on")
+	}
+	return texts
+}
+
+// List gives every CA certificate that there is: roots first, then the
+// authorities of files, then the issuing CAs that were learnt.
+func (a *Authorities) List() []Listed {
+	list := []Listed{{Name: RootName, Certificate: a.Root, Use: "signs the CAs below"}}
+	if r := a.rollover; r != nil {
+		for i, c := range [...]struct{ name, use string }{
+			{"root-old", "the old root"}, {"root-new", "the new root"},
+			{"root-old-with-new", "leads from the new root to what the old one signed"}, {"root-new-with-old", "leads from the old root to what the new one signed"},
+		} {
+			list = append(list, Listed{Name: c.name, Certificate: r.List()[i], Use: c.use, ofRollover: true})
+		}
+	}
+	list = append(list, Listed{Name: FactoryName, Certificate: a.Factory.Certificate, Use: "operators and rigs of sites"},
+		Listed{Name: OperatorName, Certificate: a.Operator.Certificate, Use: "operators, the server itself"},
+		Listed{Name: CodeSignName, Certificate: a.CodeSign.Certificate, Use: "code signing"})
+	known := a.issuers.Load()
+	for _, i := range known.list {
+		list = append(list, Listed{Name: i.name, Certificate: i.Certificate, Use: i.use(known)})
+	}
+	for i := range list {
+		list[i].SignedBy, list[i].signerEnds = a.signerOf(list[i].Certificate)
+	}
+	return list
+}
+
+func (i *issuer) use(known *issuers) string {
+	switch {
+	case known.byName[""] == i:
+		return "devices, by default"
+	case i.state == vetting.IssuingClosed:
+		return "closed"
+	}
+	return "devices of the owners that name it"
+}
+
+// signerOf says which root signed a CA's certificate, and when that ends.
+func (a *Authorities) signerOf(c *x509.Certificate) (string, time.Time) {
+	switch r := a.rollover; {
+	case c.CheckSignatureFrom(c) == nil:
+		return "itself", c.NotAfter
+	case r == nil:
+		return RootName, a.Root.NotAfter
+	case c.CheckSignatureFrom(r.NewWithNew) == nil:
+		return "the new root", r.NewWithNew.NotAfter
+	default:
+		return "the old root", r.OldWithOld.NotAfter
+	}
+}
+
+// BelowRoot names every CA below the root.
+func (a *Authorities) BelowRoot() (names []string) {
+	for _, c := range a.List() {
+		if c.Name != RootName && !c.ofRollover {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
