@@ -2,7 +2,6 @@ package ocsp
 
 import (
 	"bytes"
-	"encoding/asn1"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -40,13 +39,17 @@ type CertID struct {
 	Serial []byte
 }
 
-var (
-	oidBasic          = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}
-	oidNonce          = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2}
-	oidResponseTypes  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 4}
-	oidServiceLocator = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 7}
-	oidPreferred      = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 8}
-	oidExtendedRevoke = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 9}
+// ocspArc is id-pkix-ocsp, 1.3.6.1.5.5.7.48.1, as DER has it, and the numbers
+// are what RFC 6960 §4.4 and RFC 9654 put below it.
+var ocspArc = []byte{0x2b, 6, 1, 5, 5, 7, 48, 1}
+
+const (
+	numberBasic          = 1
+	numberNonce          = 2
+	numberResponseTypes  = 4
+	numberServiceLocator = 7
+	numberPreferred      = 8
+	numberExtendedRevoke = 9
 )
 
 // The context-specific tags of RFC 6960's structures.
@@ -65,6 +68,9 @@ func ParseRequest(der []byte) (*Request, error) {
 		return nil, fmt.Errorf("the request has %d bytes: at most %d are taken", len(der), MaxRequest)
 	}
 	in := cryptobyte.String(der)
+	if !nests(in, maxDepth) {
+		return nil, syntax("OCSPRequest")
+	}
 	var outer, tbs cryptobyte.String
 	if !in.ReadASN1(&outer, tag.SEQUENCE) || !in.Empty() || !outer.ReadASN1(&tbs, tag.SEQUENCE) {
 		return nil, syntax("OCSPRequest")
@@ -73,6 +79,23 @@ func ParseRequest(der []byte) (*Request, error) {
 		return nil, syntax("optionalSignature")
 	}
 	return parseTBS(tbs)
+}
+
+// maxDepth is how deep elements may lie in each other; certificates in a
+// signature need 10.
+const maxDepth = 16
+
+// nests reports whether each element ends where what is in it ends, also of
+// those that nobody reads any further.
+func nests(s cryptobyte.String, depth int) bool {
+	var t tag.Tag
+	var content cryptobyte.String
+	for !s.Empty() {
+		if depth == 0 || !s.ReadAnyASN1(&content, &t) || t == explicit(t) && !nests(content, depth-1) {
+			return false
+		}
+	}
+	return true
 }
 
 func syntax(what string) error { return fmt.Errorf("%s is not as RFC 6960 §4.1.1 has it", what) }
@@ -152,7 +175,7 @@ func parseCertID(raw cryptobyte.String) (CertID, bool) {
 	}
 	issuer := content
 	ok := content.ReadASN1(&algorithm, tag.SEQUENCE) &&
-		algorithm.ReadASN1(&oid, tag.OBJECT_IDENTIFIER) && len(oid) > 0 && (algorithm.Empty() || single(algorithm)) &&
+		readOID(&algorithm, &oid) && (algorithm.Empty() || single(algorithm)) &&
 		content.SkipASN1(tag.OCTET_STRING) && content.SkipASN1(tag.OCTET_STRING)
 	if !ok {
 		return CertID{}, false
@@ -160,6 +183,22 @@ func parseCertID(raw cryptobyte.String) (CertID, bool) {
 	issuer = issuer[:len(issuer)-len(content)]
 	ok = content.ReadASN1(&serial, tag.INTEGER) && content.Empty() && minimal(serial)
 	return CertID{Raw: whole, Issuer: issuer, Serial: serial}, ok
+}
+
+// readOID reads an OBJECT IDENTIFIER's content. Its numbers may be of any
+// size, as those below 2.25 are.
+func readOID(in, oid *cryptobyte.String) bool {
+	if !in.ReadASN1(oid, tag.OBJECT_IDENTIFIER) || len(*oid) == 0 {
+		return false
+	}
+	first := true
+	for _, b := range *oid {
+		if first && b == 0x80 { // a number that could be shorter
+			return false
+		}
+		first = b&0x80 == 0
+	}
+	return first
 }
 
 // minimal reports whether an INTEGER's content is as short as DER wants it.
@@ -181,11 +220,10 @@ func (r *Request) parseExtensions(in *cryptobyte.String, at tag.Tag) error {
 		return syntax("Extensions")
 	}
 	for !list.Empty() {
-		var extension, value cryptobyte.String
-		var oid asn1.ObjectIdentifier
+		var extension, oid, value cryptobyte.String
 		var critical bool
-		if !list.ReadASN1(&extension, tag.SEQUENCE) || !extension.ReadASN1ObjectIdentifier(&oid) ||
-			!extension.ReadOptionalASN1Boolean(&critical, tag.BOOLEAN, false) ||
+		if !list.ReadASN1(&extension, tag.SEQUENCE) || !readOID(&extension, &oid) ||
+			extension.PeekASN1Tag(tag.BOOLEAN) && !extension.ReadASN1Boolean(&critical) ||
 			!extension.ReadASN1(&value, tag.OCTET_STRING) || !extension.Empty() {
 			return syntax("Extension")
 		}
@@ -199,14 +237,18 @@ func (r *Request) parseExtensions(in *cryptobyte.String, at tag.Tag) error {
 // take looks at one extension. What is known and has no bearing on the answer
 // is passed over: the only type of response is the one everybody must accept,
 // and there is one signature algorithm to choose from.
-func (r *Request) take(oid asn1.ObjectIdentifier, critical bool, value cryptobyte.String) error {
+func (r *Request) take(oid []byte, critical bool, value cryptobyte.String) error {
+	number, known := byte(0), bytes.HasPrefix(oid, ocspArc) && len(oid) == len(ocspArc)+1
+	if known {
+		number = oid[len(ocspArc)]
+	}
 	switch {
-	case oid.Equal(oidNonce):
+	case number == numberNonce:
 		return r.takeNonce(value)
-	case !critical, oid.Equal(oidResponseTypes), oid.Equal(oidPreferred), oid.Equal(oidServiceLocator):
+	case !critical, number == numberResponseTypes, number == numberPreferred, number == numberServiceLocator:
 		return nil
 	}
-	return fmt.Errorf("the request has a critical extension that is not known here, %v", oid)
+	return fmt.Errorf("the request has a critical extension that is not known here, %x", oid)
 }
 
 // takeNonce reads Nonce ::= OCTET STRING (SIZE(1..128)), within extnValue's

@@ -324,7 +324,7 @@ func TestFormsOfCertID(t *testing.T) {
 	id.KeyHash = ocsptest.ID(crypto.SHA256, foreign, s.Int()).KeyHash
 	p.says("our name with another key", id, "unknown")
 	id = p.id(s)
-	id.Algorithm.Algorithm = asn1.ObjectIdentifier{1, 2, 3}
+	id.Algorithm.OID = ocsptest.OID(asn1.ObjectIdentifier{1, 2, 3})
 	p.says("an unknown hash", id, "unknown")
 	id = p.id(s)
 	id.KeyHash = nil

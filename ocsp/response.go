@@ -65,7 +65,7 @@ func successful(data, algorithm, signature, cert []byte) ([]byte, error) {
 		out.AddASN1Enum(0)
 		out.AddASN1(explicit(context0), func(out *cryptobyte.Builder) {
 			out.AddASN1(tag.SEQUENCE, func(out *cryptobyte.Builder) {
-				out.AddASN1ObjectIdentifier(oidBasic)
+				addOID(out, numberBasic)
 				out.AddASN1(tag.OCTET_STRING, func(out *cryptobyte.Builder) {
 					out.AddASN1(tag.SEQUENCE, func(out *cryptobyte.Builder) {
 						out.AddBytes(data)
@@ -120,6 +120,14 @@ func addRevoked(out *cryptobyte.Builder, r Revocation) {
 	}
 }
 
+// addOID adds a number below id-pkix-ocsp.
+func addOID(out *cryptobyte.Builder, number byte) {
+	out.AddASN1(tag.OBJECT_IDENTIFIER, func(out *cryptobyte.Builder) {
+		out.AddBytes(ocspArc)
+		out.AddUint8(number)
+	})
+}
+
 // addTime adds a GeneralizedTime in whole seconds.
 func addTime(out *cryptobyte.Builder, t time.Time) { out.AddASN1GeneralizedTime(t.UTC()) }
 
@@ -131,13 +139,13 @@ func (b *basic) addExtensions(out *cryptobyte.Builder) {
 		out.AddASN1(tag.SEQUENCE, func(out *cryptobyte.Builder) {
 			if b.nonce != nil {
 				out.AddASN1(tag.SEQUENCE, func(out *cryptobyte.Builder) {
-					out.AddASN1ObjectIdentifier(oidNonce)
+					addOID(out, numberNonce)
 					out.AddASN1(tag.OCTET_STRING, func(out *cryptobyte.Builder) { out.AddASN1OctetString(b.nonce) })
 				})
 			}
 			if b.extended {
 				out.AddASN1(tag.SEQUENCE, func(out *cryptobyte.Builder) {
-					out.AddASN1ObjectIdentifier(oidExtendedRevoke)
+					addOID(out, numberExtendedRevoke)
 					out.AddASN1(tag.OCTET_STRING, func(out *cryptobyte.Builder) { out.AddASN1NULL() })
 				})
 			}

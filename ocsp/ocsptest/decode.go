@@ -52,10 +52,17 @@ type Single struct {
 // CertID is RFC 6960 §4.1.1's.
 type CertID struct {
 	Raw       asn1.RawContent
-	Algorithm pkix.AlgorithmIdentifier
+	Algorithm Algorithm
 	NameHash  []byte
 	KeyHash   []byte
 	Serial    *big.Int
+}
+
+// Algorithm is an AlgorithmIdentifier whose numbers may be larger than Go
+// would have them.
+type Algorithm struct {
+	OID        asn1.RawValue
+	Parameters asn1.RawValue `asn1:"optional"`
 }
 
 // Revoked is RevokedInfo.
@@ -104,7 +111,7 @@ var (
 // certificate with id-pkix-ocsp-nocheck.
 func Decode(der []byte, issuer *x509.Certificate, now time.Time) (*Response, error) {
 	var o outer
-	if err := whole(der, &o); err != nil {
+	if err := errors.Join(whole(der, &o), nests(der)); err != nil {
 		return nil, fmt.Errorf("OCSPResponse: %w", err)
 	}
 	if o.Status != 0 {
@@ -117,14 +124,33 @@ func Decode(der []byte, issuer *x509.Certificate, now time.Time) (*Response, err
 	if !o.Bytes.Type.Equal(oidBasic) {
 		return nil, fmt.Errorf("responseType %v", o.Bytes.Type)
 	}
-	if err := whole(o.Bytes.Response, &b); err != nil {
+	if err := errors.Join(whole(o.Bytes.Response, &b), nests(o.Bytes.Response)); err != nil {
 		return nil, fmt.Errorf("BasicOCSPResponse: %w", err)
 	}
 	r := &Response{Data: b.Data}
-	if err := errors.Join(r.checkSigner(&b, issuer, now), r.checkTimes(now), r.readExtensions(), r.checkSingles()); err != nil {
+	if err := r.checkSigner(&b, issuer, now); err != nil {
 		return nil, err
 	}
-	return r, nil
+	return r, errors.Join(r.checkTimes(now), r.readExtensions(), r.checkSingles())
+}
+
+// nests reports an element that does not end where what is in it does:
+// encoding/asn1 does not look at the length of an explicit tag.
+func nests(der []byte) error {
+	for len(der) > 0 {
+		var e asn1.RawValue
+		rest, err := asn1.Unmarshal(der, &e)
+		if err != nil {
+			return err
+		}
+		if e.IsCompound {
+			if err := nests(e.Bytes); err != nil {
+				return err
+			}
+		}
+		der = rest
+	}
+	return nil
 }
 
 // whole reads DER to its last byte.
