@@ -41,7 +41,8 @@ const (
 	KindOwner        Kind = "owner"
 	KindTransfer     Kind = "transfer"
 	KindIssuingCA    Kind = "issuing-ca"
-	KindCRL          Kind = "crl" // the newest revocation list of a scope
+	KindCRL          Kind = "crl"          // the newest revocation list of a scope
+	KindOfflineFile  Kind = "offline-file" // the newest offline status file of a CA and kind
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

@@ -203,6 +203,11 @@ var tables = []struct {
 		err := r.Scan(c.dest()...)
 		return c.object(), err
 	}},
+	{`SELECT ` + offlineColumns + ` FROM offline_files o`, func(r row) (audit.Object, error) {
+		var o offlineRow
+		err := r.Scan(o.dest()...)
+		return o.object(), err
+	}},
 	{`SELECT ` + challengeColumns + ` FROM challenges ch WHERE ch.result <> ''`, func(r row) (audit.Object, error) {
 		var c challengeRow
 		err := r.Scan(c.dest()...)

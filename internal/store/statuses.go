@@ -31,6 +31,17 @@ func (c *certificateRow) status() status {
 	return good
 }
 
+// standingColumns are what a status follows from.
+const standingColumns = `c.id, c.state, c.serial, c.issuer, c.not_after, c.issued, c.revoked, c.reason, c.held,
+	CASE WHEN c.held <> 0 THEN COALESCE((SELECT u.at FROM first_uses u WHERE u.certificate_id = c.id), 0) ELSE 0 END,
+	CASE WHEN c.state = 'superseded' THEN COALESCE((SELECT MIN(u.at) FROM certificates n JOIN first_uses u ON u.certificate_id = n.id
+		WHERE n.device_id = c.device_id AND n.supersedes = c.id), 0) ELSE 0 END`
+
+// standing are the destinations of standingColumns.
+func (c *certificateRow) standing() []any {
+	return []any{&c.ID, &c.State, &c.Serial, &c.Issuer, &c.NotAfter, &c.Issued, &c.Revoked, &c.Reason, &c.Held, &c.Used, &c.ended}
+}
+
 // tell queues a row for status responders, if they said another thing before.
 func (w *writing) tell(c *certificateRow, before status) {
 	if now := c.status(); now != before {
@@ -110,13 +121,9 @@ func (s source) certificates(ctx context.Context, fn func(audit.Object) error) e
 	if err != nil {
 		return err
 	}
-	err = s.r.query(ctx, `SELECT c.id, c.der, c.state, c.serial, c.issuer, c.not_after, c.issued, c.revoked, c.reason, c.held,
-		CASE WHEN c.held <> 0 THEN COALESCE((SELECT u.at FROM first_uses u WHERE u.certificate_id = c.id), 0) ELSE 0 END,
-		CASE WHEN c.state = 'superseded' THEN COALESCE((SELECT MIN(u.at) FROM certificates n JOIN first_uses u ON u.certificate_id = n.id
-			WHERE n.device_id = c.device_id AND n.supersedes = c.id), 0) ELSE 0 END
-		FROM certificates c`, nil, func(r row) error {
+	err = s.r.query(ctx, `SELECT c.der, `+standingColumns+` FROM certificates c`, nil, func(r row) error {
 		var c certificateRow
-		if err := r.Scan(&c.ID, &c.DER, &c.State, &c.Serial, &c.Issuer, &c.NotAfter, &c.Issued, &c.Revoked, &c.Reason, &c.Held, &c.Used, &c.ended); err != nil {
+		if err := r.Scan(append([]any{&c.DER}, c.standing()...)...); err != nil {
 			return err
 		}
 		now, key := c.status(), serialOf(c.Serial)

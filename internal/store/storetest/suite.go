@@ -60,6 +60,7 @@ var subjects = []struct {
 	{"jobs", jobCases},
 	{"issuing CAs", issuingCases},
 	{"revocation lists", crlCases},
+	{"offline files", offlineCases},
 	{"transfers", transferCases},
 	{"owners", ownerCases},
 	{"registrations", registrationCases},
