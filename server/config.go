@@ -137,11 +137,35 @@ type Status struct {
 	// read; then clients are told to try later. At most half of validity.
 	MaxStale Duration `yaml:"max_stale"`
 	// Cache bounds the memory of signed OCSP answers. One takes about 1.6 KiB.
-	Cache  Size `yaml:"cache"`
-	Limits `yaml:",inline"`
+	Cache Size `yaml:"cache"`
+	// Offline is the standing of all certificates of a CA in one file, for who
+	// cannot ask.
+	Offline Offline `yaml:"offline"`
+	Limits  `yaml:",inline"`
+}
+
+// Offline configures when offline status files are made.
+type Offline struct {
+	// Every is the time from a file to the next, so that is how late a
+	// revocation is seen offline. Most of them are deltas. Each reads all
+	// certificates once.
+	Every Duration `yaml:"every"`
+	// BaseEvery is the time from a base to the next. A delta belongs to the
+	// newest base.
+	BaseEvery Duration `yaml:"base_every"`
+	// Validity is how long a file may be used. What of it is longer than every
+	// is the time for which a gateway may be cut off.
+	Validity Duration `yaml:"validity"`
+}
+
+func (o Offline) check(bad func(string, ...any)) {
+	atLeast("status.offline.every", o.Every, time.Minute, bad)
+	atLeast("status.offline.base_every", o.BaseEvery, time.Duration(o.Every), bad)
+	atLeast("status.offline.validity", o.Validity, 2*time.Duration(o.Every), bad)
 }
 
 func (s Status) check(bad func(string, ...any)) {
+	s.Offline.check(bad)
 	checkListen("status.listen", s.Listen, true, bad)
 	if u, err := url.Parse(s.URL); s.URL != "" && (err != nil || u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.HasSuffix(s.URL, "/")) {
 		bad("status.url is %q: want http://HOST, perhaps with a port and a path, without a slash at its end", s.URL)
@@ -327,6 +351,7 @@ func Default() *Config {
 	}
 	c.API.MaxConnections, c.API.MaxRequests = 1024, 128
 	c.DatabaseTimeout = Duration(20 * time.Second)
+	c.Status.Offline = Offline{Every: Duration(24 * time.Hour), BaseEvery: Duration(7 * 24 * time.Hour), Validity: Duration(3 * 24 * time.Hour)}
 	return c
 }
 

@@ -30,6 +30,7 @@ import (
 	"github.com/touchmark/touchmark/internal/events/webhook"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/ocsp"
+	"github.com/touchmark/touchmark/ocsp/offline/publish"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting/manifest"
 	"github.com/touchmark/touchmark/vetting/rules"
@@ -69,9 +70,10 @@ type Server struct {
 	dispatcher  *webhook.Dispatcher
 	stopping    chan struct{} // closed when streams have to end
 
-	status *status
-	doors  []*door // est, api, status, and ops last
-	failed chan error
+	status  *status
+	offline *publish.Maker
+	doors   []*door // est, api, status, and ops last
+	failed  chan error
 
 	background context.CancelFunc
 	working    sync.WaitGroup
@@ -119,6 +121,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.feed.Source = s.store
 	s.status = s.newStatus(s.store)
+	s.offline = s.newOffline(s.store)
 	if s.dispatcher, err = s.newDispatcher(); err != nil {
 		return err
 	}
@@ -185,7 +188,7 @@ func (s *Server) wire() {
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 		{"default-issuer", s.issuing.checkDefault},
-	}, warnings: []check{{"issuers", s.issuing.check}, {"statuses", s.status.check}}}
+	}, warnings: []check{{"issuers", s.issuing.check}, {"statuses", s.status.check}, {"offline-status", s.offline.Check}}}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
@@ -324,6 +327,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.every(work, ocsp.FollowEvery, s.status.follow)
 	s.every(work, credentialsEvery, s.status.credentials.run)
 	s.every(work, issuersEvery, s.learnIssuers)
+	s.every(work, offlineEvery, s.offline.Run)
 	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)
 	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {
 		s.count(work)

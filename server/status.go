@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/ocsp"
+	"github.com/touchmark/touchmark/ocsp/offline/publish"
 )
 
 // status is what the server knows and tells of certificates.
@@ -61,6 +62,7 @@ func (st *status) check(context.Context) error {
 func (s *Server) statusHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+cacertsPrefix, caCertificates(s.authorities.Issuing))
+	mux.Handle(publish.Prefix, &publish.Handler{Directory: s.offline.Directory, Issuer: s.issuerID})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rest, ok := strings.CutPrefix(r.URL.Path, ocsp.Path); ok && (rest == "" || rest[0] == '/') {
 			s.status.responder.ServeHTTP(w, r)

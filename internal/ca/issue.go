@@ -137,7 +137,7 @@ func (p *Prepared) Issue() (enroll.Issued, error) {
 // key identifier, where the status can be learnt.
 func (a *Authorities) complete(t *x509.Certificate, by *issuer, p *profile, key crypto.PublicKey, now time.Time) {
 	t.SerialNumber = by.serials.New()
-	t.NotBefore = now.Add(-backdate).UTC().Truncate(time.Second)
+	t.NotBefore = now.Add(-Backdate).UTC().Truncate(time.Second)
 	t.NotAfter = forever
 	if p.validity != 0 {
 		// A certificate beyond its issuer's end would not verify then; only
@@ -153,8 +153,8 @@ func (a *Authorities) complete(t *x509.Certificate, by *issuer, p *profile, key 
 	a.points(t, by.name, p.noStatusURLs)
 }
 
-// backdate lets a device whose clock is a little slow use its certificate.
-const backdate = time.Minute
+// Backdate is how much earlier than now a certificate begins. It lets a device whose clock is a little slow use its certificate.
+const Backdate = time.Minute
 
 // keyID is method 1 of RFC 7093 §2: 160 bits of the SHA-256 of the key.
 func keyID(key crypto.PublicKey) []byte {

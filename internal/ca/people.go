@@ -33,7 +33,7 @@ func (i OperatorIssuer) IssueOperator(csr *x509.CertificateRequest, op *access.O
 	t := &x509.Certificate{
 		SerialNumber: i.Authorities.Serials.New(),
 		Subject:      pkix.Name{CommonName: op.Name, OrganizationalUnit: []string{string(op.Role)}},
-		NotBefore:    now.Add(-backdate).UTC().Truncate(time.Second),
+		NotBefore:    now.Add(-Backdate).UTC().Truncate(time.Second),
 		NotAfter:     earlier(now.Add(operatorValidity), by.Certificate.NotAfter),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection},
@@ -139,7 +139,7 @@ func (s *ServerCertificate) renew() error {
 	t := &x509.Certificate{
 		SerialNumber: s.authorities.Serials.New(),
 		Subject:      pkix.Name{CommonName: s.names[0]},
-		NotBefore:    now.Add(-backdate).UTC().Truncate(time.Second),
+		NotBefore:    now.Add(-Backdate).UTC().Truncate(time.Second),
 		NotAfter:     earlier(now.Add(serverValidity), by.Certificate.NotAfter),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},

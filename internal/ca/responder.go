@@ -89,7 +89,7 @@ func (a *Authorities) IssueResponder(name string, key crypto.PublicKey, now time
 	return by.sign(&x509.Certificate{
 		SerialNumber:          by.serials.New(),
 		Subject:               pkix.Name{Organization: by.Certificate.Subject.Organization, CommonName: by.Certificate.Subject.CommonName + " OCSP"},
-		NotBefore:             now.Add(-backdate).UTC().Truncate(time.Second),
+		NotBefore:             now.Add(-Backdate).UTC().Truncate(time.Second),
 		NotAfter:              earlier(now.Add(ResponderValidity), by.Certificate.NotAfter),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},

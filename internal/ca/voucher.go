@@ -53,7 +53,7 @@ func (s VoucherSigner) certify(key *ecdsa.PrivateKey, until time.Time) (*x509.Ce
 	t := &x509.Certificate{
 		SerialNumber: s.Authorities.Serials.New(),
 		Subject:      pkix.Name{Organization: by.Certificate.Subject.Organization, CommonName: "voucher"},
-		NotBefore:    now.Add(-backdate).UTC().Truncate(time.Second),
+		NotBefore:    now.Add(-Backdate).UTC().Truncate(time.Second),
 		NotAfter:     earlier(until, by.Certificate.NotAfter),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		SubjectKeyId: keyID(&key.PublicKey), BasicConstraintsValid: true,

@@ -37,6 +37,7 @@ type Maker struct {
 	Now   func() time.Time
 
 	wanted  chan wish
+	turn    chan struct{}  // one makes at a time
 	failing map[int64]bool // CAs of which a failure was logged
 }
 
@@ -49,7 +50,7 @@ type wish struct {
 
 // NewMaker makes a maker ready for its first round.
 func NewMaker(m Maker) *Maker {
-	m.wanted, m.failing = make(chan wish, 16), map[int64]bool{}
+	m.wanted, m.turn, m.failing = make(chan wish, 16), make(chan struct{}, 1), map[int64]bool{}
 	return &m
 }
 
@@ -105,13 +106,15 @@ func (m *Maker) issuer(name string) (Issuer, error) {
 }
 
 func (m *Maker) fulfil(ctx context.Context, w wish) {
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
 	err := m.Directory.Refresh(ctx)
 	var i Issuer
 	if err == nil {
 		i, err = m.issuer(w.issuer)
 	}
 	if err == nil {
-		err = m.Make(ctx, w.by, i, w.kind)
+		err = m.make(ctx, w.by, i, w.kind)
 	}
 	if err != nil && ctx.Err() == nil {
 		m.Log.ErrorContext(ctx, "the offline status that was wanted could not be made", "issuer", w.issuer, "by", w.by, "error", err)
@@ -121,6 +124,8 @@ func (m *Maker) fulfil(ctx context.Context, w wish) {
 // Round makes the files that are due. What fails is logged, the first of
 // several in a row as an error, and tried again in the next round.
 func (m *Maker) Round(ctx context.Context) {
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
 	if err := m.Directory.Refresh(ctx); err != nil {
 		if ctx.Err() == nil {
 			m.Log.WarnContext(ctx, "the offline status files could not be read; it is tried again", "error", err)
@@ -132,7 +137,7 @@ func (m *Maker) Round(ctx context.Context) {
 		if i.Signer == nil || !due {
 			continue
 		}
-		err := m.Make(ctx, "server", i, kind)
+		err := m.make(ctx, "server", i, kind)
 		if ctx.Err() != nil {
 			return
 		}
@@ -179,9 +184,9 @@ func (m *Maker) Check(context.Context) error {
 	return nil
 }
 
-// Make makes a file of a CA now and keeps it, unless another node kept one in
+// make makes a file of a CA now and keeps it, unless another node kept one in
 // the meantime.
-func (m *Maker) Make(ctx context.Context, by string, i Issuer, kind offline.Kind) error {
+func (m *Maker) make(ctx context.Context, by string, i Issuer, kind offline.Kind) error {
 	now := m.Now().Truncate(time.Second) // as the file says it
 	p := offline.Plan{Number: uint64(m.Directory.number(i.ID) + 1), ThisUpdate: now, NextUpdate: now.Add(m.Schedule.Validity), CoversUntil: now.Add(-m.Schedule.Margin)}
 	base := m.Directory.Base(i.ID)

@@ -1,0 +1,80 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/store/storetest"
+	"github.com/touchmark/touchmark/ocsp/offline"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// offlineFile reads a file at the status door.
+func (w *works) offlineFile(path string) []byte {
+	w.t.Helper()
+	r, err := http.Get("http://" + w.server.Addrs()["status"] + path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != 200 || r.Header.Get("Content-Type") != offline.MediaType {
+		w.t.Fatalf("%s: %s %v\n%s", path, r.Status, err, b)
+	}
+	return b
+}
+
+func (w *works) revokeUnit(serial string) {
+	w.t.Helper()
+	if _, err := w.server.store.RevokeDevice(w.t.Context(), access.Act{Operator: "test"}, w.device(serial).ID, vetting.RevokedKeyCompromise, "test"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestOfflineStatus asks the files that the server makes about devices that it
+// let in: a base a day, then a delta.
+func TestOfflineStatus(t *testing.T) {
+	w := opened(t)
+	good, revoked := w.enrol(v13, w.build("A-1", w.now().Add(time.Hour)), "simpleenroll", nil), w.enrol(v13, w.build("A-2", w.now().Add(time.Hour)), "simpleenroll", nil)
+	w.revokeUnit("A-2")
+	step := func() {
+		w.ahead.Add(int64(25 * time.Hour))
+		w.server.offline.Round(t.Context())
+	}
+	w.ahead.Add(int64(6 * 24 * time.Hour))
+	step() // eight days after a base that may have been made at the start
+	filter, err := offline.Open(w.offlineFile("/filter/device-ca"), w.server.authorities.Device.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, p pair, want error) {
+		t.Helper()
+		if err := filter.Check(p.cert, w.now()); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	late := w.enrol(v13, w.build("A-3", w.now().Add(time.Hour)), "simpleenroll", nil)
+	check("a good one", good, nil)
+	check("a revoked one", revoked, offline.ErrNotGood)
+	check("a later one", late, offline.ErrNotCovered)
+	w.revokeUnit("A-1")
+	check("revoked since", good, nil)
+
+	step()
+	if filter, err = filter.With(w.offlineFile("/filter/device-ca/delta")); err != nil {
+		t.Fatal(err)
+	}
+	check("by the delta: revoked since", good, offline.ErrNotGood)
+	check("by the delta: revoked before", revoked, offline.ErrNotGood)
+	check("by the delta: a later one", late, nil)
+	storetest.Verify(t, w.server.store)
+	w.ahead.Add(int64(73 * time.Hour))
+	check("without another delta for three days", late, offline.ErrOutdated)
+	if err := w.server.offline.Check(t.Context()); err == nil {
+		t.Error("nobody says that the files are late")
+	}
+}
