@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
-# compiler, OpenSSL, curl, SoftHSM2, PostgreSQL 15 or newer, and Mosquitto 2 with
+# compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, and Mosquitto 2 with
 # what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
@@ -29,6 +29,7 @@ command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 command -v git >/dev/null || missing+=(git)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
+command -v ocsptool >/dev/null || missing+=(gnutls-bin)
 softhsm || missing+=(softhsm2)
 pg_bin >/dev/null || missing+=(postgresql)
 [[ -x /usr/sbin/mosquitto ]] || missing+=(mosquitto)
