@@ -19,6 +19,7 @@ import (
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/keys"
 	"github.com/touchmark/touchmark/ocsp"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // credentials are what this node signs OCSP answers with: for each CA that
@@ -159,11 +160,18 @@ type responders struct {
 		// NoteResponder writes into the log that a CA let a key answer.
 		NoteResponder(ctx context.Context, by, issuer string, serial []byte) error
 	}
-	now func() time.Time
+	forged *forged
+	now    func() time.Time
 }
 
 // CertifyResponder implements api.Responders.
 func (r responders) CertifyResponder(ctx context.Context, act access.Act, issuer string, key crypto.PublicKey) ([]byte, error) {
+	if _, err := r.issuer(issuer); err != nil {
+		return nil, err
+	}
+	if ec, ok := key.(*ecdsa.PublicKey); !ok || ec.Curve != elliptic.P256() && ec.Curve != elliptic.P384() {
+		return nil, vetting.Errorf(vetting.Invalid, "a responder signs with a key on P-256 or P-384, and the request has another")
+	}
 	return r.certify(ctx, "operator:"+act.Operator, issuer, key)
 }
 

@@ -262,6 +262,7 @@ func TestIssuingCAThatCannotSign(t *testing.T) {
 func TestBadIssuingCAs(t *testing.T) {
 	w := opened(t)
 	acme := w.issuer("acme-ca")
+	w.server.status.credentials.refresh(t.Context()) // which writes a leaf
 	head, err := w.server.store.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -60,6 +60,7 @@ type Server struct {
 	env         Environment
 	authorities *ca.Authorities
 	issuing     issuing
+	responders  responders
 	certificate *ca.ServerCertificate
 	store       *store.Store
 	importer    *manifest.Importer
@@ -120,6 +121,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.feed.Source = s.store
+	s.responders = responders{s.authorities, s.store, &forged{store: s.store, now: s.env.Now}, s.env.Now}
 	s.status = s.newStatus(s.store)
 	s.offline = s.newOffline(s.store)
 	if s.dispatcher, err = s.newDispatcher(); err != nil {
@@ -275,6 +277,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Vouchers:    ca.VoucherSigner{Authorities: s.authorities, Now: s.env.Now},
 		Profiles:    s.authorities,
 		IssuingCAs:  s.issuing,
+		Responders:  s.responders,
 		Examiner:    s.authorities,
 		Observing:   s.config.Observe.rules(),
 		Manifests:   s.importer,
@@ -326,6 +329,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.every(work, watchEvery, s.feed.Watch)
 	s.every(work, ocsp.FollowEvery, s.status.follow)
 	s.every(work, credentialsEvery, s.status.credentials.run)
+	s.every(work, forgeriesEvery, s.status.reporting.run)
 	s.every(work, issuersEvery, s.learnIssuers)
 	s.every(work, offlineEvery, s.offline.Run)
 	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)

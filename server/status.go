@@ -20,6 +20,7 @@ type status struct {
 	forgeries *ocsp.Forgeries
 
 	credentials *credentials
+	reporting   *reporting
 }
 
 func (s *Server) newStatus(source ocsp.Source) *status {
@@ -31,13 +32,11 @@ func (s *Server) newStatus(source ocsp.Source) *status {
 		CacheBytes: int(c.Cache), Forged: st.forgeries, Log: s.env.Log, Now: s.env.Now,
 	})
 	st.credentials = &credentials{
-		issuing: s.authorities.Issuing, certify: s.responders().own, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
+		issuing: s.authorities.Issuing, certify: s.responders.own, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
 	}
+	st.reporting = s.newReporting(st)
 	return st
 }
-
-// responders lets keys answer for the CAs of this server.
-func (s *Server) responders() responders { return responders{s.authorities, s.store, s.env.Now} }
 
 // follow keeps up with what becomes of certificates.
 func (st *status) follow(ctx context.Context, ticks <-chan time.Time) {

@@ -2,6 +2,7 @@ package vetting
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"time"
 )
 
@@ -78,6 +79,21 @@ func (e *Evidence) duplicate() bool {
 		return true
 	}
 	return false
+}
+
+// ForgedSerial is evidence that somebody met a certificate with a serial
+// number, in hexadecimal, that the CA which it names never issued.
+func ForgedSerial(issuer, serial string, at time.Time) Evidence {
+	return Evidence{At: at, Kind: EvidenceForged, Text: fmt.Sprintf("Somebody asked whether a certificate with the serial number %s counts, which names %s and was never issued.", serial, issuer),
+		Mark: evidenceMark(EvidenceForged, []byte("asked"), []byte(issuer), []byte(serial))}
+}
+
+// ForgedSerials is evidence of more of that than is kept one by one, a day's
+// under one mark.
+func ForgedSerials(issuer string, at time.Time) Evidence {
+	day := at.UTC().Format(time.DateOnly)
+	return Evidence{At: at, Kind: EvidenceForged, Text: fmt.Sprintf("On %s more serial numbers that %s never issued were asked about than are kept one by one: somebody tries many.", day, issuer),
+		Mark: evidenceMark(EvidenceForged, []byte("many asked"), []byte(issuer), []byte(day))}
 }
 
 // evidenceMark names what was seen: a kind of evidence, and what tells one

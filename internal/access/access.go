@@ -24,11 +24,14 @@ const (
 	RoleOwnerOperator Role = "owner-operator"
 	RoleSupport       Role = "support"  // looks devices up
 	RoleReporter      Role = "reporter" // a broker or gateway: reports what it saw of devices
-	RoleAuditor       Role = "auditor"  // reads everything, the log above all
+	// RoleResponder is for a node that answers OCSP requests and holds no CA's
+	// key.
+	RoleResponder Role = "responder"
+	RoleAuditor   Role = "auditor" // reads everything, the log above all
 )
 
 // Roles lists every role.
-var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleOwnerOperator, RoleSupport, RoleReporter, RoleAuditor}
+var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleOwnerOperator, RoleSupport, RoleReporter, RoleResponder, RoleAuditor}
 
 // OfSite reports whether the role belongs to a site. Such operators hold
 // certificates of the factory CA, the others of the operator CA.
@@ -73,6 +76,9 @@ const (
 	ReadOwners         Permission = "read owners and transfers"
 	ManageWebhooks     Permission = "manage webhooks"
 	ManageIssuers      Permission = "manage issuing CAs"
+	// AnswerStatus is to be let answer OCSP requests, and to report the forged
+	// certificates that somebody asked about.
+	AnswerStatus Permission = "answer status requests"
 )
 
 var grants = map[Role][]Permission{
@@ -84,6 +90,7 @@ var grants = map[Role][]Permission{
 	RoleOwnerOperator: {ReadDevices, VerifyDevices, ReadOwners, TransferDevices},
 	RoleSupport:       {ReadProduction, ReadDevices, VerifyDevices},
 	RoleReporter:      {ReportObservations},
+	RoleResponder:     {AnswerStatus},
 	RoleAuditor:       {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners},
 }
 

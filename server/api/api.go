@@ -117,6 +117,7 @@ type Config struct {
 	Vouchers    VoucherSigner
 	Profiles    ProfileChecker
 	IssuingCAs  IssuingCAs
+	Responders  Responders
 	Examiner    Examiner
 	// Observing says what observations show.
 	Observing vetting.ObservationRules
@@ -192,6 +193,7 @@ func New(c Config) *API {
 	a.jobs()
 	a.owners()
 	a.issuers()
+	a.responders()
 	a.codes()
 	a.events()
 	a.webhooks()

@@ -113,7 +113,7 @@ var requestTypes = map[string]bool{
 	"VerifyInput": true, "ChallengeInput": true, "ObservationsInput": true, "ObservationInput": true, "Place": true, "AnswerInput": true, "EvidenceNote": true,
 	"CodesInput":   true,
 	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
-	"IssuerInput": true, "IssuerCertificate": true,
+	"IssuerInput": true, "IssuerCertificate": true, "ResponderInput": true, "ForgeriesInput": true,
 	"OwnerInput": true, "HandoutInput": true, "OfferInput": true, "TransferNote": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values

@@ -34,7 +34,7 @@ var permissions = []access.Permission{
 	access.HandInManifests, access.ReadManifests, access.RegisterDevices, access.Decide,
 	access.ReadDevices, access.ManageDevices, access.ScrapRecords, access.TestDevices, access.MakeCodes, access.ReadCodes, access.ReadAudit,
 	access.VerifyDevices, access.ReadParticulars, access.ClearEvidence, access.ReportObservations, access.ManageWebhooks,
-	access.ManageOwners, access.TransferDevices, access.ReadOwners, access.ManageIssuers,
+	access.ManageOwners, access.TransferDevices, access.ReadOwners, access.ManageIssuers, access.AnswerStatus,
 }
 
 // operation describes a route for people and for the machinery.

@@ -101,6 +101,7 @@ func (a *authority) verify(cert *x509.Certificate, at time.Time) error {
 // site's operators belong to the site "near", the owner's to "acme", who has
 // what is of that site; "far" is another site, whose things "beta" has.
 type world struct {
+	delegate      *delegate
 	t             testing.TB
 	store         *memory
 	office, plant *authority
@@ -129,6 +130,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 		t: t, store: newMemory(), office: newAuthority(t, "operator CA"), plant: newAuthority(t, "factory CA"),
 		certs: map[string]tls.Certificate{}, enroller: &enroller{}, prover: &prover{}, log: &syncBuffer{}, deliverer: &deliverer{},
 	}
+	w.delegate = &delegate{der: w.plant.cert.Raw}
 	w.feed = events.NewFeed(w.store)
 	w.importer = &importer{store: w.store}
 	w.furnish()
@@ -136,7 +138,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 		w.addOperator(string(role), role)
 	}
 	c := api.Config{
-		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, IssuingCAs: hands{w.plant.cert.Raw},
+		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, IssuingCAs: hands{w.plant.cert.Raw}, Responders: w.delegate,
 		Prover: w.prover, EST: func() string { return "est.example.com:8443" }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,
 		Feed:        w.feed, Webhooks: w.deliverer, Streams: api.Streams{Max: 3},
