@@ -51,34 +51,15 @@ func SealKey(pkcs8 []byte, by Signatory, at time.Time, to Recipient) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	signed, err := signKeyPackage(pack, by, at)
+	data, err := signInside(oidKeyPackage, pack, by, at)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := asn1.Marshal(data)
 	if err != nil {
 		return nil, err
 	}
 	return envelop(pkcs7.OIDSignedData, signed, to)
-}
-
-// signKeyPackage makes the SignedData, version 3 because its content is not
-// of type data (RFC 5652 §5.1).
-func signKeyPackage(pack []byte, by Signatory, at time.Time) ([]byte, error) {
-	hash := hashFor(by.Certificate)
-	h := hash.New()
-	h.Write(pack)
-	info, err := makeSigner(oidKeyPackage, h.Sum(nil), hash, by.Certificate, by.Key, at)
-	if err != nil {
-		return nil, err
-	}
-	certs := [][]byte{by.Certificate.Raw}
-	for _, c := range by.Chain {
-		certs = append(certs, c.Raw)
-	}
-	return asn1.Marshal(signedData{
-		Version:          3,
-		DigestAlgorithms: []pkix.AlgorithmIdentifier{info.DigestAlgorithm},
-		Encapsulated:     encapsulated{oidKeyPackage, pack},
-		Certificates:     asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: bytes.Join(certs, nil)},
-		Signers:          []signerInfo{info},
-	})
 }
 
 // envelopedData is EnvelopedData (RFC 5652 §6.1), version 2 because its

@@ -83,14 +83,30 @@ func VerifyDetached(sig []byte, content Digest, roots *x509.CertPool, at time.Ti
 }
 
 func verifySigner(p7 *pkcs7.PKCS7, i int, content Digest, roots *x509.CertPool, at time.Time) (Signer, error) {
-	info := p7.Signers[i]
-	cert := find(p7.Certificates, info.IssuerAndSerialNumber.IssuerName.FullBytes, info.IssuerAndSerialNumber.SerialNumber.Text(16))
-	if cert == nil {
-		return Signer{}, errors.New("the signer's certificate is not inside (openssl: leave out -nocerts)")
+	cert, err := signerCertificate(p7, i)
+	if err != nil {
+		return Signer{}, err
 	}
 	if err := checkCertificate(cert, roots, at); err != nil {
 		return Signer{}, fmt.Errorf("the certificate of %q %w", cert.Subject, err)
 	}
+	return verifySignature(p7, i, cert, content)
+}
+
+// signerCertificate finds the certificate of a signer inside the message.
+func signerCertificate(p7 *pkcs7.PKCS7, i int) (*x509.Certificate, error) {
+	id := p7.Signers[i].IssuerAndSerialNumber
+	cert := find(p7.Certificates, id.IssuerName.FullBytes, id.SerialNumber.Text(16))
+	if cert == nil {
+		return nil, errors.New("the signer's certificate is not inside (openssl: leave out -nocerts)")
+	}
+	return cert, nil
+}
+
+// verifySignature checks a signature by a certificate's key, and nothing
+// about the certificate.
+func verifySignature(p7 *pkcs7.PKCS7, i int, cert *x509.Certificate, content Digest) (Signer, error) {
+	info := p7.Signers[i]
 	alg, err := algorithmOf(info.DigestAlgorithm.Algorithm, info.DigestEncryptionAlgorithm.Algorithm, cert)
 	if err != nil {
 		return Signer{}, fmt.Errorf("the signature of %q %w", cert.Subject, err)
@@ -134,10 +150,7 @@ func checkCertificate(cert *x509.Certificate, roots *x509.CertPool, at time.Time
 	case cert.KeyUsage != 0 && cert.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0:
 		return errors.New("is not for digital signatures (keyUsage, RFC 5280 §4.2.1.3)")
 	}
-	if key, ok := cert.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < minRSA {
-		return fmt.Errorf("has an RSA key of %d bits: at least %d are needed", key.N.BitLen(), minRSA)
-	}
-	return nil
+	return checkSize(cert)
 }
 
 type algorithm struct {
