@@ -1,5 +1,6 @@
-// Package httperr tells what a door over HTTP answers to an error. How the
-// answer is written, as plain text or as problem details, is the door's.
+// Package httperr tells what a door answers to an error, in the statuses of
+// HTTP, which the door over MQTT uses too. How the answer is written, as plain
+// text or as problem details, is the door's.
 package httperr
 
 import (
@@ -38,11 +39,21 @@ type Answer struct {
 // busy is how long a client waits that met a server which could not work.
 const busy = 5 * time.Second
 
-// To returns the answer to an error of a request. What is the server's own
-// affair is logged, and the client gets a reference to it. If the client is
-// gone To panics with [http.ErrAbortHandler]: if it is not, silence must not
-// look like success.
+// To returns the answer to an error of an HTTP request, as [Of] does. If the
+// client is gone To panics with [http.ErrAbortHandler]: if it is not, silence
+// must not look like success.
 func To(r *http.Request, err error, log *slog.Logger, now time.Time) Answer {
+	a := Of(r.Context(), err, log, now, "path", r.URL.Path, "remote", r.RemoteAddr)
+	if a.Status == 0 {
+		panic(http.ErrAbortHandler)
+	}
+	return a
+}
+
+// Of returns the answer to an error of a request whose context is ctx. What is
+// the server's own affair is logged with the attributes, and the client gets a
+// reference to it. The answer is zero if nobody waits for it any more.
+func Of(ctx context.Context, err error, log *slog.Logger, now time.Time, attrs ...any) Answer {
 	var refused *Error
 	var bad *enroll.RequestError
 	var auth *enroll.AuthError
@@ -64,15 +75,15 @@ func To(r *http.Request, err error, log *slog.Logger, now time.Time) Answer {
 	case errors.As(err, &full):
 		return Answer{http.StatusServiceUnavailable, err.Error(), full.RetryAfter}
 	case errors.As(err, &mute):
-		log.ErrorContext(r.Context(), "a certificate was not issued", "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
+		log.ErrorContext(ctx, "a certificate was not issued", append(attrs, "error", err)...)
 		return Answer{http.StatusServiceUnavailable, mute.Text(), mute.RetryAfter()}
-	case r.Context().Err() == context.DeadlineExceeded:
+	case ctx.Err() == context.DeadlineExceeded:
 		return Answer{http.StatusServiceUnavailable, "the server did not get to this request in time; try again", busy}
-	case r.Context().Err() != nil:
-		panic(http.ErrAbortHandler)
+	case ctx.Err() != nil:
+		return Answer{}
 	}
 	reference := strconv.FormatInt(now.UnixNano(), 36)
-	log.ErrorContext(r.Context(), "a device's request failed", "reference", reference, "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
+	log.ErrorContext(ctx, "a device's request failed", append(attrs, "reference", reference, "error", err)...)
 	return Answer{http.StatusServiceUnavailable, "the server could not work on the request; try again. If it persists, give the operator the reference " + reference, busy}
 }
 

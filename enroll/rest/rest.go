@@ -15,7 +15,6 @@ import (
 
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/enroll/httperr"
-	"github.com/touchmark/touchmark/vetting"
 )
 
 // Prefix is where the door lives.
@@ -27,20 +26,10 @@ type Identifier interface {
 	Identify(ctx context.Context, cert *x509.Certificate) (enroll.Client, error)
 }
 
-// Lives tells where a device and its certificate stand.
-type Lives interface {
-	// Activate notes the first authenticated use of an official certificate,
-	// by serial number in hex. Using it again changes nothing.
-	Activate(ctx context.Context, serial string) error
-	// Standing finds an official certificate by serial number in hex, or a
-	// vetting.NotFound error.
-	Standing(ctx context.Context, serial string) (vetting.Standing, error)
-}
-
 // Handler serves the door.
 type Handler struct {
 	Clients    Identifier
-	Lives      Lives
+	Lives      enroll.Lives
 	Challenges Challenges
 	// Issuers are the key identifiers of the CAs that issue to devices, as
 	// their certificates' authorityKeyIdentifiers name them.
@@ -75,16 +64,6 @@ func (h *Handler) answering(do func(http.ResponseWriter, *http.Request) (any, er
 	}
 }
 
-// Activation is the answer to a device that used its official certificate.
-type Activation struct {
-	Serial      string                   `json:"serial"`      // the device's
-	Certificate string                   `json:"certificate"` // its serial number in hex
-	State       vetting.CertificateState `json:"state"`
-	NotAfter    time.Time                `json:"notAfter"`
-	// Renew is when the device should renew.
-	Renew vetting.Window `json:"renew"`
-}
-
 // activation notes that the device holds its official key: the handshake has
 // proved it. Its bootstrap key is spent from then on.
 func (h *Handler) activation(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -92,19 +71,7 @@ func (h *Handler) activation(_ http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	if err := h.Lives.Activate(r.Context(), c.Auth.Certificate); err != nil {
-		return nil, unknown(err, c.Auth.Certificate)
-	}
-	s, err := h.Lives.Standing(r.Context(), c.Auth.Certificate)
-	switch {
-	case err != nil:
-		return nil, unknown(err, c.Auth.Certificate)
-	case !s.Device.State.InService():
-		return nil, httperr.New(http.StatusForbidden, "the device is %s", s.Device.State)
-	case s.Certificate.State != vetting.CertificateValid:
-		return nil, httperr.New(http.StatusForbidden, "the certificate %s is %s", s.Certificate.Serial, s.Certificate.State)
-	}
-	return Activation{Serial: s.Device.Serial, Certificate: s.Certificate.Serial, State: s.Certificate.State, NotAfter: s.Certificate.NotAfter, Renew: s.Renew()}, nil
+	return enroll.Activate(r.Context(), h.Lives, c)
 }
 
 // official is the client, if it came with its official certificate.
@@ -113,22 +80,10 @@ func (h *Handler) official(r *http.Request) (enroll.Client, error) {
 		return enroll.Client{}, httperr.New(http.StatusUnauthorized, "no client certificate was presented in the TLS handshake: use the official one")
 	}
 	c, err := h.Clients.Identify(r.Context(), r.TLS.PeerCertificates[0])
-	switch {
-	case err != nil:
+	if err != nil {
 		return c, err
-	case c.Auth.Proof != vetting.ProofOfficial:
-		return c, httperr.New(http.StatusForbidden, "the client certificate is not an official one: enrol first")
-	case c.Expired:
-		return c, httperr.New(http.StatusForbidden, "the official certificate ran out at %s: renew it", c.Certificate.NotAfter.UTC().Format(time.RFC3339))
 	}
-	return c, nil
-}
-
-func unknown(err error, serial string) error {
-	if vetting.ProblemOf(err) == vetting.NotFound {
-		return httperr.New(http.StatusForbidden, "the certificate %s is not one that this server issued to a device", serial)
-	}
-	return err
+	return c, c.Official()
 }
 
 // fail is the one place where errors become answers: problem details (RFC
