@@ -81,7 +81,7 @@ type world struct {
 func newWorld(ctx context.Context, dir, dsn string, quantity int, serve serving) (w *world, err error) {
 	c := server.Default()
 	c.Database, c.Names, c.Audit.Origin = dsn, []string{"127.0.0.1"}, "bench"
-	c.EST.Listen, c.API.Listen, c.Status.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "", ""
+	c.EST.Listen, c.MQTT.Listen, c.API.Listen, c.Status.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "", ""
 	c.Enrol.SiteRate = 0 // one rig stands for all
 	if _, err := server.Init(ctx, server.Plan{Dir: dir, Organization: "Bench", Config: c, Admin: "admin"}, server.Environment{}); err != nil {
 		return nil, err

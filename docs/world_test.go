@@ -45,6 +45,7 @@ type world struct {
 	t             *testing.T // the test that made it, for as long as it lives
 	dir           string
 	est, api, ops string // addresses, with scheme
+	mqtt          string // host:port
 	stop          func() // ends the server in order
 }
 
@@ -54,7 +55,7 @@ func newWorld(t *testing.T, database string) *world {
 	t.Helper()
 	w := &world{t: t, dir: filepath.Join(t.TempDir(), "data")}
 	must(t, bin+"/touchmark", "init", w.dir, "--name", "Test Works", "--database", database,
-		"--est", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0")
+		"--est", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0")
 	w.serve()
 	return w
 }
@@ -94,6 +95,7 @@ func (w *world) serve() {
 	if addresses == nil {
 		t.Fatal("the server did not start")
 	}
+	w.mqtt = addresses["mqtt"]
 	w.est, w.api, w.ops = "https://"+addresses["est"], "https://"+addresses["api"], "http://"+addresses["ops"]
 }
 

@@ -52,6 +52,10 @@ type Config struct {
 	// EST is where devices enrol (RFC 7030).
 	EST EST `yaml:"est"`
 
+	// MQTT is where devices enrol over MQTT 3.1.1 and 5, at a broker in this
+	// process.
+	MQTT MQTT `yaml:"mqtt"`
+
 	// API is where operators and rigs work, and where anybody may read the
 	// published audit log.
 	API API `yaml:"api"`
@@ -98,6 +102,22 @@ type EST struct {
 	// RetryAfter is when a device whose registration is held shall ask again.
 	RetryAfter Duration `yaml:"retry_after"`
 	Limits     `yaml:",inline"`
+}
+
+// MQTT configures the devices' broker. Its limits read for MQTT as follows: a
+// request is a message to the server. header_timeout is for the handshake, for
+// the CONNECT after it, and for a client to take a message. idle_timeout is
+// how long a client may be silent, pings included; its keep alive time is held
+// to two thirds of that. A client whose message is beyond a bound is cut off,
+// and the message not acknowledged. max_header counts for nothing.
+type MQTT struct {
+	// Listen is the TLS address of the broker, "HOST:PORT" or ":PORT". Empty
+	// turns it off.
+	Listen string `yaml:"listen"`
+	// Window is how far the signing time of a request may be from the
+	// server's clock.
+	Window Duration `yaml:"window"`
+	Limits `yaml:",inline"`
 }
 
 // API configures the operators' listener.
@@ -338,6 +358,7 @@ func Default() *Config {
 		Names:    []string{"localhost", "127.0.0.1", "::1"},
 		Keys:     map[string]string{},
 		EST:      EST{Listen: ":8443", RetryAfter: Duration(time.Minute), Limits: limits},
+		MQTT:     MQTT{Listen: ":8883", Window: Duration(5 * time.Minute), Limits: limits},
 		API:      API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
 		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
 		Exempt:   []string{"127.0.0.0/8", "::1/128"},
@@ -350,6 +371,7 @@ func Default() *Config {
 		Stop:     Duration(30 * time.Second),
 	}
 	c.API.MaxConnections, c.API.MaxRequests = 1024, 128
+	c.MQTT.IdleTimeout = Duration(10 * time.Minute)
 	c.DatabaseTimeout = Duration(20 * time.Second)
 	c.Status.Offline = Offline{Every: Duration(24 * time.Hour), BaseEvery: Duration(7 * 24 * time.Hour), Validity: Duration(3 * 24 * time.Hour)}
 	return c
@@ -388,11 +410,14 @@ func (c *Config) Check() error {
 		}
 	}
 	checkListen("est.listen", c.EST.Listen, false, bad)
+	checkListen("mqtt.listen", c.MQTT.Listen, true, bad)
 	checkListen("api.listen", c.API.Listen, false, bad)
 	checkListen("ops.listen", c.Ops.Listen, true, bad)
 	c.Status.check(bad)
 	c.EST.check("est", bad)
 	c.API.check("api", bad)
+	c.MQTT.check("mqtt", bad)
+	atLeast("mqtt.window", c.MQTT.Window, time.Second, bad)
 	inRange("enrol.device_rate", c.Enrol.DeviceRate, 0, maxRate, bad)
 	inRange("enrol.site_rate", c.Enrol.SiteRate, 0, maxRate, bad)
 	inRange("enrol.code_rate", c.Enrol.CodeRate, 0, maxRate, bad)

@@ -13,7 +13,16 @@ import (
 	"time"
 )
 
-// door is one listener with its HTTP server.
+// service is what a door leads to: an HTTP server, or the MQTT broker.
+type service interface {
+	// Serve returns http.ErrServerClosed after Shutdown or Close.
+	Serve(net.Listener) error
+	// Shutdown lets what is being worked on be answered until ctx ends.
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
+// door is one listener with what it leads to.
 type door struct {
 	name   string
 	addr   string
@@ -23,17 +32,14 @@ type door struct {
 	rates  *rates[netip.Prefix] // of new connections
 	books  doorBooks
 	bounds *bounds
-	http   *http.Server
+	service
 
 	keeper *keeper // nil until the door is open
 }
 
 // newDoor makes a door that is still closed.
-func newDoor(d door, h http.Handler, m *metrics, log *slog.Logger) *door {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	l := d.limits
-	d.rates = newRates[netip.Prefix](l.ConnectionRate)
+func newDoor(d door, m *metrics, log *slog.Logger) *door {
+	d.rates = newRates[netip.Prefix](d.limits.ConnectionRate)
 	d.books = doorBooks{
 		shed:     func(reason string) { m.shed.WithLabelValues(d.name, reason).Inc() },
 		panicked: func(p any) { m.panicked(log, p, "door", d.name) },
@@ -41,7 +47,15 @@ func newDoor(d door, h http.Handler, m *metrics, log *slog.Logger) *door {
 		// that hang up in the handshake.
 		errors: slog.NewLogLogger(log.With("door", d.name).Handler(), slog.LevelDebug),
 	}
-	d.http = &http.Server{
+	return &d
+}
+
+// answering makes an HTTP server of a door.
+func (d *door) answering(h http.Handler) {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	l := d.limits
+	d.service = &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
 		ReadHeaderTimeout: time.Duration(l.HeaderTimeout),
@@ -50,9 +64,12 @@ func newDoor(d door, h http.Handler, m *metrics, log *slog.Logger) *door {
 		IdleTimeout:       time.Duration(l.IdleTimeout),
 		MaxHeaderBytes:    int(l.MaxHeader),
 		ErrorLog:          d.books.errors,
+		ConnState:         d.state,
 	}
-	return &d
 }
+
+// state keeps the books of which connections are being worked for.
+func (d *door) state(c net.Conn, s http.ConnState) { d.keeper.state(c, s) }
 
 // farewell is what is left after a request's time to tell a client that sent
 // too slowly.
@@ -109,14 +126,13 @@ func (d *door) open(ctx context.Context) error {
 		return fmt.Errorf("%s.listen: %w", d.name, err)
 	}
 	d.keeper = newKeeper(l, d.tls, d.limits, d.exempt, d.rates, d.books, func() int { return len(d.bounds.places) })
-	d.http.ConnState = d.keeper.state
 	return nil
 }
 
 // serve answers until the door is closed.
 func (d *door) serve() error {
 	go d.keeper.receive()
-	err := d.http.Serve(d.keeper)
+	err := d.Serve(d.keeper)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -126,9 +142,9 @@ func (d *door) serve() error {
 // close accepts nothing more and lets the requests that are being worked on
 // finish until ctx ends; then it cuts them off.
 func (d *door) close(ctx context.Context) error {
-	err := d.http.Shutdown(ctx)
+	err := d.Shutdown(ctx)
 	if err != nil {
-		err = errors.Join(fmt.Errorf("door %s: requests were cut off: %w", d.name, err), d.http.Close())
+		err = errors.Join(fmt.Errorf("door %s: requests were cut off: %w", d.name, err), d.Close())
 	}
 	if d.keeper != nil {
 		d.keeper.Close() // one that was bound but never served is not known to Shutdown

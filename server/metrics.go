@@ -28,6 +28,7 @@ type metrics struct {
 	request_      *prometheus.HistogramVec
 	panics        prometheus.Counter
 	shed          *prometheus.CounterVec
+	refused       *prometheus.CounterVec
 	working       *prometheus.GaugeVec
 	connections   connectionCollector
 	checkpoint    prometheus.Gauge
@@ -43,7 +44,7 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		registry: prometheus.NewRegistry(),
 		registrations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "touchmark_registrations_total",
-			Help: "Requests for a certificate by verdict (admitted, held, refused, bad-request, error), first reason, and door (est, api).",
+			Help: "Requests for a certificate by verdict (admitted, held, refused, bad-request, error), first reason, and door (est, mqtt, api).",
 		}, []string{"verdict", "reason", "door"}),
 		enroll: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "touchmark_enroll_seconds", Help: "Time from a parsed request to its durable verdict.",
@@ -70,6 +71,9 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "touchmark_shed_total", Help: "What was turned away because it was too much, by door and by the bound that it met.",
 		}, []string{"door", "bound"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "touchmark_mqtt_refused_total", Help: "Messages over MQTT that were refused before they were judged, by reason (topic, oversized, unsigned, re-addressed, malformed, reply-topic, stale, repeated).",
+		}, []string{"reason"}),
 		working: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "touchmark_requests_in_progress", Help: "HTTP requests that are being worked on, by door.",
 		}, []string{"door"}),
@@ -89,7 +93,7 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		}),
 	}
 	m.registry.MustRegister(
-		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.working, m.connections, m.checkpoint, m.published, m.unpublished, m.streams,
+		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.refused, m.working, m.connections, m.checkpoint, m.published, m.unpublished, m.streams,
 		&m.tally, expiryCollector{expiries, now}, newBuildInfo(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

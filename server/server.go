@@ -73,7 +73,7 @@ type Server struct {
 
 	status  *status
 	offline *publish.Maker
-	doors   []*door // est, api, status, and ops last
+	doors   []*door // ops last
 	failed  chan error
 
 	background context.CancelFunc
@@ -95,7 +95,9 @@ func New(ctx context.Context, c *Config, env Environment) (*Server, error) {
 		}
 		return nil, err
 	}
-	s.wire()
+	if err := s.wire(); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
 	return s, nil
 }
 
@@ -171,8 +173,8 @@ func (s *Server) clock(context.Context) error {
 	return nil
 }
 
-// wire connects the subsystems. Nothing here can fail.
-func (s *Server) wire() {
+// wire connects the subsystems.
+func (s *Server) wire() error {
 	log, now := s.env.Log, s.env.Now
 	factory := x509.NewCertPool()
 	factory.AddCert(s.authorities.Factory.Certificate)
@@ -196,12 +198,18 @@ func (s *Server) wire() {
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
 	s.door(door{name: "api", addr: s.config.API.Listen, limits: s.config.API.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.apiHandler(pipeline), 0)
+	if s.config.MQTT.Listen != "" {
+		if err := s.mqttDoor(pipeline); err != nil {
+			return err
+		}
+	}
 	if s.config.Status.Listen != "" {
 		s.door(door{name: "status", addr: s.config.Status.Listen, limits: s.config.Status.Limits}, s.statusHandler(), time.Duration(s.config.Status.RequestTimeout))
 	}
 	if s.config.Ops.Listen != "" {
 		s.door(door{name: "ops", addr: s.config.Ops.Listen, limits: opsLimits}, opsHandler(s.health, s.metrics), 0)
 	}
+	return nil
 }
 
 // door adds a door, whose requests' contexts end after timeout unless it is 0.
@@ -211,13 +219,18 @@ func (s *Server) door(d door, h http.Handler, timeout time.Duration) {
 	if d.tls != nil {
 		d.bounds.clock = s.clock
 	}
-	made := newDoor(d, watched(d.name, d.bounds, s.metrics, s.env.Log, timeout), s.metrics, s.env.Log)
-	s.metrics.connections.of[d.name] = made
+	made := newDoor(d, s.metrics, s.env.Log)
+	made.answering(watched(d.name, d.bounds, s.metrics, s.env.Log, timeout))
+	s.add(made)
+}
+
+func (s *Server) add(made *door) {
+	s.metrics.connections.of[made.name] = made
 	s.doors = append(s.doors, made)
 }
 
 // maxDoors is how many doors a server can have.
-const maxDoors = 4
+const maxDoors = 5
 
 // opsLimits suit a door that only the machine's own supervision uses.
 var opsLimits = Limits{
@@ -409,7 +422,7 @@ func (s *Server) count(ctx context.Context) {
 	s.metrics.tally.newest.Store(&t)
 }
 
-// Addrs gives the bound addresses by door: "est", "api", "status", "ops".
+// Addrs gives the bound addresses by door: "est", "mqtt", "api", "status", "ops".
 func (s *Server) Addrs() map[string]string {
 	m := map[string]string{}
 	for _, d := range s.doors {

@@ -206,8 +206,8 @@ func TestStopDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	entered, proceed := make(chan struct{}), make(chan struct{})
-	inner := s.doors[1].http.Handler
-	s.doors[1].http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	inner := s.doors[1].service.(*http.Server).Handler
+	s.doors[1].service.(*http.Server).Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			close(entered)
 			<-proceed
@@ -271,8 +271,8 @@ func TestStopCutsOff(t *testing.T) {
 	}
 	entered, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
-	inner := s.doors[1].http.Handler
-	s.doors[1].http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	inner := s.doors[1].service.(*http.Server).Handler
+	s.doors[1].service.(*http.Server).Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/never" {
 			close(entered)
 			<-release

@@ -19,7 +19,7 @@ import (
 // local is a configuration whose doors are on free local ports.
 func local() *Config {
 	c := Default()
-	c.EST.Listen, c.API.Listen, c.Status.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	c.EST.Listen, c.MQTT.Listen, c.API.Listen, c.Status.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	c.Audit.Interval = Duration(20 * time.Millisecond)
 	c.Stop = Duration(5 * time.Second)
 	return c

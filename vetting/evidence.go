@@ -16,6 +16,13 @@ const (
 	EvidenceRevokedInUse       EvidenceKind = "revoked-certificate"
 )
 
+// What doors bring up whose messages anybody may have sent on: a message that
+// a device's key signed came at another time or to another address.
+const (
+	EvidenceReplayed    EvidenceKind = "replayed-message"
+	EvidenceReaddressed EvidenceKind = "re-addressed-message"
+)
+
 // EvidenceKinds lists every kind.
 var EvidenceKinds = []EvidenceKind{
 	EvidenceUnknownDevice, EvidenceWrongKey, EvidenceMismatch,
@@ -24,6 +31,7 @@ var EvidenceKinds = []EvidenceKind{
 	EvidenceWrongCode, EvidenceMisusedCode,
 	EvidenceForged, EvidenceUnknownCertificate, EvidenceForeignProof,
 	EvidenceConcurrentUse, EvidenceImpossibleTravel, EvidenceRevokedInUse,
+	EvidenceReplayed, EvidenceReaddressed,
 }
 
 // Evidence is one observed sign, kept with the device it speaks against.
@@ -50,6 +58,12 @@ type Evidence struct {
 	Mark []byte `json:"-"`
 }
 
+// SuspiciousMessage is evidence of a message that a device's key had signed.
+// What comes up about the same key again is counted.
+func SuspiciousMessage(device int64, key Fingerprint, kind EvidenceKind, text string) Evidence {
+	return Evidence{Kind: kind, DeviceID: device, Text: text, Mark: evidenceMark(kind, key[:])}
+}
+
 // Clearing is a person's word that evidence was a false alarm.
 type Clearing struct {
 	By   string    `json:"by"`
@@ -59,14 +73,15 @@ type Clearing struct {
 
 // Stands reports whether evidence still speaks against a device. What kept it
 // from being let in does not once it was let in. A wrong code never does: it
-// takes no more than a serial number to try one.
+// takes no more than a serial number to try one; nor does a message that came
+// late or astray: whoever saw it can have sent it.
 func (e *Evidence) Stands(d *Device) bool {
 	switch e.Kind {
 	case EvidenceOverQuota, EvidenceOutOfWindow, EvidenceWrongSite:
 		if !d.Issued.IsZero() && !e.At.After(d.Issued) {
 			return false
 		}
-	case EvidenceWrongCode:
+	case EvidenceWrongCode, EvidenceReplayed, EvidenceReaddressed:
 		return false
 	}
 	return e.Cleared == nil

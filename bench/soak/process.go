@@ -49,7 +49,7 @@ func install(ctx context.Context, program, dir, database string) (*process, erro
 	}
 	p.est, p.api, p.ops = "https://"+listen[0], "https://"+listen[1], "http://"+listen[2]
 	out, err := exec.CommandContext(ctx, program, "init", dir, "--name", "Soak", "--ip", "127.0.0.1", "--database", database,
-		"--est", listen[0], "--api", listen[1], "--ops", listen[2], "--status", listen[3]).CombinedOutput()
+		"--est", listen[0], "--mqtt", "127.0.0.1:0", "--api", listen[1], "--ops", listen[2], "--status", listen[3]).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("touchmark init: %w: %s", err, out)
 	}

@@ -37,6 +37,7 @@ serial number key stay files. PKCS#11 needs the program touchmark-pkcs11.`,
 	f.StringVar(&p.KMS, "kms", "", "key `URI` with {name}, for CA keys in an HSM or KMS")
 	f.StringVar(&p.Config.Database, "database", p.Config.Database, "sqlite:PATH or postgres://USER@HOST/NAME")
 	f.StringVar(&p.Config.EST.Listen, "est", p.Config.EST.Listen, "`address` where devices enrol")
+	f.StringVar(&p.Config.MQTT.Listen, "mqtt", p.Config.MQTT.Listen, "`address` where devices enrol over MQTT; empty for none")
 	f.StringVar(&p.Config.API.Listen, "api", p.Config.API.Listen, "`address` of the operators' API")
 	f.StringVar(&p.Config.Status.Listen, "status", p.Config.Status.Listen, "`address` where anybody asks whether a certificate counts")
 	f.StringVar(&p.Config.Status.URL, "status-url", p.Config.Status.URL, "`URL` of that address, for the certificates to name")

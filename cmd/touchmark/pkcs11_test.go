@@ -50,7 +50,7 @@ func run(t *testing.T, args ...string) ran {
 func initHSM(t *testing.T, kms string) (data string, r ran) {
 	t.Helper()
 	data = filepath.Join(t.TempDir(), "d")
-	return data, run(t, "init", data, "--name", "HSM Works", "--est", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--kms", kms)
+	return data, run(t, "init", data, "--name", "HSM Works", "--est", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--kms", kms)
 }
 
 // With --kms the CAs' keys are made in an HSM, and the server works with

@@ -127,7 +127,7 @@ func initialized(t *testing.T) string { return initializedOn(t, "sqlite:touchmar
 func initializedOn(t *testing.T, dsn string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "d")
-	touchmark(t, "init", dir, "--name", "Test Works", "--database", dsn, "--est", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0").want(t, 0, "touchmark serve --dir "+dir)
+	touchmark(t, "init", dir, "--name", "Test Works", "--database", dsn, "--est", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0").want(t, 0, "touchmark serve --dir "+dir)
 	return dir
 }
 

@@ -58,7 +58,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, dir: filepath.Join(t.TempDir(), "data"), lin: filepath.Join(t.TempDir(), "lin")}
-	w.must("init", w.dir, "--name", "Test Works", "--est", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0")
+	w.must("init", w.dir, "--name", "Test Works", "--est", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0")
 	w.serve()
 	w.admin("product", "create", "thermo", "--proof", "bootstrap-key", "--proof", "rig", "--key-type", "P-256", "--server-keys", "plain")
 	w.admin("site", "create", "hsinchu")

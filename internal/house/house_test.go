@@ -176,6 +176,14 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "server", to: "github.com/redis/go-redis/v9"}, {from: "enroll/mqtt", to: "github.com/eclipse/paho.mqtt.golang"}},
 			keeps:  []link{{from: "internal/cluster", to: "github.com/redis/go-redis/v9"}},
 		},
+		"the broker in the process stays in one package": {
+			breaks: []link{{from: "server", to: "github.com/mochi-mqtt/server/v2"}, {from: "enroll/mqtt", to: "github.com/mochi-mqtt/server/v2/packets"}},
+			keeps:  []link{{from: "internal/broker", to: "github.com/mochi-mqtt/server/v2/packets"}},
+		},
+		"the broker knows no enrolment": {
+			breaks: []link{{from: "internal/broker", to: module + "/enroll/mqtt"}, {from: "internal/broker", to: module + "/server"}},
+			keeps:  []link{{from: "internal/broker", to: module + "/vetting"}},
+		},
 		"private keys are opened in one place": {
 			breaks: []link{{from: "internal/ca", to: "go.step.sm/crypto/kms"}, {from: "server", to: "go.step.sm/crypto/kms/apiv1"}},
 			keeps:  []link{{from: "internal/keys", to: "go.step.sm/crypto/kms"}, {from: "internal/ca", to: "go.step.sm/crypto/x509util"}},

@@ -130,6 +130,20 @@ var rules = []rule{
 		tests:  true,
 	},
 	{
+		name:   "the broker in the process stays in one package",
+		from:   []string{""},
+		except: []string{"internal/broker"},
+		not:    []string{"github.com/mochi-mqtt/server"},
+		why:    "its defaults are too generous for an open port: internal/broker bounds them, and decides who may publish and read what",
+		tests:  true,
+	},
+	{
+		name: "the broker knows no enrolment",
+		from: []string{"internal/broker"},
+		only: []string{"vetting"},
+		why:  "it carries messages and asks a Door; what they mean is the business of enroll/mqtt",
+	},
+	{
 		name:   "private keys are opened in one place",
 		from:   []string{""},
 		except: []string{"internal/keys", "device"},

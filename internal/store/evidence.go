@@ -86,6 +86,12 @@ func (s *Store) RecordEvidence(ctx context.Context, a access.Act, list []vetting
 	return s.update(ctx, func(w *writing) error { return w.recordEvidence(operatorOf(a), list) })
 }
 
+// WitnessEvidence keeps evidence that the server saw by itself, as
+// RecordEvidence does.
+func (s *Store) WitnessEvidence(ctx context.Context, list []vetting.Evidence) error {
+	return s.update(ctx, func(w *writing) error { return w.recordEvidence("server", list) })
+}
+
 func (w *writing) recordEvidence(by string, list []vetting.Evidence) error {
 	var rows []*evidenceRow
 	var objects []audit.Object

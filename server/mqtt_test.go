@@ -1,0 +1,236 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// order is a request of a device, as it signs it.
+func (w *works) order(p pair, operation, nonce string) map[string]any {
+	m := map[string]any{"operation": operation, "nonce": nonce, "reply": branchOf(p) + "/reply"}
+	if operation != "activate" {
+		_, m["csr"] = w.request(nil)
+	}
+	return m
+}
+
+const nonce1, nonce2, nonce3 = "0123456789abcdef-1", "0123456789abcdef-2", "0123456789abcdef-3"
+
+// A device enrols over MQTT; the answer is bound to its request, and what is
+// sent again, by the broker or by anybody, is not worked on again.
+func TestEnrolmentOverMQTT(t *testing.T) {
+	w := opened(t)
+	unit := w.units(1)[0]
+	c := w.mqtt(unit, "device")
+	if code := c.subscribe(branchOf(unit) + "/reply"); code != 1 {
+		t.Fatalf("SUBSCRIBE: %#x", code)
+	}
+	message := w.signed(unit, w.now(), w.order(unit, "enrol", nonce1))
+	answers, cut := c.publish(branchOf(unit)+"/request", message)
+	if cut || len(answers) != 1 {
+		t.Fatalf("%d answers, cut off: %v", len(answers), cut)
+	}
+	r, sum := w.replied(answers[0]), sha256.Sum256(message)
+	cert, err := x509.ParseCertificate(r.Certificate)
+	if r.Status != 200 || err != nil || len(r.CAs) == 0 || r.Nonce != nonce1 || r.Request != hex.EncodeToString(sum[:]) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	w.enrolled(1)
+	if cert.Subject.SerialNumber != "S-0" && cert.Subject.CommonName != "S-0" {
+		t.Errorf("the certificate is for %s", cert.Subject)
+	}
+
+	before := w.certified()
+	if answers, cut := c.publish(branchOf(unit)+"/request", message); cut || len(answers) != 0 {
+		t.Errorf("the same message was answered again: %d, %v", len(answers), cut)
+	}
+	if after := w.certified(); after != before {
+		t.Errorf("certificates changed from %s to %s", before, after)
+	}
+	if n := w.refused("repeated"); n != 1 {
+		t.Errorf("%v messages count as repeated, want 1", n)
+	}
+}
+
+// refused is how many messages over MQTT were refused for a reason.
+func (w *works) refused(reason string) float64 {
+	return testutil.ToFloat64(w.server.metrics.refused.WithLabelValues(reason))
+}
+
+// What no honest client sends: nothing comes of it, and where somebody else
+// must have had a hand in it, evidence is kept that does not speak against the
+// device.
+func TestHostileMessagesOverMQTT(t *testing.T) {
+	w := opened(t)
+	list := w.units(2)
+	unit, thief := list[0], list[1]
+	request := func(p pair) string { return branchOf(p) + "/request" }
+	order := w.order(unit, "enrol", nonce1)
+	elsewhere := w.order(unit, "enrol", nonce2)
+	elsewhere["reply"] = branchOf(thief) + "/reply"
+	wild := w.order(unit, "enrol", nonce3)
+	wild["reply"] = branchOf(unit) + "/reply/#"
+	good := w.signed(unit, w.now(), order)
+	bent := bytes.Clone(good)
+	bent[bytes.Index(bent, []byte("nonce"))] ^= 1
+	for name, tt := range map[string]struct {
+		by       pair
+		payload  []byte
+		counts   string
+		evidence vetting.EvidenceKind
+		cut      bool
+	}{
+		"re-addressed":                          {thief, good, "re-addressed", vetting.EvidenceReaddressed, false},
+		"for an answer in another's branch":     {unit, w.signed(unit, w.now(), elsewhere), "reply-topic", vetting.EvidenceReaddressed, false},
+		"for an answer to a wildcard":           {unit, w.signed(unit, w.now(), wild), "reply-topic", vetting.EvidenceReaddressed, false},
+		"not signed":                            {unit, []byte(`{"operation":"enrol"}`), "unsigned", "", false},
+		"empty":                                 {unit, nil, "unsigned", "", false},
+		"changed on the way":                    {unit, bent, "unsigned", "", false},
+		"no request in it":                      {unit, w.signed(unit, w.now(), map[string]any{"hello": 1}), "malformed", "", false},
+		"with a nonce that is none":             {unit, w.signed(unit, w.now(), w.order(unit, "enrol", "1")), "malformed", "", false},
+		"as long as a message may be":           {unit, make([]byte, 32<<10), "unsigned", "", false},
+		"longer":                                {unit, make([]byte, 32<<10+1), "oversized", "", false},
+		"so long that the broker does not read": {unit, make([]byte, 64<<10), "", "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := w.mqtt(tt.by, "x")
+			if code := c.subscribe(branchOf(tt.by) + "/#"); code != 1 {
+				t.Fatalf("SUBSCRIBE: %#x", code)
+			}
+			counted := w.refused(tt.counts)
+			answers, cut := c.publish(request(tt.by), tt.payload)
+			if len(answers) != 0 || cut != tt.cut {
+				t.Errorf("%d answers, cut off: %v", len(answers), cut)
+			}
+			if tt.counts != "" && w.refused(tt.counts) != counted+1 {
+				t.Errorf("it does not count as %s", tt.counts)
+			}
+			w.neutral(unit, tt.evidence)
+		})
+	}
+	w.enrolled(0)
+}
+
+// neutral wants evidence of a kind about a device, none that speaks against it.
+func (w *works) neutral(unit pair, kind vetting.EvidenceKind) {
+	w.t.Helper()
+	list, err := w.server.store.Evidence(w.t.Context(), vetting.EvidenceFilter{Kind: kind}, vetting.Page{Limit: 10})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if kind != "" && len(list) != 1 {
+		w.t.Errorf("%d pieces of evidence of %s, want 1", len(list), kind)
+	}
+	for _, e := range list {
+		if e.Stands(w.device("S-0")) {
+			w.t.Errorf("%s speaks against the device: %s", e.Kind, e.Text)
+		}
+	}
+}
+
+// A message that was kept, or whose device's clock is wrong, is told so.
+func TestStaleMessageOverMQTT(t *testing.T) {
+	w := opened(t)
+	unit := w.units(1)[0]
+	c := w.mqtt(unit, "x")
+	c.subscribe(branchOf(unit) + "/reply")
+	for _, off := range []time.Duration{-6 * time.Minute, 6 * time.Minute, -30 * 365 * 24 * time.Hour} {
+		answers, _ := c.publish(branchOf(unit)+"/request", w.signed(unit, w.now().Add(off), w.order(unit, "enrol", nonce1)))
+		if len(answers) != 1 {
+			t.Fatalf("%s off: %d answers", off, len(answers))
+		}
+		if r := w.replied(answers[0]); r.Status != 400 || !strings.Contains(r.Text, "set the clock") {
+			t.Errorf("%s off: %+v", off, r)
+		}
+	}
+	w.enrolled(0)
+	w.neutral(unit, vetting.EvidenceReplayed)
+	if answers, _ := c.publish(branchOf(unit)+"/request", w.signed(unit, w.now().Add(-4*time.Minute), w.order(unit, "enrol", nonce2))); len(answers) != 1 || w.replied(answers[0]).Status != 200 {
+		t.Error("a clock that is a little wrong keeps a device out")
+	}
+}
+
+// Clients are confined to their own branch by their key, and to what their
+// certificate says they are.
+func TestBranchesOverMQTT(t *testing.T) {
+	w := opened(t)
+	list := w.units(2)
+	unit, thief := list[0], list[1]
+	c := w.mqtt(thief, "x")
+	for _, filter := range []string{"#", "+/#", "touchmark/#", "touchmark/v1/+/reply", branchOf(unit) + "/reply", branchOf(unit) + "/#", "$SYS/#", "$share/g/" + branchOf(thief) + "/reply", branchOf(thief) + "x/#", branchOf(thief)} {
+		if code := c.subscribe(filter); code != subscriptionRefused {
+			t.Errorf("subscribing to %s: %#x", filter, code)
+		}
+	}
+	for _, topic := range []string{branchOf(unit) + "/request", branchOf(thief) + "/reply", branchOf(thief) + "/notice", "touchmark/v1/x/request", "x"} {
+		c := w.mqtt(thief, "x")
+		if answers, cut := c.publish(topic, []byte("x")); !cut || len(answers) != 0 {
+			t.Errorf("publishing to %s went through", topic)
+		}
+	}
+
+	// Another's client identifier takes nothing over.
+	victim := w.mqtt(unit, "same")
+	victim.subscribe(branchOf(unit) + "/reply")
+	w.mqtt(thief, "same")
+	if answers, cut := victim.publish(branchOf(unit)+"/request", w.signed(unit, w.now(), w.order(unit, "enrol", nonce1))); cut || len(answers) != 1 {
+		t.Errorf("a client of the same identifier disturbed it: %d answers, cut off: %v", len(answers), cut)
+	}
+
+	if c, err := w.dialMQTT(pair{}); err == nil {
+		if _, err := c.connect("x"); err == nil {
+			t.Error("a client without a certificate was let in")
+		}
+	}
+}
+
+// The door has the bounds of the others.
+func TestBoundsOverMQTT(t *testing.T) {
+	w := opened(t, func(c *Config) {
+		c.Exempt = nil
+		c.MQTT.RequestRate, c.MQTT.MaxPerAddress, c.MQTT.HeaderTimeout = 1, 2, Duration(time.Second)
+	})
+	unit := w.units(1)[0]
+	c := w.mqtt(unit, "x")
+	cut := false
+	for range leastBurst + 1 {
+		if _, cut = c.publish(branchOf(unit)+"/request", nil); cut {
+			break
+		}
+	}
+	if !cut || w.server.wasShed("mqtt", shedRequestRate) != 1 {
+		t.Error("a client that sends without end is served without end")
+	}
+	// One that says nothing after the handshake is sent away.
+	silent, err := w.dialMQTT(unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := silent.read(); err == nil || strings.Contains(err.Error(), "timeout") {
+		t.Errorf("a silent client was read: %v", err)
+	}
+}
+
+// What is kept for one client has a bound.
+func TestSubscriptionsAreBounded(t *testing.T) {
+	w := opened(t)
+	unit := w.units(1)[0]
+	c := w.mqtt(unit, "x")
+	for i := range 1000 {
+		c.write(subscribePacket, []byte{0, 1}, field([]byte(fmt.Sprintf("%s/reply/%d", branchOf(unit), i))), []byte{1})
+		if _, _, err := c.read(); err != nil {
+			return
+		}
+	}
+	t.Error("1000 subscriptions were taken")
+}
