@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
@@ -36,7 +35,7 @@ func (d *Demo) secondAct(ctx context.Context, honest []*Unit) (good bool, err er
 		play  func(context.Context) error
 	}{
 		{"Certificates are renewed", l.renew}, {"A device is copied", l.copy}, {"A batch is revoked", l.revoke},
-		{"Devices are sold", l.sell}, {"Is it genuine?", l.verify},
+		{"Devices are sold", l.sell}, {"Is it genuine?", l.verify}, {"Does its certificate still count?", l.status},
 	} {
 		d.say("\n  %s", scene.title)
 		if err := scene.play(ctx); err != nil {
@@ -272,8 +271,4 @@ func (l *later) forge() (string, error) {
 		return "", err
 	}
 	return certificatePEM(der), nil
-}
-
-func certificatePEM(der []byte) string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
