@@ -22,8 +22,8 @@ type sample struct {
 	age        time.Duration // of the process
 	life       int
 	resident   int64 // bytes
-	goroutines int64
-	files      int64
+	goroutines int64 // beside one for each open connection, of which a crowd has many
+	files      int64 // beside those
 	database   int64 // bytes
 	days       int64 // of devices, that have ended
 }
@@ -76,7 +76,9 @@ func (s *samples) take(ctx context.Context) (sample, error) {
 	if err := s.process.get(ctx, "/metrics", &metrics); err != nil {
 		return one, err
 	}
-	one.goroutines = int64(metric(metrics.Bytes(), "go_goroutines"))
+	connections := int64(metric(metrics.Bytes(), "touchmark_connections"))
+	one.files -= connections
+	one.goroutines = int64(metric(metrics.Bytes(), "go_goroutines")) - connections
 	one.database, err = s.size(ctx)
 	return one, err
 }
@@ -96,14 +98,16 @@ func resident(pid int) (int64, error) {
 	return kB << 10, err
 }
 
-func metric(text []byte, name string) float64 {
+// metric is the sum of a metric's values, whatever their labels.
+func metric(text []byte, name string) (sum float64) {
 	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		if rest, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			v, _ := strconv.ParseFloat(rest, 64)
-			return v
+		labels, value, _ := strings.Cut(lines.Text(), " ")
+		if labels == name || strings.HasPrefix(labels, name+"{") {
+			v, _ := strconv.ParseFloat(value, 64)
+			sum += v
 		}
 	}
-	return 0
+	return sum
 }
 
 // size is the database's, in bytes.
@@ -169,12 +173,13 @@ func middle[T any](list []T, of func(T) int64) int64 {
 func (s *samples) tell(out io.Writer) {
 	list := s.plateaus()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "process\tat\tresident MB\tat most\tgoroutines\topen files\tdatabase MB\tdevices so far\t")
+	fmt.Fprintln(w, "process\tat\tresident MB\tat most\tgoroutines*\topen files*\tdatabase MB\tdevices so far\t")
 	for _, p := range list {
 		fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t\n", p.life, p.at.Round(time.Second), p.resident>>20, p.most>>20,
 			p.sample.goroutines, p.sample.files, p.sample.database>>20, p.sample.days)
 	}
 	_ = w.Flush()
+	fmt.Fprintln(out, "* beside one for each connection")
 	if f := s.flatness(list); f != nil {
 		fmt.Fprintln(out, f)
 	}
