@@ -54,7 +54,8 @@ trap 'exit 130' INT TERM
 est=$(free_port) mqtt=$(free_port) api=$(free_port) status_port=$(free_port) ops=$(free_port)
 echo "Making a Touchmark in $dir …"
 "$bin/touchmark" init "$dir" --name 'Touchmark Demo' \
-	--est "127.0.0.1:$est" --mqtt "127.0.0.1:$mqtt" --api "127.0.0.1:$api" --status "127.0.0.1:$status_port" --ops "127.0.0.1:$ops" >/dev/null
+	--est "127.0.0.1:$est" --mqtt "127.0.0.1:$mqtt" --api "127.0.0.1:$api" \
+	--status "127.0.0.1:$status_port" --status-url "http://127.0.0.1:$status_port" --ops "127.0.0.1:$ops" >/dev/null
 
 echo "Starting the server …"
 # In a process group of its own, so that Ctrl-C in the terminal leaves a kept
