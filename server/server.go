@@ -118,6 +118,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.feed = events.NewFeed(nil)
 	s.store, err = store.Open(ctx, store.Options{DSN: s.config.DSN(), Log: s.env.Log, Now: s.env.Now,
 		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue, Patience: time.Duration(s.config.DatabaseTimeout), Grew: s.feed.Grew,
+		Told:     func() { s.status.told() },
 		Panicked: func(p any) { s.metrics.panicked(s.env.Log, p, "where", "database writer") }})
 	if err != nil {
 		return err

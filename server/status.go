@@ -18,6 +18,7 @@ type status struct {
 	follower  *ocsp.Follower
 	responder *ocsp.Responder
 	forgeries *ocsp.Forgeries
+	news      chan struct{} // filled when this server's store has changes
 
 	credentials *credentials
 	reporting   *reporting
@@ -25,7 +26,7 @@ type status struct {
 
 func (s *Server) newStatus(source ocsp.Source) *status {
 	c := s.config.Status
-	st := &status{revoked: new(ocsp.Set), forgeries: new(ocsp.Forgeries)}
+	st := &status{revoked: new(ocsp.Set), forgeries: new(ocsp.Forgeries), news: make(chan struct{}, 1)}
 	st.follower = &ocsp.Follower{Source: source, Sinks: []ocsp.Sink{st.revoked}, Log: s.env.Log, Now: s.env.Now}
 	st.responder = ocsp.New(ocsp.Config{
 		Revoked: st.revoked, Known: st.follower.Known, MaxStale: time.Duration(c.MaxStale), Validity: time.Duration(c.Validity),
@@ -40,7 +41,16 @@ func (s *Server) newStatus(source ocsp.Source) *status {
 
 // follow keeps up with what becomes of certificates.
 func (st *status) follow(ctx context.Context, ticks <-chan time.Time) {
-	st.follower.Run(ctx, ticks, nil)
+	st.follower.Run(ctx, ticks, st.news)
+}
+
+// told has the changes of this server's store followed at once; those of
+// others are seen with the next tick.
+func (st *status) told() {
+	select {
+	case st.news <- struct{}{}:
+	default: // somebody said so already
+	}
 }
 
 // check reports that what is told of certificates is too old to be told.

@@ -48,6 +48,7 @@ func (w *writing) tell(c *certificateRow, before status) {
 		if now == good {
 			now.since = micros(w.now)
 		}
+		w.told = true
 		w.insert(`statuses (seq, serial, issuer, reason, revoked, not_after)`, w.ids(1), c.Serial, c.Issuer, now.reason, now.since, c.NotAfter)
 	}
 }

@@ -47,6 +47,9 @@ type Options struct {
 	// Grew, if set, is told how many leaves the log has whenever this store
 	// added some. It must not wait.
 	Grew func(size int64)
+	// Told, if set, is called when this store has committed changes for status
+	// responders. It must not wait.
+	Told func()
 	// Panicked, if set, is told of a defect that the writer met, from
 	// within its recover; nil logs it.
 	Panicked func(p any)
@@ -62,6 +65,7 @@ type Store struct {
 	now     func() time.Time
 	observe func(int, time.Duration)
 	grew    func(int64)
+	told    func()
 	fault   func(transaction) transaction
 
 	panicked func(any)
@@ -101,7 +105,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.JobChunk = jobChunk
 	}
 	s := &Store{
-		db: db, log: o.Log, now: o.Now, observe: o.Observe, grew: o.Grew, fault: o.fault, panicked: o.Panicked, patience: o.Patience, chunk: o.JobChunk,
+		db: db, log: o.Log, now: o.Now, observe: o.Observe, grew: o.Grew, told: o.Told, fault: o.fault, panicked: o.Panicked, patience: o.Patience, chunk: o.JobChunk,
 		jobs: make(chan *job, o.MaxQueue), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if s.now == nil {
@@ -115,6 +119,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if s.grew == nil {
 		s.grew = func(int64) {}
+	}
+	if s.told == nil {
+		s.told = func() {}
 	}
 	if s.panicked == nil {
 		s.panicked = func(p any) {

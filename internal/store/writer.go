@@ -225,6 +225,9 @@ func (s *Store) attempt(jobs []*job) (errs []error, err error) {
 	if size := w.tree.Size(); size != w.start {
 		s.grew(size)
 	}
+	if w.told {
+		s.told()
+	}
 	return errs, nil
 }
 
@@ -249,6 +252,7 @@ type writing struct {
 
 	paces  map[int64]vetting.Pace // of orders with limits
 	counts map[countKey]int64     // units issued in this transaction
+	told   bool                   // something to status responders
 
 	// What loadDevice, loadOrder, loadCertificate, loadCode and loadKey have yet
 	// to read.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -21,6 +23,7 @@ var statusCases = []conformance{
 	{"a job tells of each certificate", statusOfJob},
 	{"the CA that issued is told", statusIssuer},
 	{"changes come in order, from where the reader was", statusOrder},
+	{"who follows is called when there are changes, and only then", statusCalls},
 }
 
 // ofStore is a follower: what it was told since it looked last, and what all
@@ -257,4 +260,13 @@ func statusOrder(t *trial) {
 	told.says("nothing new")
 	t.later(time.Hour)
 	told.says("nothing new after a restart")
+}
+
+func statusCalls(t *trial) {
+	var calls atomic.Int32
+	t.store = OpenWith(t, store.Options{DSN: t.dsn, Told: func() { calls.Add(1) }})
+	d := t.fleet().unit(vetting.DeviceActive)
+	same(t, "calls after enrolment and first use", calls.Load(), 0)
+	t.revoke(d.ID, vetting.RevokedKeyCompromise)
+	same(t, "calls after a revocation", calls.Load(), 1)
 }
