@@ -47,11 +47,11 @@ check: $(TESTGATE)
 	go test -C e2e/foreign -json -count=1 -timeout 5m ./... | $(TESTGATE)
 
 # Without docs and the soak, which work with programs that are built as they
-# ship, and without e2e: the server's own tests have fleets at the same server,
-# and take a third of the time.
+# ship, and without e2e and the command line: the server's own tests have
+# fleets and operators at the same server, and take a third of the time.
 race: $(TESTGATE) ## the tests again, under the race detector
 	$(TESTS) CGO_ENABLED=1 deploy/postgres-test.sh run \
-		go test -json -race -count=1 -timeout 10m $$(go list ./... | grep -v -e /docs$$ -e /bench/soak$$ -e /e2e$$) | $(TESTGATE)
+		go test -json -race -count=1 -timeout 10m $$(go list ./... | grep -v -e /docs$$ -e /bench/soak$$ -e /e2e$$ -e /cmd/) | $(TESTGATE)
 
 lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, and what no commit may hold
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not gofmt-ed:" $$unformatted >&2; exit 1; fi
