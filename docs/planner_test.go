@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/touchmark/touchmark/vetting/vendorid/vendoridtest"
 )
 
 // TestPlannerGuide does what docs/guides/planner.md says, word for word and
@@ -22,6 +24,12 @@ func TestPlannerGuide(t *testing.T) {
 	profile, _, _ := strings.Cut(after, "```")
 	if err := os.WriteFile(filepath.Join(dir, "gateway.json"), []byte(profile), 0o600); err != nil || before == "" {
 		t.Fatal(err)
+	}
+	maker := vendoridtest.New(t, "Chips")
+	for file, text := range map[string]string{"microchip-root.pem": vendoridtest.PEM(maker.Root), "example-idevid.pem": vendoridtest.PEM(maker.Issuing), "example.crl": maker.CRL()} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.cli(t, "operator", "add", "berta", "--role", "planner", "--out", filepath.Join(dir, "berta"))
 

@@ -5,11 +5,13 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/vetting"
+	"github.com/touchmark/touchmark/vetting/vendorid"
 )
 
 // Authorities tells whose certificate it is. internal/ca implements it.
@@ -30,6 +32,12 @@ type Operators interface {
 	OperatorByKey(ctx context.Context, key vetting.Fingerprint) (*access.Operator, error)
 }
 
+// Vendors finds the products that trust the chain of a vendor's certificate,
+// the device's own first. A *vendorid.Rejection says why none does.
+type Vendors interface {
+	Matches(ctx context.Context, chain []*x509.Certificate) ([]vetting.VendorMatch, error)
+}
+
 // AuthError says why a client certificate does not count.
 type AuthError struct{ Reason string }
 
@@ -44,6 +52,7 @@ func authError(format string, args ...any) error {
 type Authenticator struct {
 	Authorities Authorities
 	Operators   Operators
+	Vendors     Vendors
 	Now         func() time.Time
 }
 
@@ -53,14 +62,18 @@ type Client struct {
 	Auth        vetting.Auth
 	// Asserted is the identity that a bootstrap certificate states.
 	Asserted vetting.Identity
+	// Vendors are those that trust a vendor's certificate, by product.
+	Vendors []vetting.VendorMatch
 	// Expired says that an official certificate ran out. It counts for
 	// nothing but a renewal, which vetting judges.
 	Expired bool
 }
 
-// Identify tells a bootstrap certificate, an official certificate and a
-// rig's apart. Any other is an *AuthError.
-func (a *Authenticator) Identify(ctx context.Context, cert *x509.Certificate) (Client, error) {
+// Identify tells a bootstrap certificate, an official certificate, a rig's
+// and a vendor's apart. Any other is an *AuthError. With issuers come the
+// certificates that the client presented beside its own; they count for a
+// vendor's only.
+func (a *Authenticator) Identify(ctx context.Context, cert *x509.Certificate, issuers ...*x509.Certificate) (Client, error) {
 	c := Client{Certificate: cert, Auth: vetting.Auth{Key: vetting.KeyFingerprint(cert.RawSubjectPublicKeyInfo)}}
 	switch {
 	case a.Authorities.OfDevice(cert):
@@ -78,7 +91,7 @@ func (a *Authenticator) Identify(ctx context.Context, cert *x509.Certificate) (C
 	case bytes.Equal(cert.RawIssuer, cert.RawSubject):
 		return bootstrap(c)
 	default:
-		return c, authError("the certificate was issued by %q, which is no CA of this server: present the self-signed bootstrap certificate, an official certificate or a rig's", cert.Issuer)
+		return a.vendor(ctx, c, issuers)
 	}
 }
 
@@ -94,6 +107,23 @@ func bootstrap(c Client) (Client, error) {
 		return c, authError("the bootstrap certificate's subject: %v", err)
 	}
 	c.Auth.Proof, c.Asserted = vetting.ProofBootstrapKey, id
+	return c, nil
+}
+
+// vendor takes a certificate of a vendor that products trust. Which product it
+// is for shows when the device's record is found.
+func (a *Authenticator) vendor(ctx context.Context, c Client, issuers []*x509.Certificate) (_ Client, err error) {
+	c.Vendors, err = a.Vendors.Matches(ctx, append([]*x509.Certificate{c.Certificate}, issuers...))
+	if rejection := new(vendorid.Rejection); errors.As(err, &rejection) {
+		return c, authError("%v", rejection)
+	}
+	if err != nil {
+		return c, err
+	}
+	if _, err := KeyKind(c.Certificate.PublicKey); err != nil {
+		return c, authError("the vendor certificate's key: %v", err)
+	}
+	c.Auth.Proof = vetting.ProofVendor
 	return c, nil
 }
 

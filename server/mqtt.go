@@ -44,7 +44,7 @@ func (s *Server) mqttDoor(pipeline enroller) error {
 func (s *Server) mqttHandler(pipeline enroller) *mqtt.Handler {
 	return (&mqtt.Handler{
 		Enroller:  pipeline,
-		Clients:   &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Now: s.env.Now},
+		Clients:   s.authenticator(),
 		Lives:     s.store,
 		Products:  s.store,
 		Witness:   witness{s.store, newRates[vetting.Fingerprint](1)},

@@ -34,6 +34,7 @@ import (
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting/manifest"
 	"github.com/touchmark/touchmark/vetting/rules"
+	"github.com/touchmark/touchmark/vetting/vendorid"
 )
 
 // Environment is what a server gets from its process and not from its
@@ -239,9 +240,14 @@ var opsLimits = Limits{
 	RequestTimeout: Duration(30 * time.Second), IdleTimeout: Duration(time.Minute),
 }
 
+// authenticator tells who speaks at a door for devices.
+func (s *Server) authenticator() *enroll.Authenticator {
+	return &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Vendors: &vendorid.Book{Products: s.store, Now: s.env.Now}, Now: s.env.Now}
+}
+
 // deviceHandler serves what devices ask for.
 func (s *Server) deviceHandler(pipeline enroller, forms est.Forms) http.Handler {
-	clients := &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Now: s.env.Now}
+	clients := s.authenticator()
 	est, own := s.estHandler(clients, pipeline, forms), http.NewServeMux()
 	(&rest.Handler{Clients: clients, Lives: s.store, Challenges: s.store, Issuers: s.authorities.DeviceKeyIDs, Log: s.env.Log, Now: s.env.Now}).Routes(own)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

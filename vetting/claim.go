@@ -17,6 +17,9 @@ type Claim struct {
 	// bootstrap certificate, or what a rig sends along. It is a lookup key
 	// and evidence, never a fact.
 	Asserted Identity `json:"asserted,omitzero"`
+	// Vendors are all that trust the chain that was presented, each for its
+	// product; [Claim.Vouch] picks one.
+	Vendors []VendorMatch `json:"-"`
 	// Label is the product that the request was addressed to; "" if none.
 	Label string `json:"label,omitempty"`
 	// Subject is the DER of the request's subject name; with Key it
@@ -38,6 +41,9 @@ type Auth struct {
 	Code     int64    `json:"code,omitempty"`
 	// Certificate is the serial number, in hex, of the official certificate.
 	Certificate string `json:"certificate,omitempty"`
+	// Vendor is whose certificate it was that proved the device, as the
+	// record's product names it.
+	Vendor string `json:"vendor,omitempty"`
 	// Operator and Site name the rig.
 	Operator string `json:"operator,omitempty"`
 	Site     string `json:"site,omitempty"`

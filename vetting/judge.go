@@ -11,7 +11,7 @@ import (
 func Judge(f Facts) Verdict {
 	j := &judgement{Facts: f}
 	switch f.Claim.Auth.Proof {
-	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig:
+	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor:
 		return j.first()
 	case ProofOfficial:
 		return j.renewal()
@@ -80,7 +80,11 @@ func (j *judgement) unknown() Verdict {
 		return j.refuse(ReasonDisputed, "Another record already holds the identity or key of this device (%s). Set the unit aside; the planner sees both records as evidence.", j.Dispute.Record.Identity)
 	case len(j.Named) > 0 && auth.Proof == ProofBootstrapKey && !slices.ContainsFunc(j.Named, func(r *Record) bool { return !r.BootstrapKey.IsZero() }):
 		return j.refuse(ReasonProof, "The record of %s lists no bootstrap key, so the device cannot speak for itself: a rig has to register it.", asserted)
-	case len(j.Named) > 0 && auth.Proof == ProofBootstrapKey:
+	case auth.Proof == ProofVendor && auth.Vendor == "":
+		return j.refuse(ReasonVendor, "The request was addressed to product %s, which trusts no vendor that the device's certificate chains to.", j.Claim.Label)
+	case len(j.Named) > 1 && auth.Proof == ProofVendor && !slices.ContainsFunc(j.Named, func(r *Record) bool { return !r.BootstrapKey.IsZero() }):
+		return j.refuse(ReasonWrongProduct, "Several products have a record that fits the certificate (%s): address the request to the product, by its name as the label in the path.", j.requester())
+	case len(j.Named) > 0 && (auth.Proof == ProofBootstrapKey || auth.Proof == ProofVendor):
 		for _, r := range j.Named {
 			j.against(EvidenceWrongKey, r.ID, "A device that calls itself %s came with the key %s instead of %s.", asserted, auth.Key, r.BootstrapKey)
 		}
@@ -139,6 +143,9 @@ func (j *judgement) place() (Verdict, bool) {
 	if !j.Product.Accepts(auth.Proof) {
 		return j.refuse(ReasonProof, "Product %s does not accept the proof %q.", j.Product.Name, auth.Proof), true
 	}
+	if auth.Proof == ProofVendor && auth.Vendor == "" {
+		return j.refuse(ReasonVendor, "Product %s trusts no vendor that the device's certificate chains to.", j.Product.Name), true
+	}
 	return Verdict{}, false
 }
 
@@ -158,13 +165,16 @@ func (j *judgement) identity() (Verdict, bool) {
 }
 
 // binding checks a claim that does not rest on the bootstrap key alone. One by
-// identifiers must first come from the site, later ones by the same key. One
+// identifiers must first come from the site, later ones by the same key. So
+// must one by a vendor's certificate, which may come from anywhere. One
 // by a code may come with no bootstrap key, but not with a wrong one; only a
 // new code made for this very device lets it have another than before.
 func (j *judgement) binding() (Verdict, bool) {
 	auth := j.Claim.Auth
 	switch listed, bound := j.Record.BootstrapKey, j.Device.BoundKey; {
-	case auth.Proof != ProofIdentifiers && auth.Proof != ProofCode, bound == auth.Key:
+	case auth.Proof != ProofIdentifiers && auth.Proof != ProofCode && auth.Proof != ProofVendor, bound == auth.Key:
+		return Verdict{}, false
+	case auth.Proof == ProofVendor && (auth.Key == listed || bound.IsZero()):
 		return Verdict{}, false
 	case auth.Proof == ProofCode && !listed.IsZero() && !auth.Key.IsZero() && auth.Key != listed:
 		j.against(EvidenceWrongKey, j.Record.ID, "A device that calls itself %s came with the key %s instead of %s.", j.Record.Identity, auth.Key, listed)
@@ -206,8 +216,12 @@ func (j *judgement) service() (Verdict, bool) {
 	case j.Claim.Auth.Proof == ProofRig:
 		return j.refuse(ReasonAlreadyActive, "The device %s is already in service; it renews with its own certificate.", j.Record.Serial), true
 	default:
-		j.against(EvidenceSpentKey, j.Record.ID, "The bootstrap key of %s was used after activation, from %s.", j.Record.Identity, j.Claim.Remote)
-		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its bootstrap key no longer counts. If the device lost its official key, ask the OEM.", j.Record.Serial), true
+		what := "bootstrap key"
+		if j.Claim.Auth.Proof == ProofVendor {
+			what = "vendor's certificate"
+		}
+		j.against(EvidenceSpentKey, j.Record.ID, "The %s of %s was used after activation, from %s.", what, j.Record.Identity, j.Claim.Remote)
+		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its %s no longer counts. If the device lost its official key, ask the OEM.", j.Record.Serial, what), true
 	}
 }
 

@@ -72,6 +72,13 @@ func superseded(f *vetting.Facts) {
 	f.Current = &vetting.Certificate{ID: 22, DeviceID: 11, Serial: "22", Key: newKey, State: vetting.CertificateValid, NotAfter: now.Add(time.Hour)}
 }
 
+// vouched: a vendor's certificate names a device whose record lists no key.
+func vouched(f *vetting.Facts) {
+	f.Record.BootstrapKey = vetting.Fingerprint{}
+	f.Product.Proofs = []vetting.Proof{vetting.ProofBootstrapKey, vetting.ProofVendor}
+	f.Claim.Auth.Proof, f.Claim.Auth.Vendor = vetting.ProofVendor, "chips"
+}
+
 func limited(f *vetting.Facts) {
 	f.Order.Limits = vetting.Limits{PerHour: 10, PerDay: 20, RigPerHour: 3, LinePerHour: 4}
 }
@@ -207,6 +214,14 @@ var judgements = slices.Concat(codeJudgements, renewalJudgements, transferJudgem
 	{name: "by identifiers, in service", given: with(issued, named, func(f *vetting.Facts) { f.Device.State, f.Device.BoundKey = vetting.DeviceActive, bootstrapKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonBootstrapSpent), evidence: signs(vetting.EvidenceSpentKey, 11)},
 	{name: "by identifiers, one of them wrong", given: with(named, func(f *vetting.Facts) { f.Claim.Asserted.UID = "f00d" }), outcome: vetting.Refused, codes: codes(vetting.ReasonMismatch), evidence: signs(vetting.EvidenceMismatch, 11)},
 	{name: "by identifiers, which the product does not accept", given: with(named, func(f *vetting.Facts) { f.Product.Proofs = []vetting.Proof{vetting.ProofRig} }), outcome: vetting.Refused, codes: codes(vetting.ReasonProof)},
+	{name: "by a vendor's certificate, to a listed key", given: with(vouched, func(f *vetting.Facts) { f.Record.BootstrapKey = bootstrapKey }), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "by a vendor's certificate", given: with(vouched), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "by a vendor's certificate, a second device", given: with(vouched, func(f *vetting.Facts) { f.Device.BoundKey = otherKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonBound), evidence: signs(vetting.EvidenceWrongKey, 11)},
+	{name: "by a vendor's certificate, in service", given: with(issued, vouched, func(f *vetting.Facts) { f.Device.State, f.Device.BoundKey = vetting.DeviceActive, bootstrapKey }), outcome: vetting.Refused, codes: codes(vetting.ReasonBootstrapSpent), evidence: signs(vetting.EvidenceSpentKey, 11)},
+	{name: "by a vendor's certificate with another name", given: with(vouched, func(f *vetting.Facts) { f.Claim.Asserted.UID = "f00d" }), outcome: vetting.Refused, codes: codes(vetting.ReasonMismatch), evidence: signs(vetting.EvidenceMismatch, 11)},
+	{name: "by a certificate of a vendor that the product does not trust", given: with(vouched, func(f *vetting.Facts) { f.Claim.Auth.Vendor = "" }), outcome: vetting.Refused, codes: codes(vetting.ReasonVendor)},
+	{name: "by a vendor's certificate, which the product does not accept", given: with(vouched, func(f *vetting.Facts) { f.Product.Proofs = f.Product.Proofs[:1] }), outcome: vetting.Refused, codes: codes(vetting.ReasonProof)},
+	{name: "by a vendor's certificate, unknown", given: with(unknown, func(f *vetting.Facts) { f.Claim.Auth.Proof, f.Claim.Auth.Vendor = vetting.ProofVendor, "chips" }), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},
 	{name: "unknown device, awaited", given: with(awaited), outcome: vetting.Held, codes: codes(vetting.ReasonNoRecord)},
 	{name: "unknown device at a rig, awaited", given: with(awaited, byRig), outcome: vetting.Held, codes: codes(vetting.ReasonNoRecord)},
 	{name: "unknown device, awaited with a proof that does not count", given: with(awaited, func(f *vetting.Facts) { f.Product.Proofs = []vetting.Proof{vetting.ProofRig} }), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},

@@ -26,12 +26,17 @@ const (
 	// ProofRig: a QA rig, authenticated as a registration authority
 	// (RFC 7030 §3.7), vouches for the device in front of it.
 	ProofRig Proof = "rig"
+	// ProofVendor: the certificate that the chip's or module's vendor put into
+	// it, and a chain from it to one of the product's trust anchors. The device
+	// is the one whose record lists the certificate's key, or lists no key and
+	// bears the name that the certificate states.
+	ProofVendor Proof = "vendor-certificate"
 	// ProofOfficial: the device's official certificate; only for renewal.
 	ProofOfficial Proof = "official-certificate"
 )
 
 // FirstProofs are those on which a first enrolment may rest.
-var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig}
+var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor}
 
 func joinProofs() string {
 	names := make([]string, len(FirstProofs))
@@ -63,6 +68,8 @@ type Product struct {
 	// SiteCodes lets the operators of a site make enrolment codes for its
 	// orders.
 	SiteCodes bool `json:"siteCodes,omitempty"`
+	// Vendors are those whose certificates prove devices (ProofVendor).
+	Vendors []Vendor `json:"vendors,omitempty"`
 	// Life is what comes after the first certificate.
 	Life     Life      `json:"life,omitzero"`
 	Revision int64     `json:"revision"`
@@ -122,6 +129,9 @@ func (p *Product) Check() error {
 	}
 	if d, err := time.ParseDuration(p.AwaitRecords); p.AwaitRecords != "" && (err != nil || d < time.Minute || d > maxAwait) {
 		return fmt.Errorf("product %q: awaitRecords %q is no time between 1m and %s, such as 72h", p.Name, p.AwaitRecords, maxAwait)
+	}
+	if err := checkVendors(p); err != nil {
+		return fmt.Errorf("product %q: %w", p.Name, err)
 	}
 	if err := checkRules(p.Rules); err != nil {
 		return fmt.Errorf("product %q: %w", p.Name, err)

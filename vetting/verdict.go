@@ -49,6 +49,7 @@ const (
 	ReasonWrongSite        Code = "wrong-site"
 	ReasonWrongProduct     Code = "wrong-product"
 	ReasonProof            Code = "proof-not-accepted"
+	ReasonVendor           Code = "vendor-not-trusted" // for this product
 	ReasonServerKey        Code = "server-key-not-allowed"
 	ReasonNotInService     Code = "not-in-service"
 	ReasonFailed           Code = "test-failed" // at a rig, and passed none since

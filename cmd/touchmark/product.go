@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,7 @@ type productFlags struct {
 func (p *productFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&p.description, "description", "", "a few words for people")
-	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, identifiers, code, rig; may be repeated")
+	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, identifiers, code, rig, vendor-certificate; may be repeated")
 	f.StringVar(&p.validity, "validity", "3650d", "lifetime of certificates, such as 825d or 12h, or forever")
 	f.StringVar(&p.await, "await-records", "", "how long a device that is in no record is held, as 72h, because its manifest may come late")
 	f.StringVar(&p.template, "template", "", "certificate template, a JSON `file` (docs/guides/planner.md explains it)")
@@ -129,7 +130,7 @@ func (a *app) productCreate() *cobra.Command {
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Life: in.Life}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Vendors: in.Vendors, Life: in.Life}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -146,6 +147,25 @@ func (a *app) productUpdate() *cobra.Command {
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
 		return changeProduct(ctx, cl, args[0], func(in *api.ProductUpdate) error { return p.apply(c, in, false) })
 	}, showProduct)
+}
+
+// put adds a named part of a product, or replaces the one of its name.
+func put[T any](list []T, made T, name func(T) string) []T {
+	i := slices.IndexFunc(list, func(have T) bool { return name(have) == name(made) })
+	if i < 0 {
+		return append(list, made)
+	}
+	list[i] = made
+	return list
+}
+
+// remove takes a named part of a product away.
+func remove[T any](list []T, kind, named string, name func(T) string) ([]T, error) {
+	i := slices.IndexFunc(list, func(have T) bool { return name(have) == named })
+	if i < 0 {
+		return nil, fmt.Errorf("the product has no %s %q", kind, named)
+	}
+	return slices.Delete(list, i, i+1), nil
 }
 
 // changeProduct writes a product back unless somebody else changed it
@@ -196,6 +216,9 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	field(w, "on clone", cmp.Or(p.Life.OnClone, vetting.CloneQuarantine))
 	if p.Life.HoldUntilActive {
 		field(w, "certificates", "on hold until they were first used")
+	}
+	for _, v := range p.Vendors {
+		field(w, "vendor", v.Name)
 	}
 	for _, r := range p.Rules {
 		fmt.Fprintf(w, "rule\t%s, otherwise %s: %s\n", r.Name, r.Otherwise, r.Expression)

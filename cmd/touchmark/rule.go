@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -48,12 +47,7 @@ func (a *app) ruleSet() *cobra.Command {
 	r.add(c)
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
 		return changeProduct(ctx, cl, args[0], func(in *api.ProductUpdate) error {
-			made := r.rule(args[1], args[2])
-			if i := ruleIndex(in.Rules, args[1]); i >= 0 {
-				in.Rules[i] = made
-			} else {
-				in.Rules = append(in.Rules, made)
-			}
+			in.Rules = put(in.Rules, r.rule(args[1], args[2]), ruleName)
 			return nil
 		})
 	}, showRules)
@@ -62,20 +56,14 @@ func (a *app) ruleSet() *cobra.Command {
 func (a *app) ruleRemove() *cobra.Command {
 	c := &cobra.Command{Use: "remove PRODUCT NAME", Short: "Remove a rule", Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeFirst("/products")}
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
-		return changeProduct(ctx, cl, args[0], func(in *api.ProductUpdate) error {
-			i := ruleIndex(in.Rules, args[1])
-			if i < 0 {
-				return fmt.Errorf("product %s has no rule %q", args[0], args[1])
-			}
-			in.Rules = slices.Delete(in.Rules, i, i+1)
-			return nil
+		return changeProduct(ctx, cl, args[0], func(in *api.ProductUpdate) (err error) {
+			in.Rules, err = remove(in.Rules, "rule", args[1], ruleName)
+			return err
 		})
 	}, showRules)
 }
 
-func ruleIndex(list []vetting.Rule, name string) int {
-	return slices.IndexFunc(list, func(r vetting.Rule) bool { return r.Name == name })
-}
+func ruleName(r vetting.Rule) string { return r.Name }
 
 func (a *app) ruleList() *cobra.Command {
 	c := &cobra.Command{Use: "list PRODUCT", Short: "Show a product's rules", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/products")}

@@ -32,7 +32,7 @@ type Enroller interface {
 // Identifier tells who a client certificate speaks for; enroll.Authenticator
 // implements it.
 type Identifier interface {
-	Identify(ctx context.Context, cert *x509.Certificate) (enroll.Client, error)
+	Identify(ctx context.Context, cert *x509.Certificate, issuers ...*x509.Certificate) (enroll.Client, error)
 }
 
 // Activator notes the first authenticated use of an official certificate.
@@ -154,7 +154,7 @@ func (h *Handler) identify(x *exchange) error {
 	if x.r.TLS == nil || len(x.r.TLS.PeerCertificates) == 0 {
 		return nil
 	}
-	c, err := h.Clients.Identify(x.r.Context(), x.r.TLS.PeerCertificates[0])
+	c, err := h.Clients.Identify(x.r.Context(), x.r.TLS.PeerCertificates[0], x.r.TLS.PeerCertificates[1:]...)
 	if err != nil {
 		return err
 	}

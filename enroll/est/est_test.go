@@ -30,6 +30,7 @@ import (
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/vetting"
+	"github.com/touchmark/touchmark/vetting/vendorid"
 	"go.mozilla.org/pkcs7"
 )
 
@@ -61,7 +62,7 @@ func open(t testing.TB, quantity int64) *door {
 	issuer := ca.NewDeviceIssuer(cas, time.Now)
 	h := &est.Handler{
 		Forms: issuer, Enroller: &enroll.Enroller{Ledger: s, Issuer: issuer, Log: logger, Now: time.Now, RetryAfter: 90 * time.Second},
-		Clients: &enroll.Authenticator{Authorities: cas, Operators: s, Now: time.Now},
+		Clients: &enroll.Authenticator{Authorities: cas, Operators: s, Vendors: &vendorid.Book{Products: s, Now: time.Now}, Now: time.Now},
 		Active:  s, Products: s, CACerts: cas.CACerts, Log: logger, Now: time.Now,
 	}
 	cert, err := ca.NewServerCertificate(cas, []string{"127.0.0.1"}, time.Now)
@@ -82,12 +83,25 @@ func open(t testing.TB, quantity int64) *door {
 	return &door{t: t, url: srv.URL + est.Prefix, world: storetest.NewWorld(t, s, quantity), cas: cas, data: data, log: log}
 }
 
-// party is a client: a key and the certificate it shows, and its Authorization
-// header.
+// party is a client: a key, the certificate it shows and those above it, and its
+// Authorization header.
 type party struct {
-	key   *ecdsa.PrivateKey
-	cert  *x509.Certificate
-	basic string
+	key     *ecdsa.PrivateKey
+	cert    *x509.Certificate
+	issuers []*x509.Certificate
+	basic   string
+}
+
+// pair is what the client brings to the TLS handshake.
+func (p party) pair() []tls.Certificate {
+	if p.cert == nil {
+		return nil
+	}
+	chain := [][]byte{p.cert.Raw}
+	for _, c := range p.issuers {
+		chain = append(chain, c.Raw)
+	}
+	return []tls.Certificate{{Certificate: chain, PrivateKey: p.key}}
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -179,10 +193,7 @@ func (d *door) send(by party, method, path, contentType, body string) answer {
 	d.t.Helper()
 	roots := x509.NewCertPool()
 	roots.AddCert(d.cas.Root)
-	cfg := &tls.Config{RootCAs: roots}
-	if by.cert != nil {
-		cfg.Certificates = []tls.Certificate{{Certificate: [][]byte{by.cert.Raw}, PrivateKey: by.key}}
-	}
+	cfg := &tls.Config{RootCAs: roots, Certificates: by.pair()}
 	transport := &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequest(method, d.url+path, strings.NewReader(body))

@@ -35,10 +35,7 @@ func (d *door) dial(by party, version uint16) *line {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(d.cas.Root)
-	cfg := &tls.Config{RootCAs: roots, MinVersion: version, MaxVersion: version}
-	if by.cert != nil {
-		cfg.Certificates = []tls.Certificate{{Certificate: [][]byte{by.cert.Raw}, PrivateKey: by.key}}
-	}
+	cfg := &tls.Config{RootCAs: roots, MinVersion: version, MaxVersion: version, Certificates: by.pair()}
 	conn, err := tls.Dial("tcp", u.Host, cfg)
 	if err != nil {
 		d.t.Fatal(err)

@@ -33,7 +33,7 @@ type Enroller interface {
 // Identifier tells who a certificate speaks for, whose key is proved to be
 // its holder's; enroll.Authenticator implements it.
 type Identifier interface {
-	Identify(ctx context.Context, cert *x509.Certificate) (enroll.Client, error)
+	Identify(ctx context.Context, cert *x509.Certificate, issuers ...*x509.Certificate) (enroll.Client, error)
 }
 
 // Products finds a product by its name; a vetting.NotFound error if there is
@@ -276,7 +276,7 @@ func (h *Handler) enrol(ctx context.Context, x *exchange) (*reply, error) {
 		return nil, err
 	}
 	r := enroll.Request{CSR: csr, Claim: vetting.Claim{
-		At: h.Now(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Auth: x.client.Auth, Asserted: x.client.Asserted,
+		At: h.Now(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Auth: x.client.Auth, Asserted: x.client.Asserted, Vendors: x.client.Vendors,
 		Label: x.request.Product, Subject: csr.RawSubject, Transport: transport, Remote: x.remote,
 	}}
 	if x.request.Operation == opRenew {

@@ -23,7 +23,7 @@ const Prefix = "/device/v1/"
 // Identifier tells who a client certificate speaks for; enroll.Authenticator
 // implements it.
 type Identifier interface {
-	Identify(ctx context.Context, cert *x509.Certificate) (enroll.Client, error)
+	Identify(ctx context.Context, cert *x509.Certificate, issuers ...*x509.Certificate) (enroll.Client, error)
 }
 
 // Handler serves the door.

@@ -138,7 +138,7 @@ func (e *enrolment) bind(d *deviceRow) {
 	auth, code := e.facts.Claim.Auth, e.admission.Code()
 	switch {
 	case !e.facts.Record.BootstrapKey.IsZero():
-	case auth.Proof == vetting.ProofIdentifiers && e.admission.TakesUnit():
+	case (auth.Proof == vetting.ProofIdentifiers || auth.Proof == vetting.ProofVendor) && e.admission.TakesUnit():
 		d.Bound = auth.Key[:]
 	case auth.Proof == vetting.ProofCode && code != nil && !auth.Key.IsZero():
 		d.Bound = auth.Key[:]

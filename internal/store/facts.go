@@ -113,6 +113,8 @@ func (s *Store) Facts(ctx context.Context, c vetting.Claim) (vetting.Facts, erro
 	switch c.Auth.Proof {
 	case vetting.ProofBootstrapKey:
 		err = s.byBootstrapKey(ctx, &f)
+	case vetting.ProofVendor:
+		err = s.byVendor(ctx, &f)
 	case vetting.ProofCode:
 		err = s.byCode(ctx, &f)
 	case vetting.ProofRig:

@@ -206,6 +206,16 @@ var docs = map[string]string{
 	"Product.proofs":           "The proofs on which a device may first enrol",
 	"Product.awaitRecords":     "How long a device that is in no record is held; absent refuses it at once",
 	"Product.siteCodes":        "Whether a site's operators may make enrolment codes for the site's orders",
+	"Product.vendors":          "Makers of chips and modules whose certificates prove devices",
+	"Vendor.name":              "The vendor's name",
+	"Vendor.anchors":           "CA certificates in PEM, at one of which a device's chain must end",
+	"Vendor.crls":              "Revocation lists in PEM of the CAs of its chains; without one nothing is known of what the vendor revoked",
+	"Vendor.serial":            "Where the certificate has the device's serial number",
+	"Vendor.mac":               "Where it has the MAC address",
+	"Vendor.uid":               "Where it has the chip's UID",
+	"NameRule.from":            "The place in the certificate, such as subject.commonName, san.hardwareModuleName or certificate.serialNumber",
+	"NameRule.pattern":         "A regular expression (RE2) that must match all of it, with one group that is the identifier; absent takes all",
+	"Auth.vendor":              "Whose certificate proved the device, as its product names the vendor",
 	"Product.life":             "What comes after the first certificate: activation, renewal, rescue, copies",
 	"Life.holdUntilActive":     "Status responders say certificateHold of a certificate until it was first used",
 	"Life.renewWindow":         "That part of a certificate's life, at its end, in which it renews: a share (33%) or a time (60d); absent is all of it",
@@ -334,7 +344,7 @@ var docs = map[string]string{
 
 // values list what fields of answers may hold.
 var values = map[string][]any{
-	"Auth.proof":           anys(vetting.ProofNone, vetting.ProofBootstrapKey, vetting.ProofIdentifiers, vetting.ProofCode, vetting.ProofRig, vetting.ProofOfficial),
+	"Auth.proof":           anys(append([]vetting.Proof{vetting.ProofNone, vetting.ProofOfficial}, vetting.FirstProofs...)...),
 	"Product.proofs":       anys(vetting.FirstProofs...),
 	"Product.serverKeys":   anys(vetting.ServerKeysOff, vetting.ServerKeysEncrypted, vetting.ServerKeysPlain),
 	"Life.onClone":         anys(vetting.CloneQuarantine, vetting.CloneNote),

@@ -11,6 +11,8 @@ var identifierCases = []conformance{
 	{"a site's networks change by revision", siteUpdate},
 	{"the first device at the site binds its key", identifiersBind},
 	{"one of many that claim an identity is let in", identifiersRace},
+	{"the first device by a vendor's certificate binds its key", vendorBinds},
+	{"a vendor's certificate finds a record by its key, or a name in a product that trusts it", vendorFinds},
 }
 
 func siteUpdate(t *trial) {
@@ -96,4 +98,59 @@ func identifiersRace(t *trial) {
 	wg.Wait()
 	same(t, "admitted and refused", [2]int64{admitted.Load(), refused.Load()}, [2]int64{1, 19})
 	same(t, "units", t.issued("po-1"), 1)
+}
+
+// vouching changes the world's product to rest on vendors' certificates, and
+// makes another that does, too.
+func (t *trial) vouching(n int) *World {
+	w := t.keyless(n)
+	p := *ok(t.store.Product(t.ctx, w.Product.Name))(t)
+	p.Proofs = []vetting.Proof{vetting.ProofVendor}
+	ok(t.store.UpdateProduct(t.ctx, By, &p))(t)
+	p.Name = "fridge"
+	ok(t.store.CreateProduct(t.ctx, By, &p))(t)
+	return w
+}
+
+// presenting is a claim by a vendor's certificate of key k, which one product
+// trusts, and in which it finds the identity.
+func presenting(product string, id vetting.Identity, k int) vetting.Claim {
+	c := Claim(Key("found", k), Key("official", k))
+	c.Auth.Proof, c.Vendors = vetting.ProofVendor, []vetting.VendorMatch{{Product: product, Vendor: "chips", Asserted: id}}
+	return c
+}
+
+func vendorBinds(t *trial) {
+	w := t.vouching(2)
+	mac := vetting.Identity{MAC: Unit(0).MAC}
+	r := t.enrol(presenting(w.Product.Name, mac, 0), vetting.ReasonVetted)
+	same(t, "the vendor", r.Claim.Auth.Vendor, "chips")
+	same(t, "the name", r.Claim.Asserted, mac)
+	d := t.deviceOf(r)
+	same(t, "the bound key", d.BoundKey, Key("found", 0))
+	t.again(presenting(w.Product.Name, mac, 0))
+	t.enrol(presenting(w.Product.Name, mac, 1), vetting.ReasonBound)
+	same(t, "units", t.issued("po-1"), 1)
+	h := ok(t.store.DeviceHistory(t.ctx, d.ID))(t)
+	if len(h.Evidence) != 1 || h.Evidence[0].Kind != vetting.EvidenceWrongKey {
+		t.Errorf("evidence %+v", h.Evidence)
+	}
+}
+
+func vendorFinds(t *trial) {
+	w := t.vouching(1)
+	listed := Unit(7)
+	w.Load(t, listed)
+	byKey := presenting(w.Product.Name, vetting.Identity{}, 0)
+	byKey.Auth.Key = listed.BootstrapKey
+	t.enrol(byKey, vetting.ReasonVetted)
+	t.enrol(presenting(w.Product.Name, listed.Identity, 8), vetting.ReasonWrongKey)
+	t.enrol(presenting("fridge", vetting.Identity{Serial: Unit(0).Serial}, 1), vetting.ReasonUnknownDevice)
+	t.enrol(presenting("fridge", vetting.Identity{MAC: Unit(0).MAC}, 2), vetting.ReasonVendor)
+	elsewhere := presenting(w.Product.Name, Unit(0).Identity, 3)
+	elsewhere.Label = "fridge"
+	t.enrol(elsewhere, vetting.ReasonVendor)
+	both := presenting(w.Product.Name, Unit(0).Identity, 4)
+	both.Vendors = append(both.Vendors, vetting.VendorMatch{Product: "fridge", Vendor: "chips", Asserted: vetting.Identity{MAC: Unit(0).MAC}})
+	t.enrol(both, vetting.ReasonVetted)
 }
