@@ -1,10 +1,13 @@
 package server
 
 import (
+	"errors"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/ocsp/offline"
 	"github.com/touchmark/touchmark/ocsp/offline/publish"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // offlineEvery is how often the server looks which offline status files there
@@ -38,6 +41,36 @@ func (s *Server) offlineIssuers() []publish.Issuer {
 		list = append(list, publish.Issuer{ID: i.ID, Name: i.Name, Certificate: i.Certificate, Signer: i.Signer})
 	}
 	return list
+}
+
+// offlineFiles are the offline status files as the API has them.
+type offlineFiles struct {
+	maker    *publish.Maker
+	issuerID func(name string) (id int64, ok bool)
+}
+
+func (o offlineFiles) OfflineFiles(issuer string) (list []*publish.File, err error) {
+	id, ok := o.issuerID(issuer)
+	if !ok {
+		return nil, vetting.Errorf(vetting.NotFound, "there is no issuing CA %q", issuer)
+	}
+	for _, f := range []*publish.File{o.maker.Directory.Base(id), o.maker.Directory.Delta(id)} {
+		if f != nil {
+			list = append(list, f)
+		}
+	}
+	return list, nil
+}
+
+func (o offlineFiles) WantOfflineFile(by, issuer string, kind offline.Kind) (after int64, err error) {
+	after, err = o.maker.Want(by, issuer, kind)
+	switch {
+	case errors.Is(err, publish.ErrNoIssuer):
+		return 0, vetting.Errorf(vetting.NotFound, "there is no issuing CA %q", issuer)
+	case err != nil:
+		return 0, vetting.Errorf(vetting.Conflict, "no offline status of %s is made: %v", issuer, err)
+	}
+	return after, nil
 }
 
 // issuerID finds a CA that issues to devices by its name.

@@ -298,6 +298,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Profiles:    s.authorities,
 		IssuingCAs:  s.issuing,
 		Responders:  s.responders,
+		Offline:     offlineFiles{s.offline, s.issuerID},
 		Examiner:    s.authorities,
 		Observing:   s.config.Observe.rules(),
 		Manifests:   s.importer,

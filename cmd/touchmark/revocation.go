@@ -26,7 +26,7 @@ var (
 func (a *app) revocationCommand() *cobra.Command {
 	return group("revocation", "Which certificates still count, also without a server",
 		`An offline status file (a filter) knows of every certificate of an issuing CA whether it is good. These commands work with such files
-where no server can be asked.`, a.revocationCheck(), a.revocationShow(), a.revocationHook())
+where no server can be asked.`, a.revocationCheck(), a.revocationFetch(), a.revocationShow(), a.revocationMake(), a.revocationHook())
 }
 
 // offlineFlags are those of commands that trust an issuing CA.
@@ -80,18 +80,22 @@ func (a *app) openFilter(f offlineFlags, further []*x509.Certificate) (*offline.
 	if err != nil {
 		return nil, err
 	}
-	p := hook.Paths{Bases: []string{f.base}, Issuers: issuers}
-	if f.delta != "" {
-		if _, err := os.Stat(f.delta); err != nil {
-			return nil, err
-		}
-		p.Deltas = []string{f.delta}
-	}
-	filters, err := hook.Load(p)
+	filters, err := hook.Load(hook.Paths{Bases: []string{f.base}, Issuers: issuers})
 	if err != nil {
 		return nil, err
 	}
-	return filters[0], nil
+	filter := filters[0]
+	if f.delta == "" {
+		return filter, nil
+	}
+	delta, err := os.ReadFile(f.delta)
+	if err == nil {
+		filter, err = filter.With(delta)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the delta %s: %w", f.delta, err)
+	}
+	return filter, nil
 }
 
 // issuingCAs are the CAs whose files are believed: those of --ca, and those
@@ -255,12 +259,15 @@ func (a *app) revocationShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(raw, func(w io.Writer) { showHeader(w, h, len(file)) })
+		return a.print(raw, func(w io.Writer) {
+			showHeader(w, h)
+			field(w, "bytes", len(file))
+		})
 	}
 	return c
 }
 
-func showHeader(w io.Writer, h filterHeader, size int) {
+func showHeader(w io.Writer, h filterHeader) {
 	field(w, "kind", h.Kind)
 	field(w, "number", h.Number)
 	field(w, "of", h.ThisUpdate)
@@ -270,6 +277,5 @@ func showHeader(w io.Writer, h filterHeader, size int) {
 	field(w, "not good", h.NotGood)
 	field(w, "key of the CA", h.Issuer)
 	field(w, "base", h.Base)
-	field(w, "bytes", size)
 	field(w, "signature", h.Signature)
 }

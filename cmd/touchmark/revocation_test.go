@@ -7,6 +7,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,6 +135,83 @@ func TestRevocationShow(t *testing.T) {
 	touchmark(t, "revocation", "show", w.path("base"), "--ca", w.path("issuer.crt")).want(t, 0, "signature", "good")
 	touchmark(t, "revocation", "show", w.path("base"), "--ca", newFilterWorld(t, time.Now()).path("issuer.crt")).want(t, exitFailed)
 	touchmark(t, "revocation", "show", w.path("issuer.crt")).want(t, exitFailed, "does not begin with")
+}
+
+// TestRevocationFiles has a server make files, and gets them as a gateway does.
+func TestRevocationFiles(t *testing.T) {
+	w := newWorld(t)
+	status, out, root := "http://"+w.server.Addr["status"], t.TempDir(), filepath.Join(w.dir, "ca", "root.crt")
+	fetch := func(code int, parts ...string) ran {
+		t.Helper()
+		return touchmark(t, "revocation", "fetch", status, "--ca", root, "--out", out).want(t, code, parts...)
+	}
+	number := func(r ran) int64 { return decodeAs[struct{ Number int64 }](t, r.out).Number }
+	base := number(w.admin(t, "revocation", "make", "--base", "--json").want(t, 0))
+	fetch(0, "base", "not good")
+	touchmark(t, "revocation", "show", filepath.Join(out, "device-ca.filter"), "--ca", filepath.Join(out, "device-ca.crt")).want(t, 0, "signature", "good")
+	before, err := os.Stat(filepath.Join(out, "device-ca.filter"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	delta := number(w.admin(t, "revocation", "make", "device-ca", "--json").want(t, 0, `"delta"`))
+	if delta <= base {
+		t.Errorf("the delta has number %d, the base %d", delta, base)
+	}
+	fetch(0, "delta")
+	if after, err := os.Stat(filepath.Join(out, "device-ca.filter")); err != nil || !os.SameFile(before, after) {
+		t.Errorf("a base that did not change was written again: %v", err)
+	}
+	older := mustRead(t, filepath.Join(out, "device-ca.delta"))
+	w.admin(t, "revocation", "make", "--base").want(t, 0, "base")
+	fetch(0, "base")
+	if _, err := os.Stat(filepath.Join(out, "device-ca.delta")); err == nil {
+		t.Error("the delta of the base before is still there")
+	}
+	if err := os.WriteFile(filepath.Join(out, "device-ca.delta"), older, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fetch(0, "base")
+
+	w.admin(t, "revocation", "make", "nobody").want(t, exitFailed, "no issuing CA")
+	w.site(t, "revocation", "make").want(t, exitFailed, "permission")
+	touchmark(t, "revocation", "fetch", status, "nobody", "--ca", root, "--out", out).want(t, exitFailed, "knows no issuing CA")
+	touchmark(t, "revocation", "fetch", status, "../x", "--ca", root, "--out", out).want(t, exitUsage)
+	touchmark(t, "revocation", "fetch", status, "--out", out).want(t, exitUsage, "whom do you trust")
+	touchmark(t, "revocation", "fetch", status, "--ca", newFilterWorld(t, time.Now()).path("root.crt"), "--out", out).want(t, exitFailed, "not signed by one of --ca")
+	left, err := filepath.Glob(filepath.Join(out, "*"))
+	if err != nil || len(left) != 2 {
+		t.Errorf("the directory holds %v (%v)", left, err)
+	}
+}
+
+// TestRevocationFetchRefusesOlder asks a listener that offers what is older
+// than what is there.
+func TestRevocationFetchRefusesOlder(t *testing.T) {
+	w := newFilterWorld(t, time.Now())
+	offers := map[string][]byte{"/cacerts/device-ca.crt": w.issuer.Raw, "/filter/device-ca": mustRead(t, w.path("base")), "/filter/device-ca/delta": mustRead(t, w.path("delta"))}
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if b := offers[r.URL.Path]; b != nil {
+			_, _ = rw.Write(b)
+			return
+		}
+		http.NotFound(rw, r)
+	}))
+	defer s.Close()
+	out := t.TempDir()
+	fetch := func(code int, parts ...string) {
+		t.Helper()
+		touchmark(t, "revocation", "fetch", s.URL, "--ca", w.path("root.crt"), "--out", out).want(t, code, parts...)
+	}
+	fetch(0, "delta")
+	offers["/filter/device-ca/delta"] = nil
+	fetch(exitFailed, "offers older files", "which stay")
+	if _, err := os.Stat(filepath.Join(out, "device-ca.delta")); err != nil {
+		t.Error(err)
+	}
+	offers["/filter/device-ca"] = offers["/filter/device-ca"][:300]
+	fetch(exitFailed, "cut off")
+	offers["/filter/device-ca"] = nil
+	fetch(exitFailed, "try again in a minute")
 }
 
 func mustRead(t *testing.T, path string) []byte {

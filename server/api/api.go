@@ -118,6 +118,7 @@ type Config struct {
 	Profiles    ProfileChecker
 	IssuingCAs  IssuingCAs
 	Responders  Responders
+	Offline     OfflineFiles
 	Examiner    Examiner
 	// Observing says what observations show.
 	Observing vetting.ObservationRules
@@ -194,6 +195,7 @@ func New(c Config) *API {
 	a.owners()
 	a.issuers()
 	a.responders()
+	a.offlineFiles()
 	a.codes()
 	a.events()
 	a.webhooks()

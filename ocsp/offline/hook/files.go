@@ -96,8 +96,9 @@ func same(a, b []os.FileInfo) bool {
 // Filters are those of several issuing CAs.
 type Filters []*offline.Filter
 
-// Load reads the bases, and the deltas that are there: one may be missing,
-// since a base that has just been made has none.
+// Load reads the bases, and those deltas that belong to them: one may be
+// missing or still that of the base before, since a base that has just been
+// made has none.
 func Load(p Paths) (Filters, error) {
 	var out Filters
 	for _, path := range p.Bases {
@@ -112,7 +113,7 @@ func Load(p Paths) (Filters, error) {
 		if err == nil {
 			err = out.add(delta)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoBase) {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -154,14 +155,19 @@ func (f Filters) add(delta []byte) error {
 	if err != nil {
 		return err
 	}
+	if header.Kind != offline.Delta {
+		return fmt.Errorf("%w: it is a base, not a delta", offline.ErrFile)
+	}
 	for i, filter := range f {
 		if header.Base == filter.Digest() {
 			f[i], err = filter.With(delta)
 			return err
 		}
 	}
-	return fmt.Errorf("%w: it is a delta of the base %x, which is not among the files", offline.ErrForeign, header.Base)
+	return errNoBase
 }
+
+var errNoBase = errors.New("it is a delta of a base that is not among the files")
 
 // supersede fails if one of other filters knows of later standings.
 func (f Filters) supersede(others Filters) error {

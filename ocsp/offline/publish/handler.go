@@ -14,6 +14,16 @@ import (
 // name, its newest delta below that at "/delta".
 const Prefix = "/filter/"
 
+// Path is where the newest file of a CA and kind is on the status listener.
+func Path(issuer string, kind offline.Kind) string {
+	if kind == offline.Delta {
+		return Prefix + issuer + deltaSuffix
+	}
+	return Prefix + issuer
+}
+
+const deltaSuffix = "/delta"
+
 // Handler serves the files of a [Directory]. Set the fields before the first
 // request.
 type Handler struct {
@@ -50,7 +60,7 @@ func (h *Handler) find(path string) *File {
 	if !ok {
 		return nil
 	}
-	name, isDelta := strings.CutSuffix(name, "/delta")
+	name, isDelta := strings.CutSuffix(name, deltaSuffix)
 	id, ok := h.Issuer(name)
 	switch {
 	case !ok:
