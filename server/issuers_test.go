@@ -334,12 +334,15 @@ func TestDefaultIssuingCA(t *testing.T) {
 		t.Errorf("the other server issues with %s, %v", other.authorities.Default(), err)
 	}
 	w.opensAll(old)
+	w.drains("device-ca", 1, 1)
 	w.issuedBy(w.enrol(v13, w.build("A-2", w.now().Add(time.Hour)), "simpleenroll", nil), next)
 	w.issuedBy(w.enrol(v13, plain, "simpleenroll", nil), next)
 	w.issuedBy(w.enrol(v13, pinned, "simpleenroll", nil), device)
 	renewed := w.enrol(v13, old, "simplereenroll", old.cert)
 	w.issuedBy(renewed, next)
 	w.opensAll(renewed)
+	w.drains("device-ca", 2, 1) // A-1 had one before, and pinned stays
+	w.drains("devices-2027", 3, 3)
 	w.ask("/issuers/devices-2027/close", nil, 409, nil)
 
 	w.reopened() // the choice is in the database
@@ -356,4 +359,20 @@ func TestDefaultIssuingCA(t *testing.T) {
 	w.ask("/issuers/devices-2027/default", nil, 200, nil)
 	w.issuedBy(w.enrol(v13, back, "simplereenroll", back.cert), next)
 	storetest.Verify(t, w.server.store)
+}
+
+// drains wants so many certificates of a CA in the field, and so many devices
+// that would be asked to renew.
+func (w *works) drains(issuer string, certificates, devices int64) {
+	w.t.Helper()
+	_, text := get(w.t, as(w.t, w.config, "admin"), "https://"+w.server.Addrs()["api"]+"/api/v1/issuers/"+issuer)
+	var have struct{ Certificates int64 }
+	if err := json.Unmarshal([]byte(text), &have); err != nil || have.Certificates != certificates {
+		w.t.Errorf("%s has %d certificates in the field, want %d (%v)", issuer, have.Certificates, certificates, err)
+	}
+	var plan vetting.Job
+	w.ask("/jobs", map[string]any{"action": "renew", "spreadSeconds": 3600, "note": "drain", "selected": map[string]string{"issuer": issuer}}, 201, &plan)
+	if plan.Found.Devices != devices || plan.Found.Changes != devices {
+		w.t.Errorf("%s: a job would ask %d devices and change %d, want %d", issuer, plan.Found.Devices, plan.Found.Changes, devices)
+	}
 }

@@ -42,6 +42,9 @@ type Selection struct {
 	MadeBefore       time.Time   `json:"madeBefore,omitzero"`
 	IssuedFrom       time.Time   `json:"issuedFrom,omitzero"` // its first certificate
 	IssuedBefore     time.Time   `json:"issuedBefore,omitzero"`
+	Issuer           string      `json:"issuer,omitempty"` // of its present certificate
+	CertifiedFrom    time.Time   `json:"certifiedFrom,omitzero"`
+	CertifiedBefore  time.Time   `json:"certifiedBefore,omitzero"` // its present certificate
 	Identifiers      Identifiers `json:"identifiers,omitzero"`
 }
 
@@ -51,7 +54,7 @@ const MaxSelected = 200_000
 // Empty reports whether the selection narrows nothing.
 func (s *Selection) Empty() bool {
 	ids := s.Identifiers
-	return s.Site+s.Order+s.Product+s.Owner+string(s.State)+s.HardwareRevision+s.Firmware+s.Line == "" &&
+	return s.Site+s.Order+s.Product+s.Owner+string(s.State)+s.HardwareRevision+s.Firmware+s.Line+s.Issuer == "" && s.CertifiedFrom.IsZero() && s.CertifiedBefore.IsZero() &&
 		s.MadeFrom.IsZero() && s.MadeBefore.IsZero() && s.IssuedFrom.IsZero() && s.IssuedBefore.IsZero() &&
 		len(ids.Serials)+len(ids.MACs)+len(ids.UIDs) == 0
 }
@@ -70,7 +73,7 @@ func (s *Selection) check() error {
 	for _, w := range [...]struct {
 		what         string
 		from, before time.Time
-	}{{"made", s.MadeFrom, s.MadeBefore}, {"issued", s.IssuedFrom, s.IssuedBefore}} {
+	}{{"made", s.MadeFrom, s.MadeBefore}, {"issued", s.IssuedFrom, s.IssuedBefore}, {"certified", s.CertifiedFrom, s.CertifiedBefore}} {
 		if !w.from.IsZero() && !w.before.IsZero() && !w.before.After(w.from) {
 			return fmt.Errorf("%s from %s and before %s: no time is both", w.what, stamp(w.from), stamp(w.before))
 		}

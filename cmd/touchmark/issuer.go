@@ -122,8 +122,8 @@ func (a *app) issuerStep(name, about, more string) *cobra.Command {
 
 func (a *app) issuerList() *cobra.Command {
 	return listCommand(a, &cobra.Command{Use: "list", Short: "List the CAs that issue to devices"}, "/issuers", noQuery, table[api.Issuer]{
-		columns: "NAME\tISSUES TO\tUNTIL\tKEY IDENTIFIER\tPROBLEM", none: "There are no issuing CAs.",
-		row: func(i *api.Issuer) []any { return []any{i.Name, issuesTo(i), i.NotAfter, i.KeyID, i.Problem} },
+		columns: "NAME\tISSUES TO\tIN THE FIELD\tUNTIL\tKEY IDENTIFIER\tPROBLEM", none: "There are no issuing CAs.",
+		row: func(i *api.Issuer) []any { return []any{i.Name, issuesTo(i), i.Count, i.NotAfter, i.KeyID, i.Problem} },
 	})
 }
 
@@ -146,6 +146,7 @@ func (a *app) issuerShow() *cobra.Command {
 func showIssuer(w io.Writer, i *api.Issuer) {
 	field(w, "issuing CA", i.Name)
 	field(w, "issues to", issuesTo(i))
+	field(w, "in the field", counted(i.Count, "certificate that has not run out", "certificates that have not run out"))
 	field(w, "subject", i.Subject)
 	field(w, "key identifier", i.KeyID)
 	field(w, "until", i.NotAfter)

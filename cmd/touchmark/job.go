@@ -105,14 +105,14 @@ func (a *app) waitForJob(ctx context.Context, cl *client, id string) (raw []byte
 type bulk struct {
 	in                      api.JobInput
 	serials                 string // a file
-	made, issued            [2]string
+	made, issued, certified [2]string
 	start                   string
 	dryRun, accept, waiting bool
 }
 
 // selectionFlags name the flags that select devices.
 var selectionFlags = []string{"all", "site", "order", "product", "owner", "state", "hardware", "firmware", "line", "made-after", "made-before",
-	"issued-after", "issued-before", "serials", "macs", "uids", "serials-file"}
+	"issued-after", "issued-before", "issuer", "certified-after", "certified-before", "serials", "macs", "uids", "serials-file"}
 
 // bulkFlags lets a command take a selection instead of a device.
 func (a *app) bulkFlags(c *cobra.Command) *bulk {
@@ -131,6 +131,9 @@ func (a *app) bulkFlags(c *cobra.Command) *bulk {
 	f.StringVar(&b.made[1], "made-before", "", "devices made before this `time`")
 	f.StringVar(&b.issued[0], "issued-after", "", "devices that got their first certificate at this `time` or later")
 	f.StringVar(&b.issued[1], "issued-before", "", "devices that got it before this `time`")
+	f.StringVar(&s.Issuer, "issuer", "", "devices whose present certificate is of this issuing `CA`")
+	f.StringVar(&b.certified[0], "certified-after", "", "devices that got their present certificate at this `time` or later")
+	f.StringVar(&b.certified[1], "certified-before", "", "devices that got it before this `time`, such as before a profile was changed")
 	f.StringSliceVar(&s.Identifiers.Serials, "serials", nil, "serial number or `range` FROM..TO; may be repeated")
 	f.StringSliceVar(&s.Identifiers.MACs, "macs", nil, "MAC address or `range`; may be repeated")
 	f.StringSliceVar(&s.Identifiers.UIDs, "uids", nil, "chip UID or `range`; may be repeated")
@@ -169,7 +172,7 @@ func (a *app) deviceRenew() *cobra.Command {
 		Use: "renew", Short: "Ask devices to renew early, spread over a time", Args: cobra.NoArgs,
 		Long: `renew gives each selected device a slot of its own in which it should renew; the slots are spread evenly over a time, so that
 they do not come all at once. A device learns its slot when it asks for its renewal information.`,
-		Example: "  touchmark device renew --order PO-4711 --spread 7d --note 'move to the new CA'",
+		Example: "  touchmark device renew --order PO-4711 --spread 7d --note 'another validity'\n  touchmark device renew --issuer device-ca --spread 90d --note 'move to the new CA'\n  touchmark device renew --product thermostat --certified-before 2026-11-21 --spread 30d --note 'the new profile'",
 	}
 	b := a.bulkFlags(c)
 	f := c.Flags()
@@ -285,6 +288,7 @@ func (b *bulk) complete(in io.Reader) (err error) {
 	}{
 		{"--made-after", b.made[0], &s.MadeFrom}, {"--made-before", b.made[1], &s.MadeBefore}, {"--start", b.start, &b.in.Start},
 		{"--issued-after", b.issued[0], &s.IssuedFrom}, {"--issued-before", b.issued[1], &s.IssuedBefore},
+		{"--certified-after", b.certified[0], &s.CertifiedFrom}, {"--certified-before", b.certified[1], &s.CertifiedBefore},
 	} {
 		if *t.into, err = parseTime(t.flag, t.value, false); err != nil {
 			return err
@@ -365,6 +369,9 @@ func selectedText(j *vetting.Job) string {
 	add("made before", s.MadeBefore)
 	add("issued from", s.IssuedFrom)
 	add("issued before", s.IssuedBefore)
+	add("issuing CA", s.Issuer)
+	add("certified from", s.CertifiedFrom)
+	add("certified before", s.CertifiedBefore)
 	add("serials", join(s.Identifiers.Serials))
 	add("MACs", join(s.Identifiers.MACs))
 	add("UIDs", join(s.Identifiers.UIDs))

@@ -353,6 +353,7 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 	}
 	w.insert(`certificates (id, device_id, serial, key, der, state, not_after, issued, revoked, reason, leaf, issuer, held, supersedes)`,
 		cert.ID, cert.DeviceID, cert.Serial, cert.Key, cert.DER, cert.State, cert.NotAfter, cert.Issued, cert.Revoked, cert.Reason, cert.Leaf, cert.Issuer, cert.Held, cert.Supersedes)
+	w.certified[certifiedKey{cert.Issuer, endsOn(cert.NotAfter)}]++
 	w.tell(cert, good)
 	d.Key, d.CertificateID = key[:], cert.ID
 	w.keys[key] = d.ID

@@ -98,4 +98,28 @@ func (w *writing) writeCounts() {
 		w.exec(`INSERT INTO order_counts (order_id, scope, slot, issued) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (order_id, scope, slot) DO UPDATE SET issued = order_counts.issued + excluded.issued`, k.order, k.scope, k.slot, n)
 	}
+	for k, n := range w.certified {
+		w.exec(`INSERT INTO certificate_counts (issuer, ends, issued) VALUES ($1, $2, $3)
+			ON CONFLICT (issuer, ends) DO UPDATE SET issued = certificate_counts.issued + excluded.issued`, k.issuer, k.ends, n)
+	}
+}
+
+// certifiedKey is an issuing CA and the day on which its certificates run out.
+type certifiedKey struct{ issuer, ends int64 }
+
+// endsOn is the day, counted from 1970, in the course of which a time lies.
+func endsOn(micros int64) int64 { return micros / (24 * time.Hour).Microseconds() }
+
+// CertificateCounts tells how many certificates of each issuing CA have not
+// run out before today, by the IDs of the CAs; 0 is the device CA. Revoked
+// ones are among them.
+func (s *Store) CertificateCounts(ctx context.Context) (map[int64]int64, error) {
+	counts := map[int64]int64{}
+	err := s.db.query(ctx, `SELECT issuer, CAST(SUM(issued) AS BIGINT) FROM certificate_counts WHERE ends >= $1 GROUP BY issuer`, []any{endsOn(micros(s.now()))}, func(r row) error {
+		var issuer, n int64
+		err := r.Scan(&issuer, &n)
+		counts[issuer] = n
+		return err
+	})
+	return counts, err
 }

@@ -210,8 +210,8 @@ func (s *Store) PlanJob(ctx context.Context, a access.Act, t vetting.Task) (*vet
 
 // knows checks that what the selection names is there.
 func (s *Store) knows(ctx context.Context, sel *vetting.Selection) error {
-	for _, named := range [...]struct{ what, table, name string }{{"site", "sites", sel.Site}, {"order", "orders", sel.Order}, {"product", "products", sel.Product}, {"owner", "owners", sel.Owner}} {
-		if named.name == "" || named.name == vetting.Manufacturer && named.what == "owner" {
+	for _, named := range [...]struct{ what, table, name string }{{"site", "sites", sel.Site}, {"order", "orders", sel.Order}, {"product", "products", sel.Product}, {"owner", "owners", sel.Owner}, {"issuing CA", "issuing_cas", sel.Issuer}} {
+		if named.name == "" || named.name == vetting.Manufacturer && named.what == "owner" || named.name == vetting.DeviceCA && named.what == "issuing CA" {
 			continue
 		}
 		var id int64

@@ -97,6 +97,10 @@ func (sel *selection) query(after, now int64) (string, []any) {
 	return `SELECT ` + selectedColumns + fmt.Sprintf(prospectColumns, len(args)) + selectedFrom + where, args
 }
 
+// presently begins a condition on a device's present certificate, which ends
+// with a parenthesis.
+const presently = `EXISTS (SELECT 1 FROM certificates c WHERE c.id = d.certificate_id AND `
+
 // where narrows as far as the database can.
 func (sel *selection) where(after int64) (string, []any) {
 	where, args := `rec.id > $1 AND rec.id <= $2`, []any{after, sel.upto}
@@ -110,6 +114,7 @@ func (sel *selection) where(after int64) (string, []any) {
 		{`rec.product_id = (SELECT id FROM products WHERE name = $%d)`, sel.Product},
 		{heldBy(sel.Owner), sel.Owner},
 		{`COALESCE(d.state, 'manufactured') = $%d`, string(sel.State)},
+		{presently + `c.issuer = CASE WHEN $%[1]d = '` + vetting.DeviceCA + `' THEN 0 ELSE (SELECT id FROM issuing_cas WHERE name = $%[1]d) END)`, sel.Issuer},
 	} {
 		if c.name != "" {
 			and(c.condition, c.name)
@@ -120,6 +125,12 @@ func (sel *selection) where(after int64) (string, []any) {
 	}
 	if !sel.IssuedBefore.IsZero() {
 		and(`d.issued > 0 AND d.issued < $%d`, micros(sel.IssuedBefore))
+	}
+	if !sel.CertifiedFrom.IsZero() {
+		and(presently+`c.issued >= $%d)`, micros(sel.CertifiedFrom))
+	}
+	if !sel.CertifiedBefore.IsZero() {
+		and(presently+`c.issued < $%d)`, micros(sel.CertifiedBefore))
 	}
 	if sel.listed {
 		ids := sel.next(after)

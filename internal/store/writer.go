@@ -203,7 +203,7 @@ func (s *Store) attempt(jobs []*job) (errs []error, err error) {
 	}
 	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{},
 		certificates: map[int64]*certificateRow{}, codes: map[int64]*codeRow{}, keys: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, contested: map[int64]bool{},
-		paces: map[int64]vetting.Pace{}, counts: map[countKey]int64{}}
+		paces: map[int64]vetting.Pace{}, counts: map[countKey]int64{}, certified: map[certifiedKey]int64{}}
 	if err := w.open(jobs); err != nil {
 		return nil, err
 	}
@@ -253,6 +253,8 @@ type writing struct {
 	paces  map[int64]vetting.Pace // of orders with limits
 	counts map[countKey]int64     // units issued in this transaction
 	told   bool                   // something to status responders
+
+	certified map[certifiedKey]int64 // certificates issued in it
 
 	// What loadDevice, loadOrder, loadCertificate, loadCode and loadKey have yet
 	// to read.

@@ -15,6 +15,8 @@ func (m *memory) IssuingCA(_ context.Context, name string) (*vetting.IssuingCA, 
 	return find(m, m.issuers, func(i *vetting.IssuingCA) bool { return i.Name == name })
 }
 
+func (m *memory) CertificateCounts(context.Context) (map[int64]int64, error) { return nil, nil }
+
 func (m *memory) CreateIssuingCA(_ context.Context, a access.Act, i *vetting.IssuingCA) (*vetting.IssuingCA, error) {
 	return act(m, a, func() (*vetting.IssuingCA, error) { return i, nil })
 }

@@ -26,6 +26,7 @@ type Issuer struct {
 	NotAfter  time.Time `json:"notAfter" doc:"Until when its certificate is valid"`
 	Created   time.Time `json:"created,omitzero" doc:"When it was created; absent for the one that was there from the beginning"`
 	Updated   time.Time `json:"updated,omitzero" doc:"When its certificate was last replaced"`
+	Count     int64     `json:"certificates" doc:"How many certificates of it have not run out before today, revoked ones among them"`
 	Problem   string    `json:"problem,omitempty" doc:"Why the server that answers cannot issue with it; absent if it can"`
 	PEM       string    `json:"pem" doc:"Its certificate"`
 }
@@ -57,9 +58,13 @@ func (a *API) issuers() {
 		if err != nil {
 			return nil, err
 		}
+		counts, err := c.CertificateCounts(ctx)
+		if err != nil {
+			return nil, err
+		}
 		out := &listOutput[Issuer]{List[Issuer]{Items: []*Issuer{}, Next: have.Body.Next}}
 		for _, i := range have.Body.Items {
-			shown, err := a.shownIssuer(i)
+			shown, err := a.shownIssuer(i, counts)
 			if err != nil {
 				return nil, err
 			}
@@ -97,13 +102,13 @@ func (a *API) issuerStates() {
 		summary:     "Have an issuing CA issue no more",
 		description: "It must not be the default, and no owner may name it. What it issued stays valid.",
 	}, func(ctx context.Context, c *call, in *nameInput) (*bodyOutput[Issuer], error) {
-		return answer(a.taken(ctx)(c.CloseIssuingCA(ctx, c.act, in.Name)))
+		return answer(a.taken(ctx, c)(c.CloseIssuingCA(ctx, c.act, in.Name)))
 	})
 	register(a, access.ManageIssuers, operation{
 		id: "reopenIssuer", method: http.MethodPost, path: "/issuers/{name}/reopen", tag: tagIssuers,
 		summary: "Let a closed issuing CA issue again",
 	}, func(ctx context.Context, c *call, in *nameInput) (*bodyOutput[Issuer], error) {
-		return answer(a.taken(ctx)(c.ReopenIssuingCA(ctx, c.act, in.Name)))
+		return answer(a.taken(ctx, c)(c.ReopenIssuingCA(ctx, c.act, in.Name)))
 	})
 }
 
@@ -122,18 +127,22 @@ func (a *API) setDefaultIssuer(ctx context.Context, c *call, in *nameInput) (*bo
 
 // issuer is one of the CAs that issue to devices, by name.
 func (a *API) issuer(ctx context.Context, c *call, name string) (*Issuer, error) {
+	counts, err := c.CertificateCounts(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if name != vetting.DeviceCA {
 		i, err := c.IssuingCA(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		return a.shownIssuer(i)
+		return a.shownIssuer(i, counts)
 	}
 	list, err := a.issuingCAs(ctx, c, vetting.Page{Limit: 1})
 	if err != nil {
 		return nil, err
 	}
-	return a.shownIssuer(list[0])
+	return a.shownIssuer(list[0], counts)
 }
 
 // issuingCAs are a page of all of them, the device CA first. It is the default
@@ -161,7 +170,7 @@ func (a *API) createIssuer(ctx context.Context, c *call, in *bodyOf[IssuerInput]
 	if err != nil {
 		return nil, err
 	}
-	shown, err := a.taken(ctx)(c.CreateIssuingCA(ctx, c.act, i))
+	shown, err := a.taken(ctx, c)(c.CreateIssuingCA(ctx, c.act, i))
 	return created(shown, err, func(i *Issuer) string { return "/issuers/" + i.Name })
 }
 
@@ -170,7 +179,7 @@ func (a *API) renewIssuer(ctx context.Context, c *call, in *issuerBody) (*bodyOu
 	if err != nil {
 		return nil, err
 	}
-	return answer(a.taken(ctx)(c.RenewIssuingCA(ctx, c.act, i)))
+	return answer(a.taken(ctx, c)(c.RenewIssuingCA(ctx, c.act, i)))
 }
 
 // readIssuer reads a certificate that an issuing CA is to have.
@@ -184,7 +193,7 @@ func (a *API) readIssuer(ctx context.Context, name, text string) (*vetting.Issui
 
 // taken has the server use what became of an issuing CA before it is
 // answered.
-func (a *API) taken(ctx context.Context) func(*vetting.IssuingCA, error) (*Issuer, error) {
+func (a *API) taken(ctx context.Context, c *call) func(*vetting.IssuingCA, error) (*Issuer, error) {
 	return func(i *vetting.IssuingCA, err error) (*Issuer, error) {
 		if err != nil {
 			return nil, err
@@ -192,17 +201,21 @@ func (a *API) taken(ctx context.Context) func(*vetting.IssuingCA, error) (*Issue
 		if err := a.config.IssuingCAs.Refresh(ctx); err != nil {
 			return nil, err
 		}
-		return a.shownIssuer(i)
+		counts, err := c.CertificateCounts(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return a.shownIssuer(i, counts)
 	}
 }
 
-func (a *API) shownIssuer(i *vetting.IssuingCA) (*Issuer, error) {
+func (a *API) shownIssuer(i *vetting.IssuingCA, counts map[int64]int64) (*Issuer, error) {
 	cert, err := x509.ParseCertificate(i.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("the certificate of the issuing CA %s in the database: %w", i.Name, err)
 	}
 	out := &Issuer{Name: i.Name, Default: i.State == vetting.IssuingDefault, Closed: i.State == vetting.IssuingClosed, Subject: cert.Subject.String(), KeyID: hex.EncodeToString(cert.SubjectKeyId),
-		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Created: i.Created, Updated: i.Updated, PEM: toPEM(i.Certificate)}
+		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Created: i.Created, Updated: i.Updated, Count: counts[i.ID], PEM: toPEM(i.Certificate)}
 	if err := a.config.IssuingCAs.Unable()[i.Name]; err != nil {
 		out.Problem = err.Error()
 	}

@@ -25,6 +25,9 @@ type SelectionInput struct {
 	MadeBefore       time.Time           `json:"madeBefore,omitzero" doc:"Devices made earlier"`
 	IssuedFrom       time.Time           `json:"issuedFrom,omitzero" doc:"Devices that got their first certificate then or later"`
 	IssuedBefore     time.Time           `json:"issuedBefore,omitzero" doc:"Devices that got it earlier"`
+	Issuer           string              `json:"issuer,omitempty" maxLength:"63" doc:"Devices whose present certificate is of this issuing CA"`
+	CertifiedFrom    time.Time           `json:"certifiedFrom,omitzero" doc:"Devices that got their present certificate then or later"`
+	CertifiedBefore  time.Time           `json:"certifiedBefore,omitzero" doc:"Devices that got it earlier, such as before a profile was changed"`
 	Identifiers      vetting.Identifiers `json:"identifiers,omitzero" doc:"Devices that bear one of these identifiers, of each kind that is listed; single ones or ranges FROM..TO"`
 }
 

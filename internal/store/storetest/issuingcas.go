@@ -16,6 +16,7 @@ var issuingCases = []conformance{
 	{"one issuing CA is the default", issuingDefault},
 	{"an issuing CA closes once nobody needs it", issuingCloses},
 	{"an owner moves to another issuing CA", issuingMoved},
+	{"what an issuing CA has in the field is counted", issuingCounted},
 }
 
 // IssuingCA is an issuing CA to be, with bytes in place of a certificate: the
@@ -192,4 +193,30 @@ func issuingMoved(t *trial) {
 	}
 	t.refuses(vetting.Invalid)(t.store.SetOwnerIssuer(t.ctx, By, "acme", "none"))
 	t.refuses(vetting.NotFound)(t.store.SetOwnerIssuer(t.ctx, By, "none", "acme-ca"))
+}
+
+// enrolBy lets a unit in, with a certificate of an issuing CA.
+func (t *trial) enrolBy(n int, issuer int64) {
+	t.Helper()
+	c := t.propose(first(n))
+	c.Issued.Issuer = issuer
+	ok(t.store.Commit(t.ctx, c))(t)
+}
+
+func issuingCounted(t *trial) {
+	t.world(4, Unit(0), Unit(1), Unit(2), Unit(3))
+	one := ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("one")))(t)
+	counts := func(want map[int64]int64) {
+		t.Helper()
+		same(t, "the counts", ok(t.second().CertificateCounts(t.ctx))(t), want)
+	}
+	counts(map[int64]int64{})
+	t.admit(0)
+	t.enrolBy(1, one.ID)
+	t.enrolBy(2, one.ID)
+	counts(map[int64]int64{0: 1, one.ID: 2})
+	c := t.propose(first(3))
+	c.Issued.Issuer, c.Issued.NotAfter = one.ID, c.Issued.NotAfter.AddDate(-20, 0, 0)
+	ok(t.store.Commit(t.ctx, c))(t)
+	counts(map[int64]int64{0: 1, one.ID: 2}) // it has run out
 }

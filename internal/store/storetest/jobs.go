@@ -135,6 +135,7 @@ func jobSelections(t *trial) {
 	t.site("gdansk")
 	w.with(t.order("po-2", "lamp", "gdansk", vetting.OrderOpen)).Load(t, unit(4, "A", "1", day(4)))
 	issued := t.admit(1).Issued
+	t.enrolBy(2, ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("acme")))(t).ID)
 	serial := func(n int) string { return full(n).Serial }
 	for _, c := range []struct {
 		what string
@@ -145,7 +146,7 @@ func jobSelections(t *trial) {
 		{"site", vetting.Selection{Site: "gdansk"}, []int{4}},
 		{"order", vetting.Selection{Order: "po-1"}, []int{0, 1, 2, 3}},
 		{"product", vetting.Selection{Product: "lamp"}, []int{4}},
-		{"state", vetting.Selection{State: vetting.DeviceIssued}, []int{1}},
+		{"state", vetting.Selection{State: vetting.DeviceIssued}, []int{1, 2}},
 		{"hardware", vetting.Selection{HardwareRevision: "A"}, []int{0, 4}},
 		{"firmware", vetting.Selection{Firmware: "1.4.2"}, []int{3}},
 		{"no such firmware", vetting.Selection{Firmware: "1.4"}, nil},
@@ -153,10 +154,16 @@ func jobSelections(t *trial) {
 		{"made from", vetting.Selection{MadeFrom: day(2)}, []int{1, 2, 4}},
 		{"made before", vetting.Selection{MadeBefore: day(2)}, []int{0}},
 		{"made between", vetting.Selection{MadeFrom: day(2), MadeBefore: day(4)}, []int{1, 2}},
-		{"issued from", vetting.Selection{IssuedFrom: issued}, []int{1}},
-		{"issued later", vetting.Selection{IssuedFrom: issued.Add(time.Second)}, nil},
-		{"issued before", vetting.Selection{IssuedBefore: issued.Add(time.Second)}, []int{1}},
+		{"issued from", vetting.Selection{IssuedFrom: issued}, []int{1, 2}},
+		{"issued later", vetting.Selection{IssuedFrom: issued.Add(time.Hour)}, nil},
+		{"issued before", vetting.Selection{IssuedBefore: issued.Add(time.Hour)}, []int{1, 2}},
 		{"issued earlier", vetting.Selection{IssuedBefore: issued}, nil},
+		{"issuing CA", vetting.Selection{Issuer: "acme"}, []int{2}},
+		{"device CA", vetting.Selection{Issuer: vetting.DeviceCA}, []int{1}},
+		{"certified from", vetting.Selection{CertifiedFrom: issued}, []int{1, 2}},
+		{"certified later", vetting.Selection{CertifiedFrom: issued.Add(time.Hour)}, nil},
+		{"certified before", vetting.Selection{CertifiedBefore: issued.Add(time.Hour), Issuer: "acme"}, []int{2}},
+		{"certified earlier", vetting.Selection{CertifiedBefore: issued}, nil},
 		{"range", vetting.Selection{Identifiers: vetting.Identifiers{Serials: []string{serial(1) + ".." + serial(2), serial(4)}}}, []int{1, 2, 4}},
 		{"list", vetting.Selection{Identifiers: vetting.Identifiers{Serials: []string{serial(4), serial(0), serial(4)}}}, []int{0, 4}},
 		{"MACs", vetting.Selection{Identifiers: vetting.Identifiers{MACs: []string{strings.ReplaceAll(full(3).MAC, ":", "-")}}}, []int{3}},

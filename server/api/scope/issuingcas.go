@@ -11,6 +11,9 @@ import (
 type IssuingCAs interface {
 	IssuingCAs(context.Context) ([]*vetting.IssuingCA, error)
 	IssuingCA(ctx context.Context, name string) (*vetting.IssuingCA, error)
+	// CertificateCounts tells how many certificates of each, by its ID, have
+	// not run out before today; 0 is the device CA.
+	CertificateCounts(context.Context) (map[int64]int64, error)
 	CreateIssuingCA(context.Context, access.Act, *vetting.IssuingCA) (*vetting.IssuingCA, error)
 	RenewIssuingCA(context.Context, access.Act, *vetting.IssuingCA) (*vetting.IssuingCA, error)
 	SetDefaultIssuingCA(ctx context.Context, act access.Act, name string) error
@@ -30,6 +33,15 @@ func (v View) IssuingCAs(ctx context.Context) ([]*vetting.IssuingCA, error) {
 // IssuingCA finds an issuing CA.
 func (v View) IssuingCA(ctx context.Context, name string) (*vetting.IssuingCA, error) {
 	return ofManufacturer(v, unknownName("issuing CA", name), func() (*vetting.IssuingCA, error) { return v.store.IssuingCA(ctx, name) })
+}
+
+// CertificateCounts tells how much of each issuing CA is in the field; only
+// the manufacturer learns.
+func (v View) CertificateCounts(ctx context.Context) (map[int64]int64, error) {
+	if !v.op.Role.OfManufacturer() {
+		return nil, nil
+	}
+	return v.store.CertificateCounts(ctx)
 }
 
 // CreateIssuingCA adds an issuing CA.
