@@ -37,6 +37,8 @@ type credentials struct {
 	mu   sync.Mutex // held while they are looked after
 	held map[int64]*credential
 	told []*x509.Certificate // the CAs that were told
+
+	expiries atomic.Pointer[map[string]time.Time] // of the certificates, for a scrape that never waits
 }
 
 // credential is that of one CA.
@@ -96,7 +98,21 @@ func (c *credentials) refresh(ctx context.Context) {
 		c.look(ctx, i, c.held[i.ID])
 	}
 	c.announce(ctx, list)
+	c.noteExpiries(list)
 }
+
+func (c *credentials) noteExpiries(list []ca.Issuing) {
+	ends := map[string]time.Time{}
+	for _, i := range list {
+		if have := c.held[i.ID].current.Load(); have != nil {
+			ends[responderPrefix+i.Name] = have.NotAfter
+		}
+	}
+	c.expiries.Store(&ends)
+}
+
+// responderPrefix begins the names of responders' certificates in metrics.
+const responderPrefix = "responder-"
 
 // look replaces the credential of a CA if that is due.
 func (c *credentials) look(ctx context.Context, i ca.Issuing, h *credential) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +156,9 @@ func TestRootRollover(t *testing.T) {
 	}
 	if !bytes.Equal(devices["finish"].AuthorityKeyId, acme.SubjectKeyId) {
 		t.Error("the last device is not of the new default")
+	}
+	if acts := w.acts("ca.", "issuer.d", "issuer.r"); !slices.Equal(acts, []string{"ca.change", "ca.change", "issuer.renew", "ca.change", "issuer.default", "ca.change"}) {
+		t.Errorf("the log has %v", acts)
 	}
 	storetest.Verify(t, w.server.store)
 }

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -146,33 +145,10 @@ func (s *Server) open(ctx context.Context) (err error) {
 		metrics:   s.metrics, now: s.env.Now, good: s.env.Now(),
 		patience: 30*time.Second + 10*time.Duration(s.config.Audit.Interval),
 	}
-	return s.publishing.publisher.CheckStart(ctx)
-}
-
-// expiries are the ends of the certificates without which the server could
-// do nothing.
-func (s *Server) expiries() map[string]time.Time {
-	m := s.authorities.Expiries()
-	m["server"] = s.certificate.NotAfter()
-	return m
-}
-
-// allExpiries are those and the ends of the issuing CAs.
-func (s *Server) allExpiries() map[string]time.Time {
-	m := s.expiries()
-	maps.Copy(m, s.authorities.IssuerExpiries())
-	return m
-}
-
-// clock reports a clock that was set to before this Touchmark was founded.
-// No certificate's time could be judged, and each that was issued would be
-// dated wrongly.
-func (s *Server) clock(context.Context) error {
-	now, founded := s.env.Now(), s.authorities.Device.Certificate.NotBefore
-	if now.Before(founded) {
-		return fmt.Errorf("the clock says %s, but the device CA was made after that, at %s: set the clock", now.UTC().Format(time.RFC3339), founded.Format(time.RFC3339))
+	if err := s.publishing.publisher.CheckStart(ctx); err != nil {
+		return err
 	}
-	return nil
+	return s.store.NoteAuthorities(ctx, s.authorities.OfFiles())
 }
 
 // wire connects the subsystems.
@@ -194,7 +170,7 @@ func (s *Server) wire() error {
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 		{"default-issuer", s.issuing.checkDefault},
-	}, warnings: []check{{"issuers", s.issuing.check}, {"statuses", s.status.check}, {"offline-status", s.offline.Check}}}
+	}, warnings: []check{{"issuers", s.issuing.check}, {"expiry", s.expiring}, {"statuses", s.status.check}, {"offline-status", s.offline.Check}}}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))

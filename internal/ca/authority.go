@@ -314,10 +314,15 @@ func (a *Authorities) Expiries() map[string]time.Time {
 	}
 }
 
-// IssuerExpiries gives the ends of the issuing CAs that were learnt, by the
-// names of their keys.
-func (a *Authorities) IssuerExpiries() map[string]time.Time {
+// FurtherExpiries gives the ends of the issuing CAs that were learnt, by the
+// names of their keys, and of the certificates of a root roll-over.
+func (a *Authorities) FurtherExpiries() map[string]time.Time {
 	m := map[string]time.Time{}
+	for _, c := range a.List() {
+		if c.ofRollover {
+			m[c.Name] = c.Certificate.NotAfter
+		}
+	}
 	for _, i := range a.issuers.Load().list[1:] {
 		m[IssuingKeyName(i.name)] = i.Certificate.NotAfter
 	}

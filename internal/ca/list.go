@@ -98,3 +98,27 @@ func (a *Authorities) BelowRoot() (names []string) {
 	}
 	return names
 }
+
+// OfFiles says which certificates are in files: lines of a name and the
+// SHA-256 of the certificate.
+func (a *Authorities) OfFiles() (lines []string) {
+	fixed := a.fixed()
+	for _, c := range a.List() {
+		if _, ok := fixed[c.Name]; ok || c.ofRollover || c.Name == RootName {
+			lines = append(lines, c.Name+" "+nameOf(c.Certificate))
+		}
+	}
+	return lines
+}
+
+// Soon is what ends within a time, or has ended, by name. A roll-over's
+// certificates are about to go, and end when they end.
+func (a *Authorities) Soon(now time.Time, within time.Duration) map[string]time.Time {
+	ends := map[string]time.Time{}
+	for _, c := range a.List() {
+		if end := c.Certificate.NotAfter; !c.ofRollover && end.Sub(now) < within {
+			ends[c.Name] = end
+		}
+	}
+	return ends
+}

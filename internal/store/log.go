@@ -1,11 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"hash"
+	"slices"
+	"strings"
 
 	"github.com/touchmark/touchmark/internal/audit"
 )
@@ -54,6 +57,28 @@ func (s *Store) AcceptLoss(ctx context.Context, note string) (leaf int64, err er
 		return nil
 	})
 	return leaf, err
+}
+
+// NoteAuthorities writes into the log which CA certificates a server started
+// with, as lines of a name and a SHA-256, if they are others than those that
+// a server started with before. The leaf's note has what is new.
+func (s *Store) NoteAuthorities(ctx context.Context, lines []string) error {
+	return s.update(ctx, func(w *writing) error {
+		have, found, now := "", false, strings.Join(lines, "\n")
+		w.fetch(`SELECT value FROM meta WHERE name = 'authorities'`, nil, func(r row) error { found = true; return r.Scan(&have) })
+		if err := w.flush(); err != nil || have == now {
+			return err
+		}
+		if !found {
+			w.exec(`INSERT INTO meta (name, value) VALUES ('authorities', $1)`, now)
+			return nil
+		}
+		w.exec(`UPDATE meta SET value = $1 WHERE name = 'authorities'`, now)
+		before := strings.Split(have, "\n")
+		fresh := slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return slices.Contains(before, l) })
+		w.leaf("ca.change", "server", cmp.Or(strings.Join(fresh, ", "), "a root is no longer there"))
+		return nil
+	})
 }
 
 // NoteResponder writes into the log that an issuing CA let a key answer OCSP

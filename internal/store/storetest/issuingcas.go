@@ -17,6 +17,7 @@ var issuingCases = []conformance{
 	{"an issuing CA closes once nobody needs it", issuingCloses},
 	{"an owner moves to another issuing CA", issuingMoved},
 	{"what an issuing CA has in the field is counted", issuingCounted},
+	{"the CAs of files are in the log when they change", authoritiesNoted},
 }
 
 // IssuingCA is an issuing CA to be, with bytes in place of a certificate: the
@@ -219,4 +220,30 @@ func issuingCounted(t *trial) {
 	c.Issued.Issuer, c.Issued.NotAfter = one.ID, c.Issued.NotAfter.AddDate(-20, 0, 0)
 	ok(t.store.Commit(t.ctx, c))(t)
 	counts(map[int64]int64{0: 1, one.ID: 2}) // it has run out
+}
+
+func authoritiesNoted(t *trial) {
+	for _, step := range []struct {
+		lines []string
+		note  string // "" is no leaf
+	}{
+		{[]string{"root aa", "device-ca bb"}, ""}, // the first start
+		{[]string{"root aa", "device-ca bb"}, ""},
+		{[]string{"root aa", "root-new cc", "device-ca dd"}, "root-new cc, device-ca dd"},
+		{[]string{"root cc", "device-ca dd"}, "root cc"},
+		{[]string{"root cc"}, "a root is no longer there"},
+		{[]string{"root cc"}, ""},
+	} {
+		before := t.leaves()
+		t.done(t.second().NoteAuthorities(t.ctx, step.lines))
+		if step.note == "" {
+			if now := t.leaves(); now != before {
+				t.Errorf("%v left %d leaves", step.lines, now-before)
+			}
+			continue
+		}
+		if l := t.leaf(before); t.leaves() != before+1 || l.Act != "ca.change" || l.By != "server" || l.Note != step.note {
+			t.Errorf("%v: %d leaves, %+v", step.lines, t.leaves()-before, l)
+		}
+	}
 }

@@ -187,6 +187,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"IssuingCA":            call(func() (any, error) { return s.IssuingCA(ctx, "acme") }),
 		"CreateIssuingCA":      call(func() (any, error) { return s.CreateIssuingCA(ctx, By, &vetting.IssuingCA{Name: "acme"}) }),
 		"RenewIssuingCA":       call(func() (any, error) { return s.RenewIssuingCA(ctx, By, &vetting.IssuingCA{Name: "acme"}) }),
+		"NoteAuthorities":      func() error { return s.NoteAuthorities(ctx, []string{"root aa"}) },
 		"CertificateCounts":    call(func() (any, error) { return s.CertificateCounts(ctx) }),
 		"SetDefaultIssuingCA":  func() error { return s.SetDefaultIssuingCA(ctx, By, "acme") },
 		"CloseIssuingCA":       call(func() (any, error) { return s.CloseIssuingCA(ctx, By, "acme") }),
