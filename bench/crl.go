@@ -94,7 +94,7 @@ func (b *bench) measureCRL(ctx context.Context, db string) (m listsTook, err err
 // measure has lists of n certificates made, with what one more and then
 // another adds.
 func (w *lists) measure(ctx context.Context, m *listsTook, n int) (err error) {
-	schedule := crl.Schedule{Interval: time.Hour, Validity: 4 * time.Hour, OnChange: true, Full: true, URLs: []string{"http://status.example.com"}}
+	schedule := crl.Schedule{Interval: time.Hour, Validity: 4 * time.Hour, Delay: time.Second, Full: true, URLs: []string{"http://status.example.com"}}
 	if m.full, err = w.make(ctx, schedule); err != nil {
 		return err
 	}
@@ -133,6 +133,7 @@ type lists struct {
 	newest  []ocsp.Change // since the full list
 	seq     int64
 	failed  bool
+	makes   int
 	keeping time.Duration
 }
 
@@ -179,9 +180,10 @@ func (w *lists) make(ctx context.Context, s crl.Schedule) (time.Duration, error)
 	if err := d.Refresh(ctx); err != nil {
 		return 0, err
 	}
-	w.failed, w.keeping = false, 0
+	w.failed, w.keeping, w.makes = false, 0, w.makes+1
+	now := time.Now().Add(time.Duration(w.makes) * time.Second) // a list is made once a second at most
 	m := crl.NewMaker(crl.Maker{Schedule: s, Revoked: w.revoked, Source: w, Directory: d, Observer: w, Log: slog.Default(),
-		Issuers: func() []crl.Issuer { return []crl.Issuer{w.issuer} }, Known: func() (time.Time, bool) { return time.Now(), true }})
+		Issuers: func() []crl.Issuer { return []crl.Issuer{w.issuer} }, Known: func() (time.Time, bool) { return now, true }})
 	began := time.Now()
 	m.Round(ctx)
 	if took := time.Since(began); !w.failed {

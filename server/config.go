@@ -158,6 +158,8 @@ type Status struct {
 	MaxStale Duration `yaml:"max_stale"`
 	// Cache bounds the memory of signed OCSP answers. One takes about 1.6 KiB.
 	Cache Size `yaml:"cache"`
+	// CRL are the revocation lists (RFC 5280 §5).
+	CRL CRL `yaml:"crl"`
 	// Offline is the standing of all certificates of a CA in one file, for who
 	// cannot ask.
 	Offline Offline `yaml:"offline"`
@@ -184,11 +186,19 @@ func (o Offline) check(bad func(string, ...any)) {
 	atLeast("status.offline.validity", o.Validity, 2*time.Duration(o.Every), bad)
 }
 
+// checkStatusURL reports what cannot stand before the paths of the status
+// door in certificates.
+func checkStatusURL(at, text string, bad func(string, ...any)) {
+	if u, err := url.Parse(text); err != nil || u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.HasSuffix(text, "/") {
+		bad("%s is %q: want http://HOST, perhaps with a port and a path, without a slash at its end", at, text)
+	}
+}
+
 func (s Status) check(bad func(string, ...any)) {
 	s.Offline.check(bad)
 	checkListen("status.listen", s.Listen, true, bad)
-	if u, err := url.Parse(s.URL); s.URL != "" && (err != nil || u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.HasSuffix(s.URL, "/")) {
-		bad("status.url is %q: want http://HOST, perhaps with a port and a path, without a slash at its end", s.URL)
+	if s.URL != "" {
+		checkStatusURL("status.url", s.URL, bad)
 	}
 	atLeast("status.validity", s.Validity, time.Minute, bad)
 	atLeast("status.max_stale", s.MaxStale, time.Second, bad)
@@ -201,6 +211,7 @@ func (s Status) check(bad func(string, ...any)) {
 	if s.Cache < 1<<20 {
 		bad("status.cache is %s: want 1MiB or more", s.Cache)
 	}
+	s.CRL.check(bad)
 	s.Limits.check("status", bad)
 }
 
@@ -362,7 +373,7 @@ func Default() *Config {
 		API:      API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
 		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
 		Exempt:   []string{"127.0.0.0/8", "::1/128"},
-		Status:   Status{Listen: ":8446", Partitions: 16, Validity: Duration(time.Hour), MaxStale: Duration(5 * time.Minute), Cache: 64 << 20, Limits: limits},
+		Status:   Status{Listen: ":8446", Partitions: 16, Validity: Duration(time.Hour), MaxStale: Duration(5 * time.Minute), Cache: 64 << 20, CRL: defaultCRL(), Limits: limits},
 		Ops:      Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
 		Observe:  Observe{Speed: 1000, Tolerance: 300, Returns: 3, Window: Duration(10 * time.Minute), Grace: Duration(24 * time.Hour)},
 		Audit:    Audit{Interval: Duration(time.Second)},

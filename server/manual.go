@@ -13,10 +13,13 @@ import (
 	"strings"
 )
 
-// configSource is the manual: the comments on the struct, as they stand.
-//
-//go:embed config.go
-var configSource string
+// The manual is the comments on the structs, as they stand.
+var (
+	//go:embed config.go
+	configSource string
+	//go:embed crlconfig.go
+	crlConfigSource string
+)
 
 // Sample is a configuration file that explains every key. Values that differ
 // from the defaults are set; the defaults stand in comments.
@@ -70,30 +73,35 @@ func (w sampleWriter) doc(owner reflect.Type, f reflect.StructField) string {
 	return text
 }
 
-// fieldDocs reads the comments of the structs in config.go.
+// fieldDocs reads the comments of the configuration's structs.
 func fieldDocs() map[string]string {
-	file, err := goparser.ParseFile(token.NewFileSet(), "config.go", configSource, goparser.ParseComments)
-	if err != nil { // a programming error: this very file was compiled
-		panic(err)
-	}
 	docs := map[string]string{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok {
-			return true
+	for _, source := range []string{configSource, crlConfigSource} {
+		file, err := goparser.ParseFile(token.NewFileSet(), "", source, goparser.ParseComments)
+		if err != nil { // a programming error: this very file was compiled
+			panic(err)
 		}
-		s, ok := spec.Type.(*ast.StructType)
-		if !ok {
-			return true
-		}
+		ast.Inspect(file, func(n ast.Node) bool { return noteDocs(docs, n) })
+	}
+	return docs
+}
+
+// noteDocs takes down the comments of a struct's fields; it reports whether
+// to look into the node.
+func noteDocs(docs map[string]string, n ast.Node) bool {
+	spec, ok := n.(*ast.TypeSpec)
+	if !ok {
+		return true
+	}
+	if s, ok := spec.Type.(*ast.StructType); ok {
 		for _, f := range s.Fields.List {
 			for _, name := range f.Names {
 				docs[spec.Name.Name+"."+name.Name] = strings.TrimSpace(f.Doc.Text())
 			}
 		}
 		return false
-	})
-	return docs
+	}
+	return true
 }
 
 // yamlValue writes a value on one line.

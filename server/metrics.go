@@ -36,6 +36,7 @@ type metrics struct {
 	unpublished   prometheus.Counter
 	streams       prometheus.Gauge
 	webhooks      webhookMetrics
+	lists         listMetrics
 	tally         tally
 }
 
@@ -88,6 +89,7 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 			Name: "touchmark_event_streams", Help: "Streams of events that are open.",
 		}),
 		webhooks: newWebhookMetrics(),
+		lists:    newListMetrics(),
 		unpublished: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "touchmark_log_publish_failures_total", Help: "Attempts to publish a checkpoint that failed.",
 		}),
@@ -97,7 +99,7 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		&m.tally, expiryCollector{expiries, now}, newBuildInfo(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	m.registry.MustRegister(m.webhooks.collectors()...)
+	m.registry.MustRegister(append(m.webhooks.collectors(), m.lists.collectors()...)...)
 	return m
 }
 

@@ -170,7 +170,7 @@ func (s *Server) wire() error {
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 		{"default-issuer", s.issuing.checkDefault},
-	}, warnings: []check{{"issuers", s.issuing.check}, {"expiry", s.expiring}, {"statuses", s.status.check}, {"offline-status", s.offline.Check}}}
+	}, warnings: []check{{"issuers", s.issuing.check}, {"expiry", s.expiring}, {"statuses", s.status.check}, {"crls", s.status.lists.check}, {"offline-status", s.offline.Check}}}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
@@ -275,6 +275,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		IssuingCAs:  s.issuing,
 		Responders:  s.responders,
 		Offline:     offlineFiles{s.offline, s.issuerID},
+		CRLs:        s.status.lists,
 		Examiner:    s.authorities,
 		Observing:   s.config.Observe.rules(),
 		Manifests:   s.importer,
@@ -327,6 +328,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.every(work, ocsp.FollowEvery, s.status.follow)
 	s.every(work, credentialsEvery, s.status.credentials.run)
 	s.every(work, forgeriesEvery, s.status.reporting.run)
+	s.every(work, listsEvery, s.status.lists.run)
 	s.every(work, issuersEvery, s.learnIssuers)
 	s.every(work, offlineEvery, s.offline.Run)
 	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)

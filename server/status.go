@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/ocsp"
+	"github.com/touchmark/touchmark/ocsp/crl"
 	"github.com/touchmark/touchmark/ocsp/offline/publish"
 )
 
@@ -22,6 +23,7 @@ type status struct {
 
 	credentials *credentials
 	reporting   *reporting
+	lists       *lists
 }
 
 func (s *Server) newStatus(source ocsp.Source) *status {
@@ -36,6 +38,7 @@ func (s *Server) newStatus(source ocsp.Source) *status {
 		issuing: s.authorities.Issuing, certify: s.responders.own, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
 	}
 	st.reporting = s.newReporting(st)
+	st.lists = s.newLists(source, s.store, st.follower)
 	return st
 }
 
@@ -73,9 +76,12 @@ func (s *Server) statusHandler() http.Handler {
 	mux.Handle("GET "+cacertsPrefix, caCertificates(s.authorities.Issuing))
 	mux.Handle(publish.Prefix, &publish.Handler{Directory: s.offline.Directory, Issuer: s.issuerID})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if rest, ok := strings.CutPrefix(r.URL.Path, ocsp.Path); ok && (rest == "" || rest[0] == '/') {
+		switch rest, ok := strings.CutPrefix(r.URL.Path, ocsp.Path); {
+		case ok && (rest == "" || rest[0] == '/'):
 			s.status.responder.ServeHTTP(w, r)
-		} else {
+		case strings.HasPrefix(r.URL.Path, crl.Prefix):
+			s.status.lists.handler.ServeHTTP(w, r)
+		default:
 			mux.ServeHTTP(w, r)
 		}
 	})

@@ -8,7 +8,6 @@
 package crl
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/url"
@@ -51,6 +50,15 @@ func (s Scope) String() string {
 		return "full"
 	}
 	return fmt.Sprintf("%d/%d", s.Partition, s.Partitions)
+}
+
+// Place is where the scope comes in the order of a CA's lists, from 1 on.
+func (s Scope) Place() int64 {
+	at := 2 * (int64(s.Partitions)*MaxPartitions + int64(s.Partition))
+	if s.Delta {
+		at++
+	}
+	return at + 1
 }
 
 // CheckPartitions reports whether a CA's certificates can be divided into n
@@ -142,15 +150,4 @@ type Kept struct {
 	// Body names the bytes, Version the place of the list in the order in
 	// which lists were kept; both are the store's to choose.
 	Body, Version int64
-}
-
-func (k *Kept) compare(o *Kept) int {
-	delta := func(k *Kept) int {
-		if k.Scope.Delta {
-			return 1
-		}
-		return 0
-	}
-	return cmp.Or(cmp.Compare(k.Issuer, o.Issuer), cmp.Compare(k.Scope.Partitions, o.Scope.Partitions),
-		cmp.Compare(k.Scope.Partition, o.Scope.Partition), cmp.Compare(delta(k), delta(o)))
 }

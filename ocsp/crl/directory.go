@@ -1,6 +1,7 @@
 package crl
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -107,15 +108,17 @@ func (d *Directory) Find(issuer int64, s Scope) *Kept {
 	return d.of[place{issuer, s}]
 }
 
-// All returns all lists: by CA, full and delta first, then by partition.
-func (d *Directory) All() []*Kept {
+// Of returns the lists of a CA: full and delta first, then by partition.
+func (d *Directory) Of(issuer int64) []*Kept {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	list := make([]*Kept, 0, len(d.of))
-	for _, k := range d.of {
-		list = append(list, k)
+	var list []*Kept
+	for p, k := range d.of {
+		if p.issuer == issuer {
+			list = append(list, k)
+		}
 	}
-	slices.SortFunc(list, (*Kept).compare)
+	slices.SortFunc(list, func(a, b *Kept) int { return cmp.Compare(a.Scope.Place(), b.Scope.Place()) })
 	return list
 }
 

@@ -55,7 +55,7 @@ func TestListsAreServed(t *testing.T) {
 	}
 	w.round()
 	base, _ := w.serve()
-	for _, k := range w.maker.Directory.All() {
+	for _, k := range w.maker.Directory.Of(0) {
 		url, want := base+k.Scope.Path("device-ca"), w.memory.bodies[k.Body]
 		resp, body := w.ask("GET", url)
 		h := resp.Header

@@ -22,9 +22,10 @@ type Schedule struct {
 	// for no deltas.
 	Interval, Validity           time.Duration
 	DeltaInterval, DeltaValidity time.Duration
-	// OnChange has the delta and the partition of a certificate made anew in
-	// the first round after its status changed.
-	OnChange bool
+	// Delay is how long after a certificate's status changed the delta and
+	// the list of its partition are made anew at the latest; so neither is
+	// made more often. 0 leaves it to the intervals.
+	Delay time.Duration
 	// Full has lists made of all certificates that a CA revoked.
 	Full bool
 	// Partitions is into how many the certificates of each CA are divided. 0
@@ -71,24 +72,13 @@ type Maker struct {
 
 	turn    chan struct{}
 	failing map[int64]bool // CAs of which a failure was logged
+	tidied  time.Time
 }
 
 // NewMaker makes a maker ready for its first round.
 func NewMaker(m Maker) *Maker {
 	m.turn, m.failing = make(chan struct{}, 1), map[int64]bool{}
 	return &m
-}
-
-// Run makes what is due at each tick until ctx ends.
-func (m *Maker) Run(ctx context.Context, ticks <-chan time.Time) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticks:
-			m.Round(ctx)
-		}
-	}
 }
 
 // ErrNotReady is the error of a maker that does not know yet what is revoked.
@@ -105,8 +95,9 @@ func (m *Maker) Round(ctx context.Context) {
 		return
 	}
 	defer release()
+	known, _ := m.Known()
 	for _, i := range m.Issuers() {
-		if i.Signer == nil {
+		if i.Signer == nil || known.After(i.Certificate.NotAfter) {
 			continue
 		}
 		err := m.due(ctx, i)
@@ -115,7 +106,18 @@ func (m *Maker) Round(ctx context.Context) {
 		}
 		m.report(ctx, i, err)
 	}
+	if known.Sub(m.tidied) > tidyEvery {
+		m.tidied = known
+		m.tidy(ctx)
+	}
+}
+
+// tidyEvery is how often replaced lists are looked for.
+const tidyEvery = time.Minute
+
+func (m *Maker) tidy(ctx context.Context) {
 	for more := true; more && ctx.Err() == nil; {
+		var err error
 		if more, err = m.Directory.Store.TidyCRLs(ctx); err != nil {
 			m.Log.WarnContext(ctx, "replaced revocation lists could not be deleted; it is tried again", "error", err)
 			return
@@ -183,7 +185,7 @@ func (m *Maker) due(ctx context.Context, i Issuer) error {
 		err = r.dueFull(ctx)
 	}
 	return errors.Join(err, r.partitions(ctx, func(k *Kept, changed int64) bool {
-		return r.old(k, m.Schedule.Interval) || m.Schedule.OnChange && changed > k.Seq
+		return r.old(k, m.Schedule.Interval) || r.overtaken(k, changed)
 	}))
 }
 
@@ -197,20 +199,36 @@ type run struct {
 
 func (m *Maker) run(i Issuer, by string) (*run, error) {
 	known, _ := m.Known()
+	unable := func(format string, args ...any) (*run, error) {
+		return nil, &UnableError{Issuer: i.Name, Reason: fmt.Sprintf(format, args...)}
+	}
 	switch cert := i.Certificate; {
 	case i.Signer == nil:
-		return nil, fmt.Errorf("the key of the CA %s is not at hand here", i.Name)
+		return unable("its key is not at hand here")
 	case cert.KeyUsage&x509.KeyUsageCRLSign == 0:
-		return nil, fmt.Errorf("the certificate of the CA %s does not allow it to sign revocation lists: its keyUsage lacks cRLSign", i.Name)
+		return unable("its certificate does not allow it to: keyUsage lacks cRLSign")
 	case known.After(cert.NotAfter):
-		return nil, fmt.Errorf("the certificate of the CA %s ran out at %s", i.Name, cert.NotAfter.Format(time.RFC3339))
+		return unable("its certificate ran out at %s", cert.NotAfter.Format(time.RFC3339))
 	}
 	return &run{Maker: m, issuer: i, by: by, at: known.UTC().Truncate(time.Second)}, nil
+}
+
+// UnableError says why a CA can sign no list here.
+type UnableError struct{ Issuer, Reason string }
+
+func (e *UnableError) Error() string {
+	return fmt.Sprintf("the CA %s cannot sign revocation lists: %s", e.Issuer, e.Reason)
 }
 
 // old reports whether a list, nil for none, is to be made anew by its age.
 func (r *run) old(k *Kept, interval time.Duration) bool {
 	return k == nil || !r.at.Before(k.ThisUpdate.Add(interval))
+}
+
+// overtaken reports whether a list is to be made anew because a certificate on
+// it changed.
+func (r *run) overtaken(k *Kept, changed int64) bool {
+	return r.Schedule.Delay > 0 && changed > k.Seq && r.old(k, r.Schedule.Delay)
 }
 
 // deltas reports whether full lists have deltas.
@@ -223,7 +241,7 @@ func (r *run) dueFull(ctx context.Context) error {
 		return r.full(ctx)
 	case !r.deltas():
 		return nil
-	case r.old(delta, r.Schedule.DeltaInterval), r.Schedule.OnChange && r.Revoked.changed(r.issuer.ID, 1)[0] > delta.Seq:
+	case r.old(delta, r.Schedule.DeltaInterval), r.overtaken(delta, r.Revoked.changed(r.issuer.ID, 1)[0]):
 		return r.delta(ctx, full, delta)
 	}
 	return nil
@@ -444,8 +462,8 @@ func (r *run) partition(s Scope) (*Made, error) {
 // forget drops from memory what no list will hold again.
 func (r *run) forget() {
 	var before time.Time
-	for _, k := range r.Directory.All() {
-		if k.Issuer == r.issuer.ID && (before.IsZero() || k.Since.Before(before)) {
+	for _, k := range r.Directory.Of(r.issuer.ID) {
+		if before.IsZero() || k.Since.Before(before) {
 			before = k.Since
 		}
 	}

@@ -83,7 +83,7 @@ func TestListsSayWhatHappened(t *testing.T) {
 				w.now = w.now.Add(time.Duration(r.IntN(int(6 * time.Hour))))
 				w.round()
 				w.check(model)
-				for _, k := range w.maker.Directory.All() {
+				for _, k := range w.maker.Directory.Of(0) {
 					if numbers[k.Scope] > k.Number {
 						t.Fatalf("the number of list %s went from %d to %d", k.Scope, numbers[k.Scope], k.Number)
 					}
@@ -95,22 +95,29 @@ func TestListsSayWhatHappened(t *testing.T) {
 }
 
 func TestOnlyWhatIsDueIsMade(t *testing.T) {
-	w := newWorld(t, schedule)
+	s := schedule
+	s.Delay = time.Minute
+	w := newWorld(t, s)
 	w.revoke(serial(1), ocsp.KeyCompromise)
 	w.round()
-	first := w.maker.Directory.All()
+	first := w.maker.Directory.Of(0)
 	if len(first) != 6 {
 		t.Fatalf("there are %d lists, want the full one, the delta and four partitions", len(first))
 	}
-	w.now = w.now.Add(time.Minute)
+	w.now = w.now.Add(time.Minute - time.Second)
 	w.round()
-	if again := w.maker.Directory.All(); !slices.Equal(first, again) {
+	if again := w.maker.Directory.Of(0); !slices.Equal(first, again) {
 		t.Error("lists were made anew although nothing happened")
 	}
 	w.revoke(serial(2), ocsp.Superseded)
 	w.round()
+	if again := w.maker.Directory.Of(0); !slices.Equal(first, again) {
+		t.Error("lists were made anew before the delay was over")
+	}
+	w.now = w.now.Add(time.Second)
+	w.round()
 	var anew []crl.Scope
-	for i, k := range w.maker.Directory.All() {
+	for i, k := range w.maker.Directory.Of(0) {
 		if k != first[i] {
 			anew = append(anew, k.Scope)
 		}
@@ -120,7 +127,7 @@ func TestOnlyWhatIsDueIsMade(t *testing.T) {
 	}
 	w.now = w.now.Add(24 * time.Hour)
 	w.round()
-	for i, k := range w.maker.Directory.All() {
+	for i, k := range w.maker.Directory.Of(0) {
 		if k.ThisUpdate != w.now || k.Number <= first[i].Number {
 			t.Errorf("a day later list %s is number %d of %s", k.Scope, k.Number, k.ThisUpdate)
 		}
@@ -137,6 +144,7 @@ func TestFullListAndItsDeltaShareNumbers(t *testing.T) {
 	last := full.Number
 	for n := range 5 {
 		w.revoke(serial(n), ocsp.Superseded)
+		w.now = w.now.Add(time.Second)
 		w.round()
 		delta = w.maker.Directory.Find(0, crl.Delta)
 		if delta.Number <= last || delta.Base != full.Number || delta.Entries != n+1 {
@@ -198,6 +206,7 @@ func TestFormerPartitionsGoOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.revoke(serial(2), ocsp.Superseded)
+	w.now = w.now.Add(time.Second)
 	w.round()
 	for _, n := range []int{4, 8} {
 		for i := range 2 {

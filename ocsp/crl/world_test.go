@@ -150,7 +150,7 @@ func (observer) Made(string, crl.Scope, time.Duration) {}
 func (o observer) Failed(string)                       { o.failed++ }
 
 var schedule = crl.Schedule{Interval: 24 * time.Hour, Validity: 96 * time.Hour, DeltaInterval: time.Hour, DeltaValidity: 6 * time.Hour,
-	OnChange: true, Full: true, Partitions: 4, URLs: []string{"http://status.example.com"}}
+	Delay: time.Second, Full: true, Partitions: 4, URLs: []string{"http://status.example.com"}}
 
 // change tells a maker's memory and the source of a change.
 func (w *world) change(c ocsp.Change) {

@@ -119,6 +119,7 @@ type Config struct {
 	IssuingCAs  IssuingCAs
 	Responders  Responders
 	Offline     OfflineFiles
+	CRLs        CRLs
 	Examiner    Examiner
 	// Observing says what observations show.
 	Observing vetting.ObservationRules
@@ -196,6 +197,7 @@ func New(c Config) *API {
 	a.issuers()
 	a.responders()
 	a.offlineFiles()
+	a.crls()
 	a.codes()
 	a.events()
 	a.webhooks()
