@@ -25,6 +25,17 @@ type Config struct {
 	// the directory of this file.
 	Dir string `yaml:"dir"`
 
+	// Roles is what the server does: [all], or [ocsp] for a node that only
+	// tells what became of certificates. Such a node needs neither the CAs'
+	// keys nor the log's, opens no door but status and ops, and reads the
+	// database as a user who may write nothing.
+	Roles []string `yaml:"roles"`
+
+	// Responder is how a node of role ocsp reaches a server that holds the
+	// CAs' keys: the cli.yaml that `touchmark operator add NAME --role
+	// responder` wrote. A relative path counts from the data directory.
+	Responder string `yaml:"responder"`
+
 	// Database is where everything is kept: "sqlite:PATH" for the embedded
 	// default, a relative path counting from the data directory, or
 	// "postgres://USER@HOST/NAME" for PostgreSQL 15 or newer. Leave the
@@ -365,6 +376,7 @@ func Default() *Config {
 	}
 	c := &Config{
 		Dir:      ".",
+		Roles:    []string{RoleAll},
 		Database: "sqlite:touchmark.db",
 		Names:    []string{"localhost", "127.0.0.1", "::1"},
 		Keys:     map[string]string{},
@@ -399,6 +411,7 @@ func (c *Config) Check() error {
 	if kind, rest, _ := strings.Cut(c.Database, ":"); rest == "" || !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, kind) {
 		bad("database is of kind %q: want sqlite:PATH or postgres://USER@HOST/NAME", kind)
 	}
+	c.checkRoles(bad)
 	if len(c.Names) == 0 {
 		bad("names is empty: the server's TLS certificate needs at least one DNS name or IP address")
 	}
@@ -445,7 +458,9 @@ func (c *Config) Check() error {
 	if c.API.MaxManifest < 1<<10 {
 		bad("api.max_manifest is %s: no manifest would fit; want 1KiB or more", c.API.MaxManifest)
 	}
-	if o := c.Audit.Origin; o == "" || strings.ContainsAny(o, " +\n") || strings.Contains(o, "://") {
+	if o := c.Audit.Origin; c.statusOnly() && o == "" {
+		// it signs no log
+	} else if o == "" || strings.ContainsAny(o, " +\n") || strings.Contains(o, "://") {
 		bad("audit.origin is %q: want the log's name as init wrote it, such as touchmark.example.com/audit, without spaces, '+' and https://", o)
 	}
 	if c.Log.Format != "json" && c.Log.Format != "text" {

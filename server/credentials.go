@@ -28,8 +28,7 @@ import (
 // life.
 type credentials struct {
 	issuing func() []ca.Issuing
-	// certify gets a CA's certificate for a key.
-	certify func(ctx context.Context, issuer string, key crypto.Signer) (der []byte, err error)
+	certify certifier
 	tell    func([]ocsp.Issuer) error
 	log     *slog.Logger
 	now     func() time.Time
@@ -40,6 +39,9 @@ type credentials struct {
 
 	expiries atomic.Pointer[map[string]time.Time] // of the certificates, for a scrape that never waits
 }
+
+// certifier gets a CA's certificate for a key that is to answer for it.
+type certifier func(ctx context.Context, issuer string, key crypto.Signer) (der []byte, err error)
 
 // credential is that of one CA.
 type credential struct {

@@ -22,7 +22,7 @@ import (
 
 // asked is what a server says of a certificate over OCSP; "later" as long as
 // it cannot say, and "unknown" as long as it does not know the CA.
-func asked(t *testing.T, s *Server, issuer *x509.Certificate, cert *x509.Certificate, now time.Time) (says string, reason int) {
+func asked(t *testing.T, s *Server, issuer *x509.Certificate, cert *x509.Certificate, clock func() time.Time) (says string, reason int) {
 	t.Helper()
 	q := ocsptest.Question{CertIDs: []ocsptest.CertID{ocsptest.ID(crypto.SHA1, issuer, cert.SerialNumber)}}
 	resp, err := http.Post("http://"+s.Addrs()["status"]+ocsp.Path, "application/ocsp-request", bytes.NewReader(q.DER()))
@@ -34,6 +34,7 @@ func asked(t *testing.T, s *Server, issuer *x509.Certificate, cert *x509.Certifi
 	if err != nil {
 		t.Fatal(err)
 	}
+	now := clock()
 	r, err := ocsptest.Decode(der, issuer, now)
 	if err != nil && issuer != s.authorities.Device.Certificate {
 		r, err = ocsptest.Decode(der, s.authorities.Device.Certificate, now) // who signs what is unknown
@@ -59,7 +60,7 @@ func (w *works) comes(s *Server, issuer, cert *x509.Certificate, want string, re
 	w.t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for {
-		says, why := asked(w.t, s, issuer, cert, w.now())
+		says, why := asked(w.t, s, issuer, cert, w.now)
 		if says == want && why == reason {
 			return
 		}
@@ -101,7 +102,7 @@ func TestStatusOfIssued(t *testing.T) {
 	w.comes(s, device, first.cert, "revoked", 3)
 	moved := w.enrol(v13, first, "simplereenroll", first.cert)
 	w.comes(s, acme, moved.cert, "good", 0)
-	if says, why := asked(t, s, device, moved.cert, w.now()); says != "revoked" || why != 6 { // RFC 6960 §2.2
+	if says, why := asked(t, s, device, moved.cert, w.now); says != "revoked" || why != 6 { // RFC 6960 §2.2
 		t.Errorf("a serial number of another CA is %s (%d)", says, why)
 	}
 	// Half a week later the credentials are other ones, and hold.

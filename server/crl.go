@@ -33,7 +33,7 @@ type lists struct {
 func (s *Server) newLists(source ocsp.Source, kept crl.Store, follower *ocsp.Follower) *lists {
 	l := &lists{config: s.config.Status, issuing: s.authorities.Issuing, directory: &crl.Directory{Store: kept}, named: s.issuerID, now: s.env.Now}
 	l.handler = &crl.Handler{Directory: l.directory, Issuer: s.issuerID, MaxAge: l.maxAge, Log: s.env.Log, Now: s.env.Now}
-	if l.config.CRL.Interval > 0 {
+	if l.config.CRL.Interval > 0 && s.reader == nil {
 		revoked := new(crl.Revoked)
 		follower.Sinks = append(follower.Sinks, revoked)
 		l.maker = crl.NewMaker(crl.Maker{Schedule: l.config.schedule(), Revoked: revoked, Source: source, Directory: l.directory,

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"encoding/hex"
-	"fmt"
 	"sync"
 	"time"
 
@@ -89,12 +88,16 @@ const forgeriesEvery = 10 * time.Second
 // heldForgeries bounds those that wait because they could not be reported.
 const heldForgeries = 1000
 
+// reporter tells of serial numbers that name a CA and of more that are not
+// listed. What is refused for good is a *vetting.Error.
+type reporter func(ctx context.Context, issuer string, serials [][]byte, more int64) error
+
 // reporting takes forged serial numbers from the responder to where they are
 // kept.
 type reporting struct {
 	take    func() ([]ocsp.Forgery, int64)
 	issuing func() []ca.Issuing
-	report  func(ctx context.Context, issuer string, serials [][]byte, more int64) error
+	report  reporter
 	failed  func(ctx context.Context, err error) // the first of several times
 
 	waiting map[string]*reported
@@ -183,14 +186,8 @@ func (r responders) issuer(name string) (ca.Issuing, error) {
 	return ca.Issuing{}, vetting.Errorf(vetting.NotFound, "there is no issuing CA %q", name)
 }
 
-// newReporting has this server keep what its own responder meets.
-func (s *Server) newReporting(st *status) *reporting {
-	return &reporting{take: st.forgeries.Take, issuing: s.authorities.Issuing,
-		report: func(ctx context.Context, issuer string, serials [][]byte, more int64) error {
-			_, err := s.responders.ReportForgeries(ctx, access.Act{Operator: "server"}, issuer, serials, more)
-			return err
-		},
-		failed: func(ctx context.Context, err error) {
-			s.env.Log.ErrorContext(ctx, "forged certificates that somebody asked about could not be kept as evidence; it is tried again", "error", fmt.Sprint(err))
-		}}
+// keepForgeries keeps what this server's own responder meets.
+func (s *Server) keepForgeries(ctx context.Context, issuer string, serials [][]byte, more int64) error {
+	_, err := s.responders.ReportForgeries(ctx, access.Act{Operator: "server"}, issuer, serials, more)
+	return err
 }

@@ -28,7 +28,6 @@ import (
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/events/webhook"
 	"github.com/touchmark/touchmark/internal/store"
-	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/ocsp/offline/publish"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting/manifest"
@@ -62,7 +61,8 @@ type Server struct {
 	issuing     issuing
 	responders  responders
 	certificate *ca.ServerCertificate
-	store       *store.Store
+	store       *store.Store  // nil on a node of role ocsp
+	reader      *store.Reader // there only
 	importer    *manifest.Importer
 	publishing  *publishing
 	metrics     *metrics
@@ -89,14 +89,16 @@ type Server struct {
 // Start. Stop must be called also if Start is not.
 func New(ctx context.Context, c *Config, env Environment) (*Server, error) {
 	s := &Server{config: c, env: env.complete(), failed: make(chan error, maxDoors), stopping: make(chan struct{})}
-	if err := s.open(ctx); err != nil {
-		if s.store != nil {
-			err = errors.Join(err, s.store.Close())
-		}
-		return nil, err
+	open, wire := s.open, s.wire
+	if c.statusOnly() {
+		open, wire = s.openNode, s.wireNode
 	}
-	if err := s.wire(); err != nil {
-		return nil, errors.Join(err, s.store.Close())
+	err := open(ctx)
+	if err == nil {
+		err = wire()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.closeDatabase())
 	}
 	return s, nil
 }
@@ -125,7 +127,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.feed.Source = s.store
 	s.responders = responders{s.authorities, s.store, &forged{store: s.store, now: s.env.Now}, s.env.Now}
-	s.status = s.newStatus(s.store)
+	s.status = s.newStatus(s.store, s.responders.own, s.keepForgeries)
 	s.offline = s.newOffline(s.store)
 	if s.dispatcher, err = s.newDispatcher(); err != nil {
 		return err
@@ -181,13 +183,18 @@ func (s *Server) wire() error {
 			return err
 		}
 	}
+	s.statusDoors()
+	return nil
+}
+
+// statusDoors are the doors that every server has, if they are to be open.
+func (s *Server) statusDoors() {
 	if s.config.Status.Listen != "" {
 		s.door(door{name: "status", addr: s.config.Status.Listen, limits: s.config.Status.Limits}, s.statusHandler(), time.Duration(s.config.Status.RequestTimeout))
 	}
 	if s.config.Ops.Listen != "" {
 		s.door(door{name: "ops", addr: s.config.Ops.Listen, limits: opsLimits}, opsHandler(s.health, s.metrics), 0)
 	}
-	return nil
 }
 
 // door adds a door, whose requests' contexts end after timeout unless it is 0.
@@ -312,29 +319,12 @@ func (s *Server) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.publishing.publish(ctx); err != nil {
-		return err
-	}
-	s.status.credentials.refresh(ctx)
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.background = cancel
-	if err := s.importer.Resume(work); err != nil {
+	if s.reader != nil {
+		s.beginNode(work)
+	} else if err := s.begin(work); err != nil {
 		return err
-	}
-	s.every(work, time.Duration(s.config.Audit.Interval), s.publishing.run)
-	s.every(work, resumeEvery, s.resume)
-	s.every(work, jobsEvery, s.jobs)
-	s.every(work, watchEvery, s.feed.Watch)
-	s.every(work, ocsp.FollowEvery, s.status.follow)
-	s.every(work, credentialsEvery, s.status.credentials.run)
-	s.every(work, forgeriesEvery, s.status.reporting.run)
-	s.every(work, listsEvery, s.status.lists.run)
-	s.every(work, issuersEvery, s.learnIssuers)
-	s.every(work, offlineEvery, s.offline.Run)
-	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)
-	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {
-		s.count(work)
-		s.every(work, t, s.tally)
 	}
 	for _, d := range s.doors {
 		s.serving.Go(func() {
@@ -343,7 +333,30 @@ func (s *Server) Start(ctx context.Context) error {
 			}
 		})
 	}
-	s.env.Log.InfoContext(ctx, "serving", "addresses", s.Addrs(), "names", s.config.Names, "log", s.config.Audit.Origin, "certificate_until", s.certificate.NotAfter())
+	s.env.Log.InfoContext(ctx, "serving", "addresses", s.Addrs(), "roles", s.config.Roles, "names", s.config.Names, "log", s.config.Audit.Origin)
+	return nil
+}
+
+// begin begins the work in the background.
+func (s *Server) begin(work context.Context) error {
+	if err := s.publishing.publish(work); err != nil {
+		return err
+	}
+	if err := s.importer.Resume(work); err != nil {
+		return err
+	}
+	s.every(work, time.Duration(s.config.Audit.Interval), s.publishing.run)
+	s.every(work, resumeEvery, s.resume)
+	s.every(work, jobsEvery, s.jobs)
+	s.every(work, watchEvery, s.feed.Watch)
+	s.status.credentials.refresh(work)
+	s.tellStatus(work)
+	s.every(work, offlineEvery, s.offline.Run)
+	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)
+	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {
+		s.count(work)
+		s.every(work, t, s.tally)
+	}
 	return nil
 }
 
@@ -451,12 +464,14 @@ func (s *Server) shutdown(ctx context.Context) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closingTime)
 	defer cancel()
 	err := errors.Join(errs[:]...)
-	err = errors.Join(err, s.importer.Stop(last))
+	if s.importer != nil {
+		err = errors.Join(err, s.importer.Stop(last))
+	}
 	if s.background != nil {
 		s.background()
 	}
 	s.working.Wait()
-	if s.background != nil { // else nothing was written
+	if s.background != nil && s.publishing != nil { // else nothing was written
 		err = errors.Join(err, s.publishing.publish(last))
 	}
 	for _, d := range s.doors {
@@ -465,11 +480,21 @@ func (s *Server) shutdown(ctx context.Context) error {
 		}
 	}
 	s.serving.Wait()
-	if cerr := s.store.Close(); cerr != nil {
+	if cerr := s.closeDatabase(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close the database: %w", cerr))
 	}
 	s.env.Log.InfoContext(ctx, "stopped")
 	return err
+}
+
+func (s *Server) closeDatabase() error {
+	switch {
+	case s.store != nil:
+		return s.store.Close()
+	case s.reader != nil:
+		return s.reader.Close()
+	}
+	return nil
 }
 
 // SpareProcessor lets Go run one thread more than there are cores, unless

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/ocsp/crl"
 	"github.com/touchmark/touchmark/ocsp/offline/publish"
@@ -26,7 +27,9 @@ type status struct {
 	lists       *lists
 }
 
-func (s *Server) newStatus(source ocsp.Source) *status {
+// newStatus prepares to tell what the database has. certify gets credentials,
+// and report is told of forged serial numbers.
+func (s *Server) newStatus(source *store.Store, certify certifier, report reporter) *status {
 	c := s.config.Status
 	st := &status{revoked: new(ocsp.Set), forgeries: new(ocsp.Forgeries), news: make(chan struct{}, 1)}
 	st.follower = &ocsp.Follower{Source: source, Sinks: []ocsp.Sink{st.revoked}, Log: s.env.Log, Now: s.env.Now}
@@ -35,10 +38,13 @@ func (s *Server) newStatus(source ocsp.Source) *status {
 		CacheBytes: int(c.Cache), Forged: st.forgeries, Log: s.env.Log, Now: s.env.Now,
 	})
 	st.credentials = &credentials{
-		issuing: s.authorities.Issuing, certify: s.responders.own, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
+		issuing: s.authorities.Issuing, certify: certify, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
 	}
-	st.reporting = s.newReporting(st)
-	st.lists = s.newLists(source, s.store, st.follower)
+	st.reporting = &reporting{take: st.forgeries.Take, issuing: s.authorities.Issuing, report: report,
+		failed: func(ctx context.Context, err error) {
+			s.env.Log.ErrorContext(ctx, "forged certificates that somebody asked about could not be kept as evidence; it is tried again", "error", err)
+		}}
+	st.lists = s.newLists(source, source, st.follower)
 	return st
 }
 

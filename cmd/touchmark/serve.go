@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 
@@ -19,6 +20,7 @@ import (
 func (a *app) serveCommand() *cobra.Command {
 	var file string
 	var check bool
+	var roles []string
 	c := &cobra.Command{
 		Use: "serve", Short: "Run the server",
 		Long: `serve runs the server until it gets SIGTERM or SIGINT, and then stops in order: readiness goes, nothing new is accepted,
@@ -31,11 +33,18 @@ would keep the server from starting is printed.`,
 		Args:    cobra.NoArgs,
 	}
 	configFlag(c, &file)
+	c.Flags().StringSliceVar(&roles, "roles", nil, "what to serve instead of what the configuration says: "+server.RoleAll+", or "+server.RoleOCSP+" alone")
 	c.Flags().BoolVar(&check, "check", false, "try everything, start nothing")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		config, err := a.config(file)
 		if err != nil {
 			return err
+		}
+		if len(roles) > 0 {
+			config.Roles = roles
+			if err := config.Check(); err != nil {
+				return usagef("with --roles %s: %v", strings.Join(roles, ","), err)
+			}
 		}
 		if check {
 			return a.check(cmd.Context(), config)

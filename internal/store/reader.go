@@ -82,6 +82,16 @@ func (r *Reader) Authority(ctx context.Context) (name string, err error) {
 	return name, err
 }
 
+// Ping reports whether the database answers.
+func (r *Reader) Ping(ctx context.Context) error {
+	var last int64
+	_, err := one(ctx, r.store.db, `SELECT COALESCE(MAX(seq), 0) FROM statuses`, nil, &last)
+	return err
+}
+
+// ReadOnly is a store of the same database in which every write fails.
+func (r *Reader) ReadOnly() *Store { return r.store }
+
 // Snapshot runs fn on one unchanging state of the log and its objects.
 func (r *Reader) Snapshot(ctx context.Context, fn func(audit.Source) error) error {
 	return r.store.Snapshot(ctx, fn)
