@@ -28,7 +28,7 @@ func (a *app) manifestCommand() *cobra.Command {
 	return group("manifest", "Signed lists of what a site built",
 		`A manifest is the signed list of manufacturing records that a site hands in for an order: JSON Lines or CSV, signed as it
 is by as many site operators as the order wants.`,
-		a.manifestSign(), a.manifestUpload(), a.manifestSignMore(), a.manifestList(), a.manifestShow())
+		a.manifestConvert(), a.manifestSign(), a.manifestUpload(), a.manifestSignMore(), a.manifestList(), a.manifestShow())
 }
 
 func (a *app) manifestSign() *cobra.Command {

@@ -65,11 +65,9 @@ func (v *vendorFlags) vendor(name string) (made vetting.Vendor, err error) {
 		*f.into = string(text)
 	}
 	for i, into := range []**vetting.NameRule{&made.Serial, &made.MAC, &made.UID} {
-		switch r := v.rules()[i]; {
-		case r.rule.From != "":
-			*into = r.rule
-		case r.rule.Pattern != "":
-			return made, usagef("--%s-pattern needs --%s, which says what is to match it", r.flag, r.flag)
+		r := v.rules()[i]
+		if *into, err = given(r.flag, *r.rule); err != nil {
+			return made, err
 		}
 	}
 	_, err = vendorid.Compile(made)

@@ -61,6 +61,11 @@ func read(r io.Reader, format vetting.ManifestFormat, rules Rules, errs *LineErr
 	if err != nil {
 		return 0, err
 	}
+	return readRows(src, rules, errs, fn)
+}
+
+// readRows reads a source to its end.
+func readRows(src source, rules Rules, errs *LineErrors, fn func(row, line int64, rec vetting.Record) error) (rows int64, err error) {
 	most := rules.maxRecords
 	if most == 0 {
 		most = MaxRecords

@@ -69,6 +69,15 @@ func compileRule(r vetting.NameRule) (f finder, err error) {
 	return f, nil
 }
 
+// CheckRule says what is wrong with a rule; nil is none.
+func CheckRule(r *vetting.NameRule) error {
+	if r == nil {
+		return nil
+	}
+	_, err := compileRule(*r)
+	return err
+}
+
 // Find applies one rule to a certificate.
 func Find(r vetting.NameRule, c *x509.Certificate) (string, error) {
 	f, err := compileRule(r)
