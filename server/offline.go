@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/ca"
@@ -13,6 +14,10 @@ import (
 // offlineEvery is how often the server looks which offline status files there
 // are and are due.
 const offlineEvery = 5 * time.Second
+
+// offlineLags is which part of the time between two files a server may wait
+// for another to make the next.
+const offlineLags = 48
 
 // clockDifference is how much the clocks of two servers may differ.
 const clockDifference = 5 * time.Minute
@@ -28,7 +33,8 @@ func offlineMargin(c *Config) time.Duration {
 func (s *Server) newOffline(store publish.Store) *publish.Maker {
 	o := s.config.Status.Offline
 	return publish.NewMaker(publish.Maker{
-		Schedule:  publish.Schedule{Every: time.Duration(o.Every), BaseEvery: time.Duration(o.BaseEvery), Validity: time.Duration(o.Validity), Margin: offlineMargin(s.config)},
+		Schedule: publish.Schedule{Every: time.Duration(o.Every), BaseEvery: time.Duration(o.BaseEvery), Validity: time.Duration(o.Validity), Margin: offlineMargin(s.config),
+			Lag: rand.N(time.Duration(o.Every)/offlineLags + 1)},
 		Directory: &publish.Directory{Store: store},
 		Issuers:   s.offlineIssuers,
 		Log:       s.env.Log, Now: s.env.Now,

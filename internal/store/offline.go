@@ -47,15 +47,15 @@ func (s *Store) OfflineFile(ctx context.Context, issuer int64, kind offline.Kind
 }
 
 // KeepOfflineFile implements publish.Store.
-func (s *Store) KeepOfflineFile(ctx context.Context, by, note string, f publish.Kept, file []byte) (kept bool, err error) {
+func (s *Store) KeepOfflineFile(ctx context.Context, by, note string, follows int64, f publish.Kept, file []byte) (kept bool, err error) {
 	err = s.update(ctx, func(w *writing) error {
-		kept, err = w.keepOfflineFile(by, note, f, file)
+		kept, err = w.keepOfflineFile(by, note, follows, f, file)
 		return err
 	})
 	return kept && err == nil, err
 }
 
-func (w *writing) keepOfflineFile(by, note string, f publish.Kept, file []byte) (kept bool, err error) {
+func (w *writing) keepOfflineFile(by, note string, follows int64, f publish.Kept, file []byte) (kept bool, err error) {
 	o, newest := offlineRow{Issuer: f.Issuer, Kind: int64(f.Kind)}, int64(0)
 	w.fetch(`SELECT `+offlineColumns+` FROM offline_files o WHERE o.issuer = $1`, []any{f.Issuer}, func(r row) error {
 		var have offlineRow
@@ -65,7 +65,7 @@ func (w *writing) keepOfflineFile(by, note string, f publish.Kept, file []byte) 
 		}
 		return err
 	})
-	if err := w.flush(); err != nil || f.Number != newest+1 {
+	if err := w.flush(); err != nil || newest != follows {
 		return false, err
 	}
 	o.Number, o.Digest = f.Number, f.Digest[:]

@@ -13,11 +13,11 @@ import (
 func TestKeepingAnOfflineFileFails(t *testing.T) {
 	ctx := context.Background()
 	eachFaultAfter(t, func(t *testing.T, w *storetest.World) {
-		if kept, err := storetest.KeepOffline(ctx, w.Store, 0, offline.Base, 1); err != nil || !kept {
+		if kept, err := storetest.KeepOffline(ctx, w.Store, 0, offline.Base, 0, 1); err != nil || !kept {
 			t.Fatal(kept, err)
 		}
 	}, func(t *testing.T, w *storetest.World, fault string) {
-		if kept, err := storetest.KeepOffline(ctx, w.Store, 0, offline.Base, 2); err == nil || kept {
+		if kept, err := storetest.KeepOffline(ctx, w.Store, 0, offline.Base, 1, 2); err == nil || kept {
 			t.Errorf("kept %v although the write failed", kept)
 		}
 	}, func(t *testing.T, w *storetest.World, fault string) {
@@ -29,7 +29,7 @@ func TestKeepingAnOfflineFileFails(t *testing.T) {
 		if have, _ := storetest.OfflineFile(0, offline.Base, want); err != nil || len(list) != 1 || list[0] != have {
 			t.Fatalf("kept are %+v (%v), want number %d", list, err, want)
 		}
-		if kept, err := storetest.KeepOffline(ctx, w.Store, 0, offline.Base, want+1); err != nil || !kept {
+		if kept, err := storetest.KeepOffline(ctx, w.Store, 0, offline.Base, want, want+1); err != nil || !kept {
 			t.Errorf("made again: %v %v", kept, err)
 		}
 	})

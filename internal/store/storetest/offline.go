@@ -18,7 +18,7 @@ import (
 
 var offlineCases = []conformance{
 	{"offline files are kept, the newest of each kind", offlineKept},
-	{"an offline file whose number is not the next is not kept", offlineNumbers},
+	{"an offline file that follows another than the newest is not kept", offlineFollows},
 	{"issued certificates come with what responders say of them", offlineUniverse},
 	{"issued certificates are those of one CA that have not run out", offlineOfCA},
 }
@@ -31,16 +31,16 @@ func OfflineFile(issuer int64, kind offline.Kind, number int64) (publish.Kept, [
 }
 
 // KeepOffline keeps a file.
-func KeepOffline(ctx context.Context, s *store.Store, issuer int64, kind offline.Kind, number int64) (kept bool, err error) {
+func KeepOffline(ctx context.Context, s *store.Store, issuer int64, kind offline.Kind, follows, number int64) (kept bool, err error) {
 	f, b := OfflineFile(issuer, kind, number)
-	return s.KeepOfflineFile(ctx, "operator:anna", "device-ca", f, b)
+	return s.KeepOfflineFile(ctx, "operator:anna", "device-ca", follows, f, b)
 }
 
 // keepOffline checks whether a file is kept, with one leaf or none.
-func (t *trial) keepOffline(want bool, issuer int64, kind offline.Kind, number int64) {
+func (t *trial) keepOffline(want bool, issuer int64, kind offline.Kind, follows, number int64) {
 	t.Helper()
 	before := t.leaves()
-	kept, err := KeepOffline(t.ctx, t.store, issuer, kind, number)
+	kept, err := KeepOffline(t.ctx, t.store, issuer, kind, follows, number)
 	if t.done(err); kept != want || (t.leaves() == before+1) != want {
 		t.Errorf("%s %d of %d: kept %v with %d leaves", kind, number, issuer, kept, t.leaves()-before)
 	}
@@ -73,31 +73,31 @@ func offlineKept(t *trial) {
 		t.Errorf("%d bytes of a file that there is not", len(b))
 	}
 	leaf := t.leaves()
-	t.keepOffline(true, 0, offline.Base, 1)
+	t.keepOffline(true, 0, offline.Base, 0, 7)
 	if l := t.leaf(leaf); l.Act != "offline.make" || l.By != "operator:anna" || l.Note != "device-ca" || len(l.Objects) != 1 || l.Objects[0].Kind != audit.KindOfflineFile {
 		t.Errorf("the leaf is %+v", l)
 	}
-	t.keepOffline(true, 0, offline.Delta, 2)
-	t.keepOffline(true, 9, offline.Base, 1)
-	base, _ := OfflineFile(0, offline.Base, 1)
-	delta, _ := OfflineFile(0, offline.Delta, 2)
+	t.keepOffline(true, 0, offline.Delta, 7, 8)
+	t.keepOffline(true, 9, offline.Base, 0, 1)
+	base, _ := OfflineFile(0, offline.Base, 7)
+	delta, _ := OfflineFile(0, offline.Delta, 8)
 	other, _ := OfflineFile(9, offline.Base, 1)
 	t.holdsOffline(base, delta, other)
-	t.keepOffline(true, 0, offline.Delta, 3)
-	t.keepOffline(true, 0, offline.Base, 4)
-	base, _ = OfflineFile(0, offline.Base, 4)
-	delta, _ = OfflineFile(0, offline.Delta, 3)
+	t.keepOffline(true, 0, offline.Delta, 8, 100)
+	t.keepOffline(true, 0, offline.Base, 100, 104)
+	base, _ = OfflineFile(0, offline.Base, 104)
+	delta, _ = OfflineFile(0, offline.Delta, 100)
 	t.holdsOffline(base, delta, other)
 }
 
-func offlineNumbers(t *trial) {
-	t.keepOffline(false, 0, offline.Base, 2)
-	t.keepOffline(true, 0, offline.Base, 1)
-	t.keepOffline(false, 0, offline.Base, 1)
-	t.keepOffline(false, 0, offline.Delta, 1)
-	t.keepOffline(true, 0, offline.Delta, 2)
-	t.keepOffline(false, 0, offline.Base, 2) // the delta has taken the series further
-	t.keepOffline(true, 0, offline.Base, 3)
+func offlineFollows(t *trial) {
+	t.keepOffline(false, 0, offline.Base, 1, 2)
+	t.keepOffline(true, 0, offline.Base, 0, 1)
+	t.keepOffline(false, 0, offline.Base, 0, 2)
+	t.keepOffline(false, 0, offline.Delta, 0, 2)
+	t.keepOffline(true, 0, offline.Delta, 1, 2)
+	t.keepOffline(false, 0, offline.Base, 1, 3) // the delta has taken the series further
+	t.keepOffline(true, 0, offline.Base, 2, 3)
 }
 
 // universe is what is told of a CA's certificates, by serial number.

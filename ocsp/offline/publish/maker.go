@@ -19,6 +19,9 @@ type Schedule struct {
 	BaseEvery time.Duration
 	// Validity is the time from a file's thisUpdate to its nextUpdate.
 	Validity time.Duration
+	// Lag is how much later than that this node makes a file: differing ones
+	// keep nodes from all making the same.
+	Lag time.Duration
 	// Margin is how much earlier a certificate's notBefore can be than its
 	// commit, at most.
 	Margin time.Duration
@@ -156,9 +159,9 @@ func (m *Maker) report(ctx context.Context, i Issuer, err error) {
 func (m *Maker) due(issuer int64) (offline.Kind, bool) {
 	base, newest := m.Directory.Base(issuer), m.Directory.newest(issuer)
 	switch now := m.Now(); {
-	case base == nil || m.old(base, now, m.Schedule.BaseEvery):
+	case base == nil || m.old(base, now, m.Schedule.BaseEvery+m.Schedule.Lag):
 		return offline.Base, true
-	case !m.old(newest, now, m.Schedule.Every):
+	case !m.old(newest, now, m.Schedule.Every+m.Schedule.Lag):
 		return 0, false
 	// By now a base is not much larger than what it would save.
 	case newest.Kind == offline.Delta && len(newest.Bytes) > len(base.Bytes)/2:
@@ -188,7 +191,8 @@ func (m *Maker) Check(context.Context) error {
 // the meantime.
 func (m *Maker) make(ctx context.Context, by string, i Issuer, kind offline.Kind) error {
 	now := m.Now().Truncate(time.Second) // as the file says it
-	p := offline.Plan{Number: uint64(m.Directory.number(i.ID) + 1), ThisUpdate: now, NextUpdate: now.Add(m.Schedule.Validity), CoversUntil: now.Add(-m.Schedule.Margin)}
+	follows := m.Directory.number(i.ID)
+	p := offline.Plan{Number: numberAfter(follows, now), ThisUpdate: now, NextUpdate: now.Add(m.Schedule.Validity), CoversUntil: now.Add(-m.Schedule.Margin)}
 	base := m.Directory.Base(i.ID)
 	if kind == offline.Delta && base != nil {
 		var err error
@@ -204,16 +208,21 @@ func (m *Maker) make(ctx context.Context, by string, i Issuer, kind offline.Kind
 	if err != nil {
 		return err
 	}
-	return m.keep(ctx, by, i, bytes)
+	return m.keep(ctx, by, i, follows, bytes)
 }
 
-func (m *Maker) keep(ctx context.Context, by string, i Issuer, bytes []byte) error {
+// numberAfter is the number of a file that follows another: the time, in
+// seconds, so that numbers also grow when an older state of the database was
+// restored, and gateways take what is made from then on.
+func numberAfter(follows int64, now time.Time) uint64 { return uint64(max(follows+1, now.Unix())) }
+
+func (m *Maker) keep(ctx context.Context, by string, i Issuer, follows int64, bytes []byte) error {
 	h, err := offline.ReadHeader(bytes)
 	if err != nil {
 		return err
 	}
 	f := Kept{i.ID, h.Kind, int64(h.Number), sha256.Sum256(bytes)}
-	kept, err := m.Directory.Store.KeepOfflineFile(ctx, by, fmt.Sprintf("%s: %s %d", i.Name, h.Kind, h.Number), f, bytes)
+	kept, err := m.Directory.Store.KeepOfflineFile(ctx, by, fmt.Sprintf("%s: %s %d", i.Name, h.Kind, h.Number), follows, f, bytes)
 	if err != nil {
 		return err
 	}

@@ -41,10 +41,10 @@ type Store interface {
 	// there is none.
 	OfflineFile(ctx context.Context, issuer int64, kind offline.Kind) ([]byte, error)
 	// KeepOfflineFile keeps a file in place of the one of its CA and kind,
-	// with its leaf in the audit log, if its number is one more than the
-	// greatest of the CA's files. Otherwise another node was faster: kept is
-	// false, and nothing changes.
-	KeepOfflineFile(ctx context.Context, by, note string, f Kept, bytes []byte) (kept bool, err error)
+	// with its leaf in the audit log, if the greatest number of the CA's files
+	// is still the one that it follows, 0 for none. Otherwise another node was
+	// faster: kept is false, and nothing changes.
+	KeepOfflineFile(ctx context.Context, by, note string, follows int64, f Kept, bytes []byte) (kept bool, err error)
 	// IssuedCertificates calls each for every certificate of a CA that was
 	// committed before the call and has not run out at a time: its serial
 	// number, as big.Int has it, and whether it is good. It streams, and takes

@@ -43,9 +43,16 @@ func (m *memory) OfflineFile(_ context.Context, issuer int64, kind offline.Kind)
 	return m.bytes[place{issuer, kind}], m.err
 }
 
-func (m *memory) KeepOfflineFile(_ context.Context, _, _ string, f Kept, b []byte) (bool, error) {
+func (m *memory) KeepOfflineFile(_ context.Context, _, _ string, follows int64, f Kept, b []byte) (bool, error) {
 	if m.err != nil || m.hurried {
 		return false, m.err
+	}
+	newest := int64(0)
+	for _, k := range m.files {
+		newest = max(newest, k.Number)
+	}
+	if follows != newest || f.Number <= newest {
+		return false, errors.New("it follows another file")
 	}
 	at := place{f.Issuer, f.Kind}
 	m.files[at], m.bytes[at] = f, b
@@ -119,12 +126,9 @@ func TestSchedule(t *testing.T) {
 		_, before := w.made()
 		w.clock = w.clock.Add(step.after)
 		w.Round(t.Context())
-		want := before
-		if step.kind != 0 {
-			want++
-		}
-		if kind, number := w.made(); number != want || step.kind != 0 && kind != step.kind {
-			t.Fatalf("%s later: %s %d is the newest, want %s %d\n%s", step.after, kind, number, step.kind, want, &w.log)
+		kind, number := w.made()
+		if number > before != (step.kind != 0) || step.kind != 0 && kind != step.kind {
+			t.Fatalf("%s later: %s %d is the newest after %d, want %s\n%s", step.after, kind, number, before, step.kind, &w.log)
 		}
 	}
 	left, err := os.ReadDir(w.Spool)
@@ -149,6 +153,27 @@ func TestLargeDeltaBecomesABase(t *testing.T) {
 		if kind, _ := w.made(); kind != want {
 			t.Fatalf("made was a %s, want a %s", kind, want)
 		}
+	}
+}
+
+// TestLag lets the node that comes first make the file.
+func TestLag(t *testing.T) {
+	first := newWorld(t)
+	second := *first
+	second.Maker = NewMaker(*first.Maker)
+	second.Schedule.Lag = 10 * time.Minute
+	first.Round(t.Context())
+	second.Round(t.Context())
+	_, base := first.made()
+	first.clock = first.clock.Add(24*time.Hour + 5*time.Minute)
+	second.clock = first.clock
+	second.Round(t.Context())
+	if _, number := second.made(); number != base {
+		t.Errorf("the second node made number %d before its time", number)
+	}
+	first.Round(t.Context())
+	if _, number := first.made(); number <= base {
+		t.Error("the first node made nothing")
 	}
 }
 
@@ -192,8 +217,8 @@ func TestOvertaken(t *testing.T) {
 	}
 	w.store.hurried = false
 	w.Round(t.Context())
-	if _, number := w.made(); number != 1 {
-		t.Errorf("the newest is number %d", number)
+	if _, number := w.made(); number != w.clock.Unix() {
+		t.Errorf("the newest is number %d, want the time", number)
 	}
 }
 
@@ -202,10 +227,11 @@ func TestOvertaken(t *testing.T) {
 func TestFailures(t *testing.T) {
 	w := newWorld(t)
 	w.Round(t.Context())
+	_, first := w.made()
 	w.clock = w.clock.Add(25 * time.Hour)
 	w.store.err = errors.New("the database is gone")
 	w.Round(t.Context())
-	if kind, number := w.made(); kind != offline.Base || number != 1 {
+	if kind, number := w.made(); kind != offline.Base || number != first {
 		t.Errorf("without a database the newest is %s %d", kind, number)
 	}
 	w.store.err = nil
@@ -219,7 +245,7 @@ func TestFailures(t *testing.T) {
 	}
 	w.Spool = spool
 	w.Round(t.Context())
-	if kind, number := w.made(); kind != offline.Delta || number != 2 {
+	if kind, number := w.made(); kind != offline.Delta || number <= first {
 		t.Errorf("afterwards the newest is %s %d\n%s", kind, number, &w.log)
 	}
 }
