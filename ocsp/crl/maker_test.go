@@ -2,10 +2,13 @@ package crl_test
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -235,6 +238,52 @@ func TestTwoServersMakeOneSeries(t *testing.T) {
 		if now := w.memory.kept[k.Scope]; now.Entries < k.Entries {
 			t.Errorf("a server that did not know of a revocation took it off list %s", k.Scope)
 		}
+	}
+}
+
+// TestNumbersGrowAfterARestore sets the store back to what it was a day ago:
+// clients that have later lists take the next one.
+func TestNumbersGrowAfterARestore(t *testing.T) {
+	w := newWorld(t, schedule)
+	w.round()
+	backup := maps.Clone(w.memory.kept)
+	for n := range 100 {
+		w.revoke(serial(n), ocsp.Superseded)
+		w.now = w.now.Add(time.Second)
+		w.round()
+	}
+	later := maps.Clone(w.memory.kept)
+	w.memory.kept = backup
+	w.now = w.now.Add(24 * time.Hour)
+	w.maker = w.server(schedule)
+	w.round()
+	for s, k := range later {
+		if now := w.maker.Directory.Find(0, s); now.Number <= k.Number {
+			t.Errorf("list %s had number %d, and has %d after the restore", s, k.Number, now.Number)
+		}
+	}
+}
+
+func TestMakeWithoutAKey(t *testing.T) {
+	w := newWorld(t, schedule)
+	cert := *w.issuer.Certificate
+	cert.KeyUsage = x509.KeyUsageCertSign
+	mute := *w.issuer.Certificate
+	mute.NotAfter = w.now.Add(-time.Hour)
+	for want, issuer := range map[string]crl.Issuer{
+		"key is not at hand": {Name: "device-ca", Certificate: w.issuer.Certificate},
+		"lacks cRLSign":      {Name: "device-ca", Certificate: &cert, Signer: w.issuer.Signer},
+		"ran out":            {Name: "device-ca", Certificate: &mute, Signer: w.issuer.Signer},
+	} {
+		var unable *crl.UnableError
+		if err := w.maker.Make(t.Context(), "operator:anna", issuer); !errors.As(err, &unable) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+		w.issuer = issuer
+		w.maker.Round(t.Context())
+	}
+	if len(w.memory.kept) > 0 || w.failed != 1 { // the one that cannot by mistake
+		t.Errorf("%d lists, %d failures were told of", len(w.memory.kept), w.failed)
 	}
 }
 
