@@ -15,7 +15,7 @@ import (
 func (d *Device) chain(ctx context.Context, cert *x509.Certificate) ([]*x509.Certificate, error) {
 	now := d.Client.now()
 	if len(d.CAs) > 0 {
-		if chain, err := verify(cert, d.CAs, d.Root, now); err == nil {
+		if chain, err := verify(cert, d.CAs, d.roots(), now); err == nil {
 			return chain, nil
 		}
 	}
@@ -23,18 +23,18 @@ func (d *Device) chain(ctx context.Context, cert *x509.Certificate) ([]*x509.Cer
 	if err != nil {
 		return nil, err
 	}
-	chain, err := verify(cert, cas, d.Root, now)
+	chain, err := verify(cert, cas, d.roots(), now)
 	if err != nil {
 		return nil, &ReplyError{"simpleenroll", fmt.Errorf("the certificate %x does not lead to the root that this device was given: %w", cert.SerialNumber, err)}
 	}
 	return chain, nil
 }
 
-// verify returns the certificate and the CAs between it and the root, which
-// is left out. A critical subjectAltName with only names that crypto/x509
+// verify returns the certificate and the CAs between it and a root, which is
+// left out. A critical subjectAltName with only names that crypto/x509
 // does not know (hardwareModuleName, permanentIdentifier) counts as handled:
 // the server names its devices, and this device is the one who asked.
-func verify(cert *x509.Certificate, cas []*x509.Certificate, root *x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
+func verify(cert *x509.Certificate, cas, roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
 	leaf := *cert
 	leaf.UnhandledCriticalExtensions = slices.DeleteFunc(slices.Clone(cert.UnhandledCriticalExtensions),
 		func(id asn1.ObjectIdentifier) bool { return id.Equal(oidSubjectAltName) })
@@ -42,7 +42,9 @@ func verify(cert *x509.Certificate, cas []*x509.Certificate, root *x509.Certific
 		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
 		CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	}
-	opts.Roots.AddCert(root)
+	for _, root := range roots {
+		opts.Roots.AddCert(root)
+	}
 	for _, ca := range cas {
 		opts.Intermediates.AddCert(ca)
 	}

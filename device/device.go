@@ -14,8 +14,10 @@ type Device struct {
 	Client *Client
 	// Kind of the official key; empty is P-256.
 	Kind KeyKind
-	// Root is the trust anchor that an official certificate must lead to.
-	Root *x509.Certificate
+	// Root is the trust anchor that an official certificate must lead to, or to
+	// one of Successors: roots that FollowRoots took up.
+	Root       *x509.Certificate
+	Successors []*x509.Certificate
 	// CAs are the CA certificates it already has. Without them, or when a
 	// certificate comes from another CA, it fetches the server's.
 	CAs []*x509.Certificate

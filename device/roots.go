@@ -1,0 +1,78 @@
+package device
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"time"
+)
+
+// FollowRoots asks the server for its CA certificates and trusts, from now on,
+// also the roots that one which the device trusts already vouches for by a
+// certificate of their name and key: the new root of a change of the root's
+// key (RFC 7030 §4.1.3, RFC 4210 §4.4). It returns those that are new, which
+// the caller keeps and gives as Successors when the device is made again. The
+// old root stays trusted: the change may be taken back.
+func (d *Device) FollowRoots(ctx context.Context) ([]*x509.Certificate, error) {
+	cas, err := d.Client.CACerts(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	fresh := successors(d.roots(), cas, d.Client.now())
+	d.Successors = append(d.Successors, fresh...)
+	if len(fresh) > 0 && d.Client.Roots != nil {
+		d.Client.Roots = d.Client.Roots.Clone()
+		for _, root := range fresh {
+			d.Client.Roots.AddCert(root)
+		}
+	}
+	return fresh, nil
+}
+
+// roots are the trust anchors of official certificates.
+func (d *Device) roots() []*x509.Certificate {
+	return append([]*x509.Certificate{d.Root}, d.Successors...)
+}
+
+// successors are the roots among cas that a trusted one vouches for.
+func successors(trusted, cas []*x509.Certificate, now time.Time) (fresh []*x509.Certificate) {
+	for _, root := range cas {
+		if isRoot(root, now) && !contains(trusted, root) && vouched(root, trusted, cas, now) {
+			fresh = append(fresh, root)
+		}
+	}
+	return fresh
+}
+
+func isRoot(c *x509.Certificate, now time.Time) bool {
+	return c.IsCA && current(c, now) && bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(c) == nil
+}
+
+func current(c *x509.Certificate, now time.Time) bool {
+	return !now.Before(c.NotBefore) && !now.After(c.NotAfter)
+}
+
+func contains(list []*x509.Certificate, c *x509.Certificate) bool {
+	for _, have := range list {
+		if have.Equal(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// vouched reports whether a trusted root of the same name signed a
+// certificate for the root's key.
+func vouched(root *x509.Certificate, trusted, cas []*x509.Certificate, now time.Time) bool {
+	for _, cross := range cas {
+		if !cross.IsCA || !current(cross, now) || !bytes.Equal(cross.RawSubject, root.RawSubject) || !bytes.Equal(cross.RawSubjectPublicKeyInfo, root.RawSubjectPublicKeyInfo) {
+			continue
+		}
+		for _, by := range trusted {
+			if current(by, now) && bytes.Equal(by.RawSubject, root.RawSubject) && cross.CheckSignatureFrom(by) == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
