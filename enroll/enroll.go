@@ -93,7 +93,8 @@ type Ledger interface {
 	// It returns ErrStale, and writes nothing, if what the verdict rested on
 	// (the device's revision, the order's revision, state and free quota,
 	// the key's being free, the record's being uncontested, the pending
-	// registration) no longer holds. Any
+	// registration) no longer holds, and ErrRepeated, writing nothing, if the
+	// claim's Message led to a commit before. Any
 	// other error means that the outcome is unknown: the caller must not
 	// answer with the certificate.
 	Commit(ctx context.Context, c Commit) (Committed, error)
@@ -112,6 +113,9 @@ type Rules interface {
 	// and other costly facts they look at.
 	Of(p *vetting.Product) (set vetting.RuleSet, looks vetting.Looks, err error)
 }
+
+// ErrRepeated says that a signed message came again that had an effect before.
+var ErrRepeated = errors.New("the message was worked on before")
 
 // ErrStale says that a verdict's basis changed before the commit.
 var ErrStale = errors.New("the facts changed before the commit")

@@ -128,7 +128,34 @@ type MQTT struct {
 	// Window is how far the signing time of a request may be from the
 	// server's clock.
 	Window Duration `yaml:"window"`
+	// Broker is a broker of your own, in place of listen or beside it. Servers
+	// share the requests on it; of the limits, max_requests and
+	// request_timeout count there.
+	Broker MQTTBroker `yaml:"broker"`
 	Limits `yaml:",inline"`
+}
+
+// MQTTBroker is a broker of the operator's, which several servers share.
+type MQTTBroker struct {
+	// URL is the broker's address, mqtts://HOST:PORT, or mqtt://HOST:PORT
+	// without TLS. Empty is none.
+	URL string `yaml:"url"`
+	// ClientID is this server's name at the broker. Each server needs its
+	// own, and keeps it: the broker holds under it what is yet to be answered.
+	ClientID string `yaml:"client_id"`
+	// CA is a file with the certificates that the broker's must chain to;
+	// empty is those of the system. A relative path, here and below, counts
+	// from the data directory.
+	CA string `yaml:"ca"`
+	// Certificate is a file with this server's certificate at the broker, if
+	// it wants one.
+	Certificate string `yaml:"certificate"`
+	// Key is the file with the key to that.
+	Key string `yaml:"key"`
+	// User is this server's user name at the broker, if it wants one.
+	User string `yaml:"user"`
+	// PasswordFile is a file with the password to that.
+	PasswordFile string `yaml:"password_file"`
 }
 
 // API configures the operators' listener.
@@ -441,6 +468,7 @@ func (c *Config) Check() error {
 	c.EST.check("est", bad)
 	c.API.check("api", bad)
 	c.MQTT.check("mqtt", bad)
+	c.MQTT.Broker.check(bad)
 	atLeast("mqtt.window", c.MQTT.Window, time.Second, bad)
 	inRange("enrol.device_rate", c.Enrol.DeviceRate, 0, maxRate, bad)
 	inRange("enrol.site_rate", c.Enrol.SiteRate, 0, maxRate, bad)

@@ -14,8 +14,23 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// mqttDoor adds the broker in the process.
-func (s *Server) mqttDoor(pipeline enroller) error {
+// mqttDoors adds the broker in the process, and the connection to the
+// operator's.
+func (s *Server) mqttDoors(pipeline enroller) error {
+	h := s.mqttHandler(pipeline)
+	s.handler = h
+	if s.config.MQTT.Broker.URL != "" {
+		if err := s.connectBroker(h); err != nil {
+			return err
+		}
+	}
+	if s.config.MQTT.Listen == "" {
+		return nil
+	}
+	return s.mqttDoor(h)
+}
+
+func (s *Server) mqttDoor(h *mqtt.Handler) error {
 	c := s.config.MQTT
 	d := door{name: "mqtt", addr: c.Listen, limits: c.Limits, exempt: s.config.exempt(), tls: TLSConfig(s.certificate.Get)}
 	d.tls.NextProtos = []string{"mqtt"}
@@ -24,7 +39,7 @@ func (s *Server) mqttDoor(pipeline enroller) error {
 	made := newDoor(d, s.metrics, s.env.Log)
 	b, err := broker.New(broker.Config{
 		Door: &brokerDoor{
-			bounds: d.bounds, handler: s.mqttHandler(pipeline), timeout: time.Duration(c.RequestTimeout), panicked: made.books.panicked,
+			bounds: d.bounds, handler: h, timeout: time.Duration(c.RequestTimeout), panicked: made.books.panicked,
 			done: func(status int, took time.Duration) { s.metrics.request(made.name, "PUBLISH", status, took) },
 		},
 		Bounds: broker.Bounds{

@@ -188,7 +188,7 @@ func TestBranchesOverMQTT(t *testing.T) {
 	}
 
 	if c, err := w.dialMQTT(pair{}); err == nil {
-		if _, err := c.connect("x"); err == nil {
+		if _, err := c.connect("x", cleanSession); err == nil {
 			t.Error("a client without a certificate was let in")
 		}
 	}

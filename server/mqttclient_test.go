@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -25,6 +26,7 @@ type mqttClient struct {
 	conn net.Conn
 	in   *bufio.Reader
 	id   uint16
+	wait time.Duration // for each packet
 }
 
 // Packet types (§2.2.1), with the flags that they come with.
@@ -32,7 +34,8 @@ const (
 	connectPacket, connackPacket  = 0x10, 0x20
 	publishPacket, pubackPacket   = 0x30, 0x40
 	subscribePacket, subackPacket = 0x82, 0x90
-	qos1                          = 0x02
+	qos1, duplicate               = 0x02, 0x08
+	cleanSession                  = 0x02
 	subscriptionRefused           = 0x80
 )
 
@@ -50,7 +53,7 @@ func (w *works) dialMQTT(p pair) (*mqttClient, error) {
 		return nil, err
 	}
 	w.t.Cleanup(func() { conn.Close() })
-	return &mqttClient{T: w.t, conn: conn, in: bufio.NewReader(conn)}, nil
+	return &mqttClient{T: w.t, conn: conn, in: bufio.NewReader(conn), wait: answerTime}, nil
 }
 
 // mqtt connects as a client.
@@ -60,7 +63,7 @@ func (w *works) mqtt(p pair, clientID string) *mqttClient {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if code, err := c.connect(clientID); err != nil || code != 0 {
+	if code, err := c.connect(clientID, cleanSession); err != nil || code != 0 {
 		w.t.Fatalf("CONNECT was answered %d, %v", code, err)
 	}
 	return c
@@ -73,10 +76,9 @@ func (c *mqttClient) write(kind byte, parts ...[]byte) {
 	c.conn.Write(append(binary.AppendUvarint([]byte{kind}, uint64(len(body))), body...)) // a reader sees the failure
 }
 
-// connect asks for a clean session of MQTT 3.1.1 (level 4) with a keep alive
-// time of 30 s, and gives the CONNACK's return code.
-func (c *mqttClient) connect(clientID string) (byte, error) {
-	c.write(connectPacket, field([]byte("MQTT")), []byte{4, 2, 0, 30}, field([]byte(clientID)))
+// connect asks for MQTT 3.1.1 (level 4) with a keep alive time of 30 s, and gives the CONNACK's return code.
+func (c *mqttClient) connect(clientID string, flags byte) (byte, error) {
+	c.write(connectPacket, field([]byte("MQTT")), []byte{4, flags, 0, 30}, field([]byte(clientID)))
 	kind, body, err := c.read()
 	if err != nil {
 		return 0, err
@@ -88,7 +90,7 @@ func (c *mqttClient) connect(clientID string) (byte, error) {
 }
 
 func (c *mqttClient) read() (kind byte, body []byte, err error) {
-	if err := c.conn.SetReadDeadline(time.Now().Add(answerTime)); err != nil {
+	if err := c.conn.SetReadDeadline(time.Now().Add(c.wait)); err != nil {
 		return 0, nil, err
 	}
 	if kind, err = c.in.ReadByte(); err != nil {
@@ -179,4 +181,39 @@ func (w *works) replied(message []byte) (r mqttReply) {
 		w.t.Fatal(err)
 	}
 	return r
+}
+
+// replied2 is replied, of one of two servers.
+func (w *works) replied2(message []byte, other *works) mqttReply {
+	w.t.Helper()
+	_, by, err := cms.Open(message, 1<<16)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if own, err := w.server.certificate.Get(nil); err == nil && by.Certificate.Equal(own.Leaf) {
+		return w.replied(message)
+	}
+	return other.replied(message)
+}
+
+// enrolOver enrols a device by messages and gives its official key pair.
+func (w *works) enrolOver(unit pair, ask func(*works, pair, []byte) *mqttReply) pair {
+	w.t.Helper()
+	key, csr := w.request(nil)
+	order := w.order(unit, "enrol", nonce1)
+	order["csr"] = csr
+	r := ask(w, unit, w.signed(unit, w.now(), order))
+	if r == nil || r.Status != 200 {
+		w.t.Fatalf("enrolment: %+v", r)
+	}
+	return pair{key, parsed(w.t, r.Certificate)}
+}
+
+func parsed(t *testing.T, der []byte) *x509.Certificate {
+	t.Helper()
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
 }

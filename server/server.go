@@ -21,9 +21,11 @@ import (
 
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/enroll/est"
+	"github.com/touchmark/touchmark/enroll/mqtt"
 	"github.com/touchmark/touchmark/enroll/rest"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/internal/cluster"
 	"github.com/touchmark/touchmark/internal/cms"
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/events/webhook"
@@ -70,6 +72,10 @@ type Server struct {
 	feed        *events.Feed
 	dispatcher  *webhook.Dispatcher
 	stopping    chan struct{} // closed when streams have to end
+
+	handler *mqtt.Handler // of both carriers of MQTT
+	connect func()        // to the operator's MQTT broker; nil if there is none
+	broker  *cluster.MQTT // once connect was called
 
 	status  *status
 	offline *publish.Maker
@@ -178,10 +184,8 @@ func (s *Server) wire() error {
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
 	s.door(door{name: "api", addr: s.config.API.Listen, limits: s.config.API.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.apiHandler(pipeline), 0)
-	if s.config.MQTT.Listen != "" {
-		if err := s.mqttDoor(pipeline); err != nil {
-			return err
-		}
+	if err := s.mqttDoors(pipeline); err != nil {
+		return err
 	}
 	s.statusDoors()
 	return nil
@@ -326,6 +330,9 @@ func (s *Server) Start(ctx context.Context) error {
 	} else if err := s.begin(work); err != nil {
 		return err
 	}
+	if s.connect != nil {
+		s.connect()
+	}
 	for _, d := range s.doors {
 		s.serving.Go(func() {
 			if err := d.serve(); err != nil {
@@ -348,6 +355,7 @@ func (s *Server) begin(work context.Context) error {
 	s.every(work, time.Duration(s.config.Audit.Interval), s.publishing.run)
 	s.every(work, resumeEvery, s.resume)
 	s.every(work, jobsEvery, s.jobs)
+	s.every(work, forgetEvery, s.forgetMessages)
 	s.every(work, watchEvery, s.feed.Watch)
 	s.status.credentials.refresh(work)
 	s.tellStatus(work)
@@ -452,8 +460,11 @@ func (s *Server) shutdown(ctx context.Context) error {
 	s.env.Log.InfoContext(ctx, "stopping", "deadline", s.config.Stop.String())
 	s.health.stopping.Store(true)
 	close(s.stopping)
-	var errs [maxDoors]error
+	var errs [maxDoors + 1]error
 	var closing sync.WaitGroup
+	if s.broker != nil {
+		closing.Go(func() { errs[maxDoors] = s.broker.Stop(ctx) })
+	}
 	for i, d := range s.doors {
 		if d.name != "ops" {
 			closing.Go(func() { errs[i] = d.close(ctx) })

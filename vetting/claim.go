@@ -24,9 +24,13 @@ type Claim struct {
 	Label string `json:"label,omitempty"`
 	// Subject is the DER of the request's subject name; with Key it
 	// recognizes a repeated request (RFC 7030 §4.2.3).
-	Subject   []byte `json:"-"`
-	Transport string `json:"transport"` // "est", "api"
-	Remote    string `json:"remote"`    // the peer's address
+	Subject []byte `json:"-"`
+	// Message is the SHA-256 of the signed message that the claim came in,
+	// where nothing but its commit keeps a message from counting twice; zero
+	// elsewhere.
+	Message   [32]byte `json:"-"`
+	Transport string   `json:"transport"` // "est", "mqtt", "api"
+	Remote    string   `json:"remote"`    // the peer's address
 }
 
 // Auth is how a request was authenticated.

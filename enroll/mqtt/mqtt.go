@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -136,7 +137,10 @@ func (h *Handler) Serve(ctx context.Context, topic string, payload []byte, remot
 		return h.refuse(ctx, repeated, topic, remote, nil)
 	}
 	out, err := h.answer(ctx, x)
-	if err != nil {
+	switch {
+	case errors.Is(err, enroll.ErrRepeated):
+		return h.refuse(ctx, repeated, topic, remote, nil)
+	case err != nil:
 		h.seen.forget(x.digest)
 	}
 	return out, err
@@ -169,6 +173,9 @@ type exchange struct {
 // answer works on a request and signs the reply.
 func (h *Handler) answer(ctx context.Context, x *exchange) (*Message, error) {
 	r, err := h.run(ctx, x)
+	if errors.Is(err, enroll.ErrRepeated) {
+		return nil, err
+	}
 	if err != nil {
 		a := httperr.Of(ctx, err, h.Log, h.Now(), "operation", x.request.Operation, "key", vetting.Fingerprint(x.branch), "remote", x.remote)
 		if a.Status == 0 {
@@ -277,7 +284,7 @@ func (h *Handler) enrol(ctx context.Context, x *exchange) (*reply, error) {
 	}
 	r := enroll.Request{CSR: csr, Claim: vetting.Claim{
 		At: h.Now(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Auth: x.client.Auth, Asserted: x.client.Asserted, Vendors: x.client.Vendors,
-		Label: x.request.Product, Subject: csr.RawSubject, Transport: transport, Remote: x.remote,
+		Label: x.request.Product, Subject: csr.RawSubject, Message: x.digest, Transport: transport, Remote: x.remote,
 	}}
 	if x.request.Operation == opRenew {
 		r.Presented = x.client.Certificate

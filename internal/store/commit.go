@@ -67,6 +67,9 @@ func (e *enrolment) prepare(ctx context.Context, s *Store) error {
 
 func (e *enrolment) load(w *writing) {
 	e.earlier, e.former = nil, nil
+	if m := e.facts.Claim.Message; m != [32]byte{} {
+		w.wantMessages = append(w.wantMessages, m[:])
+	}
 	if r := e.facts.Record; r != nil {
 		w.loadDevice(r.ID)
 		w.loadOrder(r.OrderID)
@@ -177,7 +180,13 @@ func (w *writing) read() error {
 		w.contested[id] = true
 		return err
 	})
-	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantCodes, w.wantKeys, w.wantContested = nil, nil, nil, nil, nil, nil
+	w.fetchOneOf(`SELECT m.digest FROM messages m WHERE m.digest IN`, nil, w.wantMessages, func(r row) error {
+		var digest []byte
+		err := r.Scan(&digest)
+		w.messages[[32]byte(digest)] = true
+		return err
+	})
+	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantCodes, w.wantKeys, w.wantContested, w.wantMessages = nil, nil, nil, nil, nil, nil, nil
 	return w.flush()
 }
 
@@ -190,6 +199,9 @@ func (w *writing) readHolder(r row) error {
 }
 
 func (e *enrolment) apply(w *writing) error {
+	if w.messages[e.facts.Claim.Message] {
+		return enroll.ErrRepeated
+	}
 	if e.earlier != nil && w.rewritten[e.earlier.ID] { // by an earlier job of the batch
 		e.earlier = nil
 		e.loadEarlier(w)
@@ -200,6 +212,7 @@ func (e *enrolment) apply(w *writing) error {
 	if e.admitted && e.stale(w) || e.verdict.Quarantine && w.devices[e.facts.Record.ID].Revision != e.facts.Device.Revision {
 		return enroll.ErrStale
 	}
+	e.countMessage(w)
 	if e.repeats() && !e.registers(w) {
 		e.row = *e.earlier
 		w.exec(`UPDATE registrations SET repeats = repeats + 1, last = $2 WHERE id = $1`, e.row.ID, micros(w.now))

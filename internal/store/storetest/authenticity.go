@@ -129,6 +129,11 @@ func evidenceMarked(t *trial) {
 	if leaf := t.leaf(list[0].Leaf); leaf.Act != "evidence.record" || leaf.By != "operator:test" {
 		t.Errorf("the leaf is %+v", leaf)
 	}
+	t.done(t.store.WitnessEvidence(t.ctx, []vetting.Evidence{{Kind: vetting.EvidenceReplayed, DeviceID: d.ID, Text: "t"}}))
+	seen := ok(t.store.Evidence(t.ctx, vetting.EvidenceFilter{Kind: vetting.EvidenceReplayed}, vetting.Page{}))(t)
+	if leaf := t.leaf(seen[0].Leaf); leaf.By != "server" {
+		t.Errorf("the leaf of what the server saw is %+v", leaf)
+	}
 }
 
 func evidenceCleared(t *trial) {

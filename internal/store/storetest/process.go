@@ -234,6 +234,8 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"Observe": call(func() (any, error) {
 			return s.Observe(ctx, By, observedBy, []vetting.Observation{sighting("0a", hour(), 0)})
 		}),
+		"WitnessEvidence":     func() error { return s.WitnessEvidence(ctx, []vetting.Evidence{{Kind: vetting.EvidenceReplayed}}) },
+		"ForgetMessages":      func() error { return s.ForgetMessages(ctx, time.Now()) },
 		"RecordEvidence":      func() error { return s.RecordEvidence(ctx, By, []vetting.Evidence{{Kind: vetting.EvidenceForged}}) },
 		"ClearEvidence":       call(func() (any, error) { return s.ClearEvidence(ctx, By, 1, "") }),
 		"ReopenEvidence":      call(func() (any, error) { return s.ReopenEvidence(ctx, By, 1, "") }),

@@ -64,6 +64,7 @@ var subjects = []struct {
 	{"transfers", transferCases},
 	{"owners", ownerCases},
 	{"registrations", registrationCases},
+	{"messages", messageCases},
 	{"authenticity", authenticityCases},
 	{"challenges", challengeCases},
 	{"observed", observedCases},
