@@ -82,7 +82,7 @@ func (a *app) openFilter(f offlineFlags, further []*x509.Certificate) (*offline.
 	}
 	filters, err := hook.Load(hook.Paths{Bases: []string{f.base}, Issuers: issuers})
 	if err != nil {
-		return nil, err
+		return nil, whoseFilter(err)
 	}
 	filter := filters[0]
 	if f.delta == "" {
@@ -96,6 +96,14 @@ func (a *app) openFilter(f offlineFlags, further []*x509.Certificate) (*offline.
 		return nil, fmt.Errorf("the delta %s: %w", f.delta, err)
 	}
 	return filter, nil
+}
+
+// whoseFilter says how the issuing CA of a filter is named.
+func whoseFilter(err error) error {
+	if errors.Is(err, offline.ErrForeign) {
+		return fmt.Errorf("%w; name its certificate with --ca, or with --issuer beside the root's", err)
+	}
+	return err
 }
 
 // issuingCAs are the CAs whose files are believed: those of --ca, and those

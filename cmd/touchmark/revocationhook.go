@@ -49,7 +49,7 @@ it is outdated or older than the certificate, the client is refused; with --open
 		}
 		files, err := hook.Open(p, every)
 		if err != nil {
-			return err
+			return whoseFilter(err)
 		}
 		log := newLogger(a.err, server.Log{})
 		ctx, stop := a.untilSignal(cmd.Context())

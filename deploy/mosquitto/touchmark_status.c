@@ -14,7 +14,8 @@
  *   plugin_opt_port 8449
  *
  * Neither use_identity_as_username nor use_subject_as_username may be set:
- * Mosquitto asks no plug-in then. The plug-in makes the common name of the
+ * Mosquitto then asks no plug-in and lets in every certificate that verifies,
+ * revoked ones as well. The plug-in makes the common name of the
  * certificate the user name, for the rules of an ACL file.
  *
  * The broker waits for the answer, so the hook belongs on the same machine;

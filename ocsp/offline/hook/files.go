@@ -134,7 +134,7 @@ func openBase(path string, issuers []*x509.Certificate) (*offline.Filter, error)
 			return offline.Open(file, issuer)
 		}
 	}
-	return nil, fmt.Errorf("%w: no certificate was given of the issuing CA whose key has the SHA-256 %x", offline.ErrForeign, header.Issuer)
+	return nil, fmt.Errorf("%w: it is of the issuing CA whose key has the SHA-256 %x, and no certificate of that CA was given", offline.ErrForeign, header.Issuer)
 }
 
 // maxFile is larger than the file of a billion certificates.

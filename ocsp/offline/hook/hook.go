@@ -104,7 +104,7 @@ func (h *Hook) admit(w http.ResponseWriter, r *http.Request) bool {
 		h.Log.Error("refused: the broker's question cannot be understood", "error", err, "path", r.URL.Path)
 		return false
 	}
-	log := h.Log.With("serial", fmt.Sprintf("%x", cert.SerialNumber), "subject", cert.Subject.String(), "clientid", q.ClientID)
+	log := h.Log.With("serial", fmt.Sprintf("%x", cert.SerialNumber.Bytes()), "subject", cert.Subject.String(), "clientid", q.ClientID)
 	err = h.Files.Filters(h.Log).Check(cert, h.Now())
 	switch {
 	case err == nil:

@@ -216,7 +216,7 @@ func TestShapes(t *testing.T) {
 			t.Errorf("%s: %d", path, status)
 		}
 	}
-	if !strings.Contains(w.log.String(), "serial=3") || !strings.Contains(w.log.String(), "revoked or on hold") {
+	if !strings.Contains(w.log.String(), "serial=03") || !strings.Contains(w.log.String(), "revoked or on hold") {
 		t.Errorf("the log does not tell of the refusal:\n%s", w.log.String())
 	}
 }
