@@ -86,6 +86,7 @@ func (i *installation) config() *server.Config {
 	c.Database, c.Names = i.dsn, []string{"127.0.0.1"}
 	c.Audit.Origin = "127.0.0.1/audit"
 	c.EST.Listen, c.MQTT.Listen, c.API.Listen, c.Status.Listen, c.Ops.Listen = freePort(i.t), "", freePort(i.t), freePort(i.t), ""
+	c.Status.URL = "http://" + c.Status.Listen
 	i.est, i.api = "https://"+c.EST.Listen, "https://"+c.API.Listen
 	return c
 }
