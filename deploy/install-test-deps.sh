@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
-# compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, and Mosquitto 2 with
+# compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, and Mosquitto 2 with
 # what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
-# Debian's packages of PostgreSQL and Mosquitto start servers of their own where
+# Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
 # there is systemd; no test uses them (see postgres-test.sh).
 #
 # The packages come from the machine's own apt sources. On other systems,
@@ -32,6 +32,7 @@ command -v curl >/dev/null || missing+=(curl)
 command -v ocsptool >/dev/null || missing+=(gnutls-bin)
 softhsm || missing+=(softhsm2)
 pg_bin >/dev/null || missing+=(postgresql)
+command -v redis-server >/dev/null || missing+=(redis-server)
 [[ -x /usr/sbin/mosquitto ]] || missing+=(mosquitto)
 command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
 [[ -e /usr/include/mosquitto_plugin.h ]] || missing+=(mosquitto-dev)

@@ -47,6 +47,10 @@ type Config struct {
 	// up. Keep it below est.request_timeout.
 	DatabaseTimeout Duration `yaml:"database_timeout"`
 
+	// Redis lets several servers tell each other at once what they otherwise
+	// learn from the database a little later.
+	Redis Redis `yaml:"redis"`
+
 	// Names are the DNS names and IP addresses that devices and operators
 	// reach the server by. Its TLS certificate holds them; a change takes
 	// effect at the next start.
@@ -104,6 +108,20 @@ type Config struct {
 	// Stop is how long an orderly stop waits for requests that are being
 	// worked on before it cuts them off.
 	Stop Duration `yaml:"stop"`
+}
+
+// Redis configures how servers tell each other what is new. Nothing but speed
+// depends on it.
+type Redis struct {
+	// URL is redis://[USER@]HOST[:PORT][/DB], or rediss:// for TLS; any server
+	// of its protocol will do. Empty is none.
+	URL string `yaml:"url"`
+	// PasswordFile is a file that holds the password, alone. A relative path
+	// counts from the data directory.
+	PasswordFile string `yaml:"password_file"`
+	// CA is a PEM file with the roots that a TLS server is checked by; empty
+	// is the system's. A relative path counts from the data directory.
+	CA string `yaml:"ca"`
 }
 
 // EST configures the devices' listener.

@@ -74,6 +74,9 @@ func (s *Server) openNode(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = newMetrics(s.nodeExpiries, s.env.Now)
+	if err := s.openNews(); err != nil {
+		return err
+	}
 	s.status = s.newStatus(s.reader.ReadOnly(), server.certify, server.report)
 	s.offline = s.newOffline(s.reader.ReadOnly())
 	return nil
@@ -111,7 +114,7 @@ func (s *Server) wireNode() error {
 		{"clock", s.clock},
 		{"statuses", s.status.check},
 		{"responder", s.status.credentials.check},
-	}}
+	}, warnings: s.newsCheck()}
 	s.metrics.registry.MustRegister(s.health)
 	s.statusDoors()
 	return nil
@@ -140,11 +143,14 @@ func (c *credentials) check(context.Context) error {
 	return fmt.Errorf("%s did not let this server answer; who asks about their certificates is told to try later", strings.Join(lacking, ", "))
 }
 
-func (c *Config) responderFile() string {
-	if filepath.IsAbs(c.Responder) {
-		return c.Responder
+func (c *Config) responderFile() string { return c.inDir(c.Responder) }
+
+// inDir is a path that counts from the data directory; "" stays empty.
+func (c *Config) inDir(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
 	}
-	return filepath.Join(c.Dir, c.Responder)
+	return filepath.Join(c.Dir, path)
 }
 
 // delegator is a server that holds CAs' keys, as an operator of role
@@ -247,4 +253,5 @@ func (s *Server) tellStatus(work context.Context) {
 	s.every(work, forgeriesEvery, s.status.reporting.run)
 	s.every(work, listsEvery, s.status.lists.run)
 	s.every(work, issuersEvery, s.learnIssuers)
+	s.hearNews(work)
 }

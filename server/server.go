@@ -65,6 +65,7 @@ type Server struct {
 	certificate *ca.ServerCertificate
 	store       *store.Store  // nil on a node of role ocsp
 	reader      *store.Reader // there only
+	news        *cluster.News // nil without Redis
 	importer    *manifest.Importer
 	publishing  *publishing
 	metrics     *metrics
@@ -104,7 +105,7 @@ func New(ctx context.Context, c *Config, env Environment) (*Server, error) {
 		err = wire()
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.closeDatabase())
+		return nil, errors.Join(err, s.closeNews(), s.closeDatabase())
 	}
 	return s, nil
 }
@@ -123,10 +124,13 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.metrics = newMetrics(s.allExpiries, s.env.Now)
+	if err := s.openNews(); err != nil {
+		return err
+	}
 	s.feed = events.NewFeed(nil)
 	s.store, err = store.Open(ctx, store.Options{DSN: s.config.DSN(), Log: s.env.Log, Now: s.env.Now,
 		Observe: s.metrics.observeCommit, MaxQueue: s.config.Enrol.MaxQueue, Patience: time.Duration(s.config.DatabaseTimeout), Grew: s.feed.Grew,
-		Told:     func() { s.status.told() },
+		Told:     s.changed,
 		Panicked: func(p any) { s.metrics.panicked(s.env.Log, p, "where", "database writer") }})
 	if err != nil {
 		return err
@@ -178,7 +182,7 @@ func (s *Server) wire() error {
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 		{"default-issuer", s.issuing.checkDefault},
-	}, warnings: []check{{"issuers", s.issuing.check}, {"expiry", s.expiring}, {"statuses", s.status.check}, {"crls", s.status.lists.check}, {"offline-status", s.offline.Check}}}
+	}, warnings: append(s.newsCheck(), check{"issuers", s.issuing.check}, check{"expiry", s.expiring}, check{"statuses", s.status.check}, check{"crls", s.status.lists.check}, check{"offline-status", s.offline.Check})}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
@@ -491,6 +495,7 @@ func (s *Server) shutdown(ctx context.Context) error {
 		}
 	}
 	s.serving.Wait()
+	err = errors.Join(err, s.closeNews())
 	if cerr := s.closeDatabase(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close the database: %w", cerr))
 	}
