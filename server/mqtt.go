@@ -24,13 +24,20 @@ func (s *Server) mqttDoors(pipeline enroller) error {
 			return err
 		}
 	}
-	if s.config.MQTT.Listen == "" {
-		return nil
+	var local *broker.Broker
+	if s.config.MQTT.Listen != "" {
+		var err error
+		if local, err = s.mqttDoor(h); err != nil {
+			return err
+		}
 	}
-	return s.mqttDoor(h)
+	if local != nil || s.connect != nil {
+		s.notices = newNotices(s, local)
+	}
+	return nil
 }
 
-func (s *Server) mqttDoor(h *mqtt.Handler) error {
+func (s *Server) mqttDoor(h *mqtt.Handler) (*broker.Broker, error) {
 	c := s.config.MQTT
 	d := door{name: "mqtt", addr: c.Listen, limits: c.Limits, exempt: s.config.exempt(), tls: TLSConfig(s.certificate.Get)}
 	d.tls.NextProtos = []string{"mqtt"}
@@ -49,11 +56,11 @@ func (s *Server) mqttDoor(h *mqtt.Handler) error {
 		State: made.state, Panicked: made.books.panicked, Log: s.env.Log.With("door", made.name),
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	made.service = b
 	s.add(made)
-	return nil
+	return b, nil
 }
 
 func (s *Server) mqttHandler(pipeline enroller) *mqtt.Handler {

@@ -3,8 +3,10 @@ package server
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,6 +14,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/touchmark/touchmark/enroll/mqtt"
+	"github.com/touchmark/touchmark/internal/cms"
+	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -233,4 +238,54 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 		}
 	}
 	t.Error("1000 subscriptions were taken")
+}
+
+// Who reads its branch is told to renew, of its revocation, and that it has
+// another owner; nobody else is.
+func TestNoticesOverMQTT(t *testing.T) {
+	w := opened(t)
+	list := w.units(2)
+	unit := w.enrol(tls.VersionTLS13, list[0], "simpleenroll", nil)
+	other := w.enrol(tls.VersionTLS13, list[1], "simpleenroll", nil)
+	reader := func(p pair) *mqttClient {
+		c := w.mqtt(p, "x")
+		if code := c.subscribe(branchOf(p) + "/notice"); code != 1 {
+			t.Fatalf("SUBSCRIBE: %#x", code)
+		}
+		return c
+	}
+	mine, others := reader(unit), reader(other)
+	if err := w.server.notices.filter.Check(); err != nil { // an event that there is not would never be told
+		t.Error(err)
+	}
+	told := func(c *mqttClient, p pair, want string) {
+		t.Helper()
+		kind, body, err := c.read()
+		if err != nil || kind&0xf0 != publishPacket {
+			t.Fatalf("%x, %v; want the notice %s", kind, err, want)
+		}
+		content, by, err := cms.Open(body[2+len(branchOf(p)+"/notice"):], 1<<16)
+		own, certErr := w.server.certificate.Get(nil)
+		if err != nil || certErr != nil || !by.Certificate.Equal(own.Leaf) {
+			t.Fatalf("the notice is signed by %v: %v, %v", by.Certificate, err, certErr)
+		}
+		var n mqtt.Notice
+		if err := json.Unmarshal(content, &n); err != nil || n.Notice != want || n.Certificate != fmt.Sprintf("%x", p.cert.SerialNumber) || n.Event == "" {
+			t.Errorf("%s, %v; want %s", content, err, want)
+		}
+	}
+	store := w.server.store
+	w.ask(fmt.Sprintf("/devices/%d/revoke", w.device("S-0").ID), map[string]string{"note": "t", "reason": "keyCompromise"}, 200, nil)
+	told(mine, unit, mqtt.Revoked)
+	if _, err := store.CreateOwner(t.Context(), storetest.By, &vetting.Owner{Name: "acme"}); err != nil {
+		t.Fatal(err)
+	}
+	offer, err := store.OfferTransfer(t.Context(), storetest.By, vetting.Offer{From: vetting.Manufacturer, To: "acme", Serials: []string{"S-1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.AcceptTransfer(t.Context(), storetest.By, offer.ID, "received"); err != nil {
+		t.Fatal(err)
+	}
+	told(others, other, mqtt.OwnerChanged) // the first that it is told: S-0's went to S-0 alone
 }

@@ -77,6 +77,7 @@ type Server struct {
 	handler *mqtt.Handler // of both carriers of MQTT
 	connect func()        // to the operator's MQTT broker; nil if there is none
 	broker  *cluster.MQTT // once connect was called
+	notices *notices      // nil without MQTT
 
 	status  *status
 	offline *publish.Maker
@@ -336,6 +337,12 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	if s.connect != nil {
 		s.connect()
+	}
+	if s.notices != nil {
+		if err := s.notices.start(ctx); err != nil {
+			return err
+		}
+		s.every(work, noticesEvery, s.notices.run)
 	}
 	for _, d := range s.doors {
 		s.serving.Go(func() {

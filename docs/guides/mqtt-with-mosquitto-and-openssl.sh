@@ -7,7 +7,6 @@
 #   mqtt-with-mosquitto-and-openssl.sh activate DIR HOST PORT ROOT          says that the official key is there
 #   mqtt-with-mosquitto-and-openssl.sh renew DIR HOST PORT ROOT [PRODUCT]   later: a new certificate on the same key
 #   mqtt-with-mosquitto-and-openssl.sh rekey DIR HOST PORT ROOT [PRODUCT]   later: a new certificate on a new key
-#   mqtt-with-mosquitto-and-openssl.sh notices DIR HOST PORT ROOT           prints the next notice of the server
 #
 # DIR holds the device's files: serial, and bootstrap.key and bootstrap.crt from
 # the factory (est-with-curl-and-openssl.sh bootstrap makes them). ROOT is the
@@ -38,7 +37,7 @@ server() {
 	connection=(-h "$host" -p "$port" -V "${MQTT_VERSION:-mqttv311}" --cafile "$root" --cert "$dir/$1.crt" --key "$dir/$1.key" -q 1)
 }
 
-# exchange TOPIC [REQUEST-TOPIC FILE] subscribes to a topic first, publishes the
+# exchange TOPIC REQUEST-TOPIC FILE subscribes to a topic first, publishes the
 # file second, and prints the first message on the topic.
 exchange() {
 	local line published=
@@ -47,7 +46,7 @@ exchange() {
 		case $line in
 		Subscribed*128*) fail "the server does not let this key read $1" ;;
 		Subscribed*)
-			[[ -z ${2-} || $published ]] || mosquitto_pub "${connection[@]}" -t "$2" -f "$3" >"$dir/mosquitto.log" 2>&1 ||
+			[[ $published ]] || mosquitto_pub "${connection[@]}" -t "$2" -f "$3" >"$dir/mosquitto.log" 2>&1 ||
 				fail "the request was not taken: $(<"$dir/mosquitto.log")"
 			published=1
 			;;
@@ -149,19 +148,12 @@ rekey() {
 	again "$dir/wanted.key"
 }
 
-notices() {
-	server official
-	exchange "$(branch official)/notice" >"$dir/notice.p7"
-	opened "$dir/notice.p7"
-	echo
-}
-
 (($# >= 5)) || {
 	sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2
 	exit 2
 }
 action=$1 dir=$2 host=$3 port=$4 root=$5 product=${6-}
 case $action in
-enrol | activate | renew | rekey | notices) "$action" ;;
+enrol | activate | renew | rekey) "$action" ;;
 *) fail "unknown action $action" ;;
 esac

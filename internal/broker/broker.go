@@ -153,7 +153,12 @@ func (b *Broker) Publish(topic string, payload []byte) error {
 	return b.server.Publish(topic, payload, false, 0)
 }
 
-// deliver does the same, and has written the message when it returns.
+// Reads reports whether a client reads a topic.
+func (b *Broker) Reads(topic string) bool {
+	return len(b.server.Topics.Subscribers(topic).Subscriptions) > 0
+}
+
+// deliver does as Publish, and has written the message when it returns.
 func (b *Broker) deliver(m Message) {
 	for id := range b.server.Topics.Subscribers(m.Topic).Subscriptions {
 		if cl, ok := b.server.Clients.Get(id); ok && mayRead(cl, m.Topic) {
