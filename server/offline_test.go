@@ -10,6 +10,7 @@ import (
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/ocsp/offline"
+	"github.com/touchmark/touchmark/ocsp/offline/publish"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -76,5 +77,22 @@ func TestOfflineStatus(t *testing.T) {
 	check("without another delta for three days", late, offline.ErrOutdated)
 	if err := w.server.offline.Check(t.Context()); err == nil {
 		t.Error("nobody says that the files are late")
+	}
+}
+
+// TestOfflineStatusOfNode gets the same bytes from a node that has no CA's
+// key, and makes none there.
+func TestOfflineStatusOfNode(t *testing.T) {
+	w := opened(t)
+	n := started(t, w.node(access.RoleResponder))
+	w.server.offline.Round(t.Context())
+	n.offline.Round(t.Context())
+	made := w.offlineFile("/filter/device-ca")
+	code, body := get(t, http.DefaultClient, "http://"+n.Addrs()["status"]+"/filter/device-ca")
+	if code != 200 || body != string(made) {
+		t.Errorf("the node serves %d bytes (%d), the server %d", len(body), code, len(made))
+	}
+	if _, err := n.offline.Want("test", vetting.DeviceCA, offline.Base); !errors.Is(err, publish.ErrNoKey) {
+		t.Errorf("wanted from the node: %v", err)
 	}
 }
