@@ -3,14 +3,21 @@ package docs
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"math/bits"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -60,6 +67,45 @@ func TestOfflineStatusExample(t *testing.T) {
 		if got := strangersAnswer(file, []byte{serial}); got != notGood[serial] {
 			t.Errorf("certificate %d: by the page it is not good: %v", serial, got)
 		}
+	}
+}
+
+// TestOfflineStatusByOpenssl verifies a signature as the page says.
+func TestOfflineStatusByOpenssl(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1<<32, 0), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now()
+	file, err := offline.Build(t.Context(), ca, key, offline.Plan{Number: 1, ThisUpdate: at, NextUpdate: at.Add(time.Hour), CoversUntil: at},
+		func(context.Context, func([]byte, bool) error) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := blocks(t, "offline-status.md")[0]
+	verify := func(file []byte) (out string, err error) {
+		dir := t.TempDir()
+		crt := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, "device-ca.filter"), file, 0o600), os.WriteFile(filepath.Join(dir, "device-ca.crt"), crt, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		return script(t, dir, dir, steps)
+	}
+	if out, err := verify(file); err != nil || !strings.Contains(out, "Verified OK") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	file[60] ^= 1
+	if out, err := verify(file); err == nil {
+		t.Errorf("altered, it is verified:\n%s", out)
 	}
 }
 
