@@ -122,7 +122,8 @@ func (d *brokerDoor) Serve(ctx context.Context, from broker.Client, m broker.Mes
 		}
 		d.done(status, time.Since(begin))
 	}()
-	out, err := d.handler.Serve(ctx, m.Topic, m.Payload, host(from.Remote))
+	private := mqtt.Provides(m.Topic)
+	out, err := d.serve(ctx, private, from, m)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,14 @@ func (d *brokerDoor) Serve(ctx context.Context, from broker.Client, m broker.Mes
 		status = 400
 		return nil, nil
 	}
-	return []broker.Message{{Topic: out.Topic, Payload: out.Payload}}, nil
+	return []broker.Message{{Topic: out.Topic, Payload: out.Payload, Private: private}}, nil
+}
+
+func (d *brokerDoor) serve(ctx context.Context, private bool, from broker.Client, m broker.Message) (*mqtt.Message, error) {
+	if private {
+		return d.handler.Provision(ctx, from.Certificate, m.Topic, m.Payload, host(from.Remote))
+	}
+	return d.handler.Serve(ctx, m.Topic, m.Payload, host(from.Remote))
 }
 
 // enter holds a message to the rate of its address and takes a place for it.

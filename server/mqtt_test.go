@@ -7,11 +7,13 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/touchmark/touchmark/enroll/mqtt"
@@ -288,4 +290,89 @@ func TestNoticesOverMQTT(t *testing.T) {
 		t.Fatal(err)
 	}
 	told(others, other, mqtt.OwnerChanged) // the first that it is told: S-0's went to S-0 alone
+}
+
+// Firmware that speaks AWS IoT fleet provisioning gets its certificate, in both
+// formats, and its answers go to nobody else.
+func TestFleetProvisioning(t *testing.T) {
+	w := opened(t)
+	list := w.units(3)
+	const create = "$aws/certificates/create-from-csr/"
+	for i, format := range []string{"json", "cbor"} {
+		unit, marshal, unmarshal := list[i], json.Marshal, json.Unmarshal
+		if format == "cbor" {
+			marshal, unmarshal = cbor.Marshal, cbor.Unmarshal
+		}
+		c, bystander := w.mqtt(unit, "x"), w.mqtt(list[2], "x")
+		product := w.device(fmt.Sprint("S-", i)).Product
+		provision := "$aws/provisioning-templates/" + product + "/provision/" + format
+		for _, topic := range []string{create + format, provision} {
+			for _, level := range []string{"/accepted", "/rejected"} {
+				if code := c.subscribe(topic + level); code != 1 {
+					t.Fatalf("SUBSCRIBE %s: %#x", topic+level, code)
+				}
+				bystander.subscribe(topic + level)
+			}
+		}
+		ask := func(topic string, in any, into any) {
+			t.Helper()
+			payload, err := marshal(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers, cut := c.publish(topic, payload)
+			if cut || len(answers) != 1 {
+				t.Fatalf("%d answers, cut off: %v", len(answers), cut)
+			}
+			if err := unmarshal(answers[0], into); err != nil {
+				t.Fatalf("%q: %v", answers[0], err)
+			}
+		}
+		_, csr := w.request(nil)
+		var made struct {
+			Token string `json:"certificateOwnershipToken"`
+			ID    string `json:"certificateId"`
+			PEM   string `json:"certificatePem"`
+		}
+		ask(create+format, map[string]string{"certificateSigningRequest": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))}, &made)
+		block, _ := pem.Decode([]byte(made.PEM))
+		if block == nil || made.Token == "" {
+			t.Fatalf("%s: %+v", format, made)
+		}
+		if sum := sha256.Sum256(block.Bytes); made.ID != hex.EncodeToString(sum[:]) {
+			t.Errorf("the certificate's ID is %s", made.ID)
+		}
+		var thing struct {
+			Name string `json:"thingName"`
+		}
+		ask(provision, map[string]any{"certificateOwnershipToken": made.Token, "parameters": map[string]string{"SerialNumber": fmt.Sprint("S-", i)}}, &thing)
+		if thing.Name != fmt.Sprint("S-", i) {
+			t.Errorf("the thing is %q", thing.Name)
+		}
+		var rejected struct {
+			Status    int    `json:"statusCode"`
+			ErrorCode string `json:"errorCode"`
+			Message   string `json:"errorMessage"`
+		}
+		for name, in := range map[string]any{
+			"another's serial number": map[string]any{"certificateOwnershipToken": made.Token, "parameters": map[string]string{"SerialNumber": "S-9"}},
+			"a token of nobody's":     map[string]any{"certificateOwnershipToken": "AAAA"},
+			"no map":                  []int{1},
+		} {
+			if ask(provision, in, &rejected); rejected.Status < 400 || rejected.ErrorCode == "" || rejected.Message == "" {
+				t.Errorf("%s: %+v", name, rejected)
+			}
+		}
+		ask(create+format, map[string]string{"certificateSigningRequest": "none"}, &rejected)
+		if rejected.Status != 400 || !strings.Contains(rejected.Message, "PEM") {
+			t.Errorf("a CSR that is none: %+v", rejected)
+		}
+		// The bystander, who reads the same topics, got nothing: the first that
+		// it is sent is the answer to its ping.
+		bystander.write(0xc0)
+		if kind, _, err := bystander.read(); err != nil || kind != 0xd0 {
+			t.Errorf("another client was sent %#x, %v", kind, err)
+		}
+	}
+	w.enrolled(2)
 }

@@ -11,6 +11,7 @@ package mqtt
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
@@ -69,7 +70,8 @@ type Handler struct {
 	// Window is how far a message's signing time may be from the clock.
 	Window time.Duration
 
-	seen *memory
+	seen   *memory
+	secret [32]byte // of ownership tokens, which count at this server only
 }
 
 // MaxMessage is the longest message that is looked at, in bytes. A request
@@ -82,6 +84,7 @@ const mostSeen = 1 << 18
 // Ready makes the handler ready for messages, once its fields are set.
 func (h *Handler) Ready() *Handler {
 	h.seen = newMemory(2*h.Window, mostSeen)
+	rand.Read(h.secret[:])
 	return h
 }
 
@@ -209,6 +212,8 @@ func seconds(d time.Duration) int64 {
 	return int64((d + time.Second - 1) / time.Second)
 }
 
+var errRig = httperr.New(http.StatusForbidden, "a rig cannot enrol devices over MQTT: it does so over EST")
+
 func (h *Handler) run(ctx context.Context, x *exchange) (*reply, error) {
 	if err := h.fresh(ctx, x); err != nil {
 		return nil, err
@@ -218,7 +223,7 @@ func (h *Handler) run(ctx context.Context, x *exchange) (*reply, error) {
 		return nil, err
 	}
 	if x.client.Auth.Proof == vetting.ProofRig {
-		return nil, httperr.New(http.StatusForbidden, "a rig cannot enrol devices over MQTT: it does so over EST")
+		return nil, errRig
 	}
 	switch x.request.Operation {
 	case opActivate:
@@ -275,25 +280,31 @@ func (h *Handler) enrol(ctx context.Context, x *exchange) (*reply, error) {
 	if official := x.client.Auth.Proof == vetting.ProofOfficial; official != (x.request.Operation == opRenew) {
 		return nil, httperr.New(http.StatusForbidden, "%s is signed by the bootstrap key, %s by the official one; this is %s, signed by the other", opEnrol, opRenew, x.request.Operation)
 	}
-	csr, err := enroll.ParseCSR(x.request.CSR)
-	if err != nil {
-		return nil, err
-	}
 	if err := h.checkProduct(ctx, x.request.Product); err != nil {
 		return nil, err
 	}
-	r := enroll.Request{CSR: csr, Claim: vetting.Claim{
-		At: h.Now(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Auth: x.client.Auth, Asserted: x.client.Asserted, Vendors: x.client.Vendors,
-		Label: x.request.Product, Subject: csr.RawSubject, Message: x.digest, Transport: transport, Remote: x.remote,
-	}}
-	if x.request.Operation == opRenew {
-		r.Presented = x.client.Certificate
-	}
-	out, err := h.Enroller.Enroll(ctx, r)
+	out, err := h.certify(ctx, x.client, x.request.CSR, vetting.Claim{Label: x.request.Product, Message: x.digest, Remote: x.remote})
 	if err != nil {
 		return nil, err
 	}
 	return h.outcome(out), nil
+}
+
+// certify asks for a certificate on a CSR's key. The claim holds what the way
+// of the request told; who asks and for what is added. By an official
+// certificate it is a renewal.
+func (h *Handler) certify(ctx context.Context, client enroll.Client, der []byte, c vetting.Claim) (enroll.Outcome, error) {
+	csr, err := enroll.ParseCSR(der)
+	if err != nil {
+		return enroll.Outcome{}, err
+	}
+	c.At, c.Key, c.Subject, c.Transport = h.Now(), vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), csr.RawSubject, transport
+	c.Auth, c.Asserted, c.Vendors = client.Auth, client.Asserted, client.Vendors
+	r := enroll.Request{CSR: csr, Claim: c}
+	if client.Auth.Proof == vetting.ProofOfficial {
+		r.Presented = client.Certificate
+	}
+	return h.Enroller.Enroll(ctx, r)
 }
 
 func (h *Handler) checkProduct(ctx context.Context, name string) error {

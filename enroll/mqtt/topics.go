@@ -74,8 +74,11 @@ func (b Branch) checkReply(topic string) error {
 
 // MayPublish reports whether the holder of the branch's key may publish to a
 // topic through this server's own broker: requests, and nothing else.
-func (b Branch) MayPublish(topic string) bool { return topic == b.Request() }
+func (b Branch) MayPublish(topic string) bool { return topic == b.Request() || Provides(topic) }
 
 // MayRead reports whether the holder of the branch's key may subscribe to a
-// filter, or be sent a message: what lies in the branch, and nothing else.
-func (b Branch) MayRead(filter string) bool { return strings.HasPrefix(filter, b.String()+"/") }
+// filter, or be sent a message: what lies in the branch, and the answers of the
+// compatible shape, which the broker keeps apart for each client.
+func (b Branch) MayRead(filter string) bool {
+	return strings.HasPrefix(filter, b.String()+"/") || mayReadAnswers(filter)
+}

@@ -1,0 +1,44 @@
+package mqtt
+
+import (
+	"encoding/json"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/touchmark/touchmark/enroll"
+)
+
+// codec is a payload format of the compatible shape. What unmarshal cannot
+// read is a *enroll.RequestError.
+type codec struct {
+	marshal   func(any) ([]byte, error)
+	unmarshal func([]byte, any) error
+}
+
+var codecs = map[string]codec{
+	"json": {json.Marshal, func(b []byte, into any) error {
+		if err := json.Unmarshal(b, into); err != nil {
+			return enroll.BadRequest("the payload is no JSON of this request: %s", jsonFault(err))
+		}
+		return nil
+	}},
+	"cbor": {cbor.Marshal, func(b []byte, into any) error {
+		if err := strictCBOR.Unmarshal(b, into); err != nil {
+			return enroll.BadRequest("the payload is no CBOR of this request (RFC 8949): %v", err)
+		}
+		return nil
+	}},
+}
+
+// strictCBOR takes one map of text strings, and another inside, and bounds
+// what a payload can cost.
+var strictCBOR = func() cbor.DecMode {
+	mode, err := cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
+		MaxNestedLevels: 4, MaxArrayElements: 16, MaxMapPairs: 64, UTF8: cbor.UTF8RejectInvalid,
+	}.DecMode()
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return mode
+}()
