@@ -66,6 +66,7 @@ type installation struct {
 	dsn     string
 	est     string
 	api     string
+	status  string
 	process *exec.Cmd
 }
 
