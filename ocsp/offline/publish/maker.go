@@ -39,9 +39,10 @@ type Maker struct {
 	Log   *slog.Logger
 	Now   func() time.Time
 
-	wanted  chan wish
-	turn    chan struct{}  // one makes at a time
-	failing map[int64]bool // CAs of which a failure was logged
+	wanted chan wish
+	turn   chan struct{}       // one makes at a time
+	failed map[int64]time.Time // when the CA's file could not be made, and that was logged
+	unread bool                // the files could not be read, and that was logged
 }
 
 // wish is a file that somebody wants now.
@@ -53,7 +54,7 @@ type wish struct {
 
 // NewMaker makes a maker ready for its first round.
 func NewMaker(m Maker) *Maker {
-	m.wanted, m.turn, m.failing = make(chan wish, 16), make(chan struct{}, 1), map[int64]bool{}
+	m.wanted, m.turn, m.failed = make(chan wish, 16), make(chan struct{}, 1), map[int64]time.Time{}
 	return &m
 }
 
@@ -129,15 +130,16 @@ func (m *Maker) fulfil(ctx context.Context, w wish) {
 func (m *Maker) Round(ctx context.Context) {
 	m.turn <- struct{}{}
 	defer func() { <-m.turn }()
-	if err := m.Directory.Refresh(ctx); err != nil {
-		if ctx.Err() == nil {
-			m.Log.WarnContext(ctx, "the offline status files could not be read; it is tried again", "error", err)
-		}
+	err := m.Directory.Refresh(ctx)
+	if err != nil && !m.unread && ctx.Err() == nil {
+		m.Log.WarnContext(ctx, "the offline status files could not be read; those that were stay in use, and it is tried again", "error", err)
+	}
+	if m.unread = err != nil; m.unread {
 		return
 	}
 	for _, i := range m.Issuers() {
 		kind, due := m.due(i.ID)
-		if i.Signer == nil || !due {
+		if i.Signer == nil || !due || m.Now().Sub(m.failed[i.ID]).Abs() < retryAfter {
 			continue
 		}
 		err := m.make(ctx, "server", i, kind)
@@ -149,11 +151,19 @@ func (m *Maker) Round(ctx context.Context) {
 }
 
 func (m *Maker) report(ctx context.Context, i Issuer, err error) {
-	if err != nil && !m.failing[i.ID] {
+	if err == nil {
+		delete(m.failed, i.ID)
+		return
+	}
+	if m.failed[i.ID].IsZero() {
 		m.Log.ErrorContext(ctx, "the offline status could not be made; it is tried again", "issuer", i.Name, "error", err)
 	}
-	m.failing[i.ID] = err != nil
+	m.failed[i.ID] = m.Now()
 }
+
+// retryAfter is how long a failed attempt, which may have read all
+// certificates, is left alone.
+const retryAfter = time.Minute
 
 // due says what is to be made of a CA's files.
 func (m *Maker) due(issuer int64) (offline.Kind, bool) {

@@ -230,7 +230,12 @@ func TestFailures(t *testing.T) {
 	_, first := w.made()
 	w.clock = w.clock.Add(25 * time.Hour)
 	w.store.err = errors.New("the database is gone")
-	w.Round(t.Context())
+	for range 3 {
+		w.Round(t.Context())
+	}
+	if n := strings.Count(w.log.String(), "could not be read"); n != 1 {
+		t.Errorf("the log says %d times that the files cannot be read:\n%s", n, &w.log)
+	}
 	if kind, number := w.made(); kind != offline.Base || number != first {
 		t.Errorf("without a database the newest is %s %d", kind, number)
 	}
@@ -239,11 +244,18 @@ func TestFailures(t *testing.T) {
 	w.Spool = "/dev/null/nowhere"
 	for range 3 {
 		w.Round(t.Context())
+		w.clock = w.clock.Add(retryAfter)
 	}
 	if n := strings.Count(w.log.String(), "could not be made"); n != 1 {
 		t.Errorf("the log says %d times that it fails:\n%s", n, &w.log)
 	}
+	w.clock = w.clock.Add(-time.Second)
 	w.Spool = spool
+	w.Round(t.Context())
+	if kind, _ := w.made(); kind != offline.Base {
+		t.Error("it is tried again too soon")
+	}
+	w.clock = w.clock.Add(time.Second)
 	w.Round(t.Context())
 	if kind, number := w.made(); kind != offline.Delta || number <= first {
 		t.Errorf("afterwards the newest is %s %d\n%s", kind, number, &w.log)
