@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -25,13 +26,14 @@ type lists struct {
 	handler   *crl.Handler
 	maker     *crl.Maker // nil where none are made
 	named     func(issuer string) (id int64, ok bool)
+	log       *slog.Logger
 	now       func() time.Time
 }
 
 // newLists prepares the revocation lists, which are made of what the follower
 // is told if the configuration says so.
 func (s *Server) newLists(source ocsp.Source, kept crl.Store, follower *ocsp.Follower) *lists {
-	l := &lists{config: s.config.Status, issuing: s.authorities.Issuing, directory: &crl.Directory{Store: kept}, named: s.issuerID, now: s.env.Now}
+	l := &lists{config: s.config.Status, issuing: s.authorities.Issuing, directory: &crl.Directory{Store: kept}, named: s.issuerID, log: s.env.Log, now: s.env.Now}
 	l.handler = &crl.Handler{Directory: l.directory, Issuer: s.issuerID, MaxAge: l.maxAge, Log: s.env.Log, Now: s.env.Now}
 	if l.config.CRL.Interval > 0 && s.reader == nil {
 		revoked := new(crl.Revoked)
@@ -49,14 +51,18 @@ const listsEvery = time.Second
 
 // run makes lists, or learns what others made, until ctx ends.
 func (l *lists) run(ctx context.Context, ticks <-chan time.Time) {
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticks:
 		}
-		// What fails here fails in the round as well, and is told there.
-		_ = l.directory.Refresh(ctx)
+		err := l.directory.Refresh(ctx)
+		if err != nil && !failing && ctx.Err() == nil {
+			l.log.ErrorContext(ctx, "it could not be read which revocation lists there are; those that are known are served, and it is tried again", "error", err)
+		}
+		failing = err != nil
 		if l.maker != nil {
 			l.maker.Round(ctx)
 		}

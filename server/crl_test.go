@@ -166,7 +166,24 @@ func TestRevocationLists(t *testing.T) {
 			}
 		}
 	}
+	for _, at := range []string{fullList, deltaList, points[0]} {
+		w.certtool(w.listed(at))
+	}
 	storetest.Verify(t, w.server.store)
+}
+
+// certtool has GnuTLS read a list and verify its signature.
+func (w *works) certtool(der []byte) {
+	w.t.Helper()
+	file := filepath.Join(w.t.TempDir(), "list.crl")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, flags := range [][]string{{"--crl-info"}, {"--verify-crl", "--load-ca-certificate", filepath.Join(w.config.Dir, "ca", "device-ca.crt")}} {
+		if out, err := exec.Command("certtool", append(flags, "--infile", file)...).CombinedOutput(); err != nil {
+			w.t.Errorf("certtool %s: %v\n%s", flags[0], err, out)
+		}
+	}
 }
 
 // elsewhere is another partition's list.

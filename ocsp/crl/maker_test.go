@@ -167,31 +167,58 @@ func TestFullListAndItsDeltaShareNumbers(t *testing.T) {
 }
 
 // TestEndedCertificatesLeave checks RFC 5280 §3.3: not before a list was made
-// after their end.
+// after their end, and an interval has passed.
 func TestEndedCertificatesLeave(t *testing.T) {
-	w := newWorld(t, schedule)
-	end := epoch.Add(30 * time.Hour)
-	w.change(ocsp.Change{Serial: serial(1), Reason: ocsp.KeyCompromise, Revoked: epoch, NotAfter: end})
-	w.change(ocsp.Change{Serial: serial(2), Reason: ocsp.KeyCompromise, Revoked: epoch, NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)})
-	partition := crl.PartitionOf(serial(1), 4)
-	var on []time.Time
-	for range 10 {
-		w.round()
-		full, part := w.texts(crl.Full), w.texts(partition)
-		name := fmt.Sprint(serial(1).Int())
-		if (full[name] == "") != (part[name] == "") {
-			t.Errorf("at %s the full list has %q, the partition %q", w.now, full[name], part[name])
-		}
-		if full[name] != "" {
-			on = append(on, w.now)
-		}
-		if full[fmt.Sprint(serial(2).Int())] == "" {
-			t.Error("a certificate without an end left the list")
-		}
-		w.now = w.now.Add(24 * time.Hour)
+	for name, c := range map[string]struct{ at, on []int }{ // hours after the first list
+		"lists by the interval":          {at: []int{0, 24, 48, 72, 96}, on: []int{0, 24, 48}},
+		"lists after many changes":       {at: []int{0, 29, 31, 32, 40, 53, 55, 79}, on: []int{0, 29, 31, 32, 40, 53}},
+		"no lists were made for a while": {at: []int{0, 100, 101}, on: []int{0, 100}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, schedule)
+			w.change(ocsp.Change{Serial: serial(1), Reason: ocsp.KeyCompromise, Revoked: epoch, NotAfter: epoch.Add(30 * time.Hour)})
+			w.change(ocsp.Change{Serial: serial(2), Reason: ocsp.KeyCompromise, Revoked: epoch, NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)})
+			var on []int
+			for _, at := range c.at {
+				w.now = epoch.Add(time.Duration(at) * time.Hour)
+				if err := w.maker.Make(t.Context(), "server", w.issuer); err != nil {
+					t.Fatal(err)
+				}
+				full, part := w.texts(crl.Full), w.texts(crl.PartitionOf(serial(1), 4))
+				one, two := fmt.Sprint(serial(1).Int()), fmt.Sprint(serial(2).Int())
+				if full[one] != part[one] {
+					t.Errorf("after %d hours the full list has %q, the partition %q", at, full[one], part[one])
+				}
+				if full[one] != "" {
+					on = append(on, at)
+				}
+				if full[two] == "" {
+					t.Error("a certificate without an end left the list")
+				}
+			}
+			if !slices.Equal(on, c.on) {
+				t.Errorf("it was on the lists after %v hours, want %v", on, c.on)
+			}
+		})
 	}
-	if want := []time.Time{epoch, epoch.Add(24 * time.Hour), epoch.Add(48 * time.Hour)}; !slices.Equal(on, want) {
-		t.Errorf("it was on the lists of %v, want %v, the last of them the only one after its end", on, want)
+}
+
+// TestChangesWhileAListIsWritten: a list says what it said when it was signed.
+func TestChangesWhileAListIsWritten(t *testing.T) {
+	w := newWorld(t, schedule)
+	neighbour := func(n int) ocsp.Serial { return serial(n << 16) }
+	for n := range 100 {
+		w.revoke(neighbour(n), ocsp.KeyCompromise)
+	}
+	w.memory.writing = func() {
+		for n := range 200 {
+			w.revoke(neighbour(n), []ocsp.Reason{ocsp.RemoveFromCRL, ocsp.Superseded}[n%2])
+		}
+	}
+	w.round()
+	w.memory.writing = nil
+	if n := len(w.texts(crl.Full)); n != 100 {
+		t.Errorf("the full list has %d entries, want 100", n)
 	}
 }
 

@@ -26,7 +26,7 @@ type entry struct {
 }
 
 // forever is the end of a certificate that ends later than the four bytes can
-// tell: such an entry stays.
+// tell. No time is after it, so such an entry stays.
 const forever = math.MaxUint32
 
 func newEntry(c *ocsp.Change) entry {
@@ -40,8 +40,7 @@ func seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), forever))
 
 // ended reports whether the certificate had ended before a time.
 func (e *entry) ended(before uint32) bool {
-	end := binary.BigEndian.Uint32(e.notAfter[:])
-	return end < before && end != forever
+	return binary.BigEndian.Uint32(e.notAfter[:]) < before
 }
 
 // Revoked holds what the lists of all CAs say, as far as it was told: 26

@@ -32,8 +32,9 @@ type memory struct {
 	bodies  map[int64][]byte
 	version int64
 	notes   []string
-	fail    error // of the next KeepCRLs
-	late    bool  // which fails after it kept them
+	fail    error  // of the next KeepCRLs
+	late    bool   // which fails after it kept them
+	writing func() // is called before lists are written
 }
 
 func (m *memory) Changes(_ context.Context, after int64, each func([]ocsp.Change) error) (int64, error) {
@@ -63,6 +64,9 @@ func (m *memory) CRLs(_ context.Context, after int64) (list []*crl.Kept, err err
 func (m *memory) KeepCRLs(_ context.Context, by, note string, made []*crl.Made) (list []*crl.Kept, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.writing != nil {
+		m.writing()
+	}
 	err, m.fail = m.fail, nil
 	if err != nil && !m.late {
 		return nil, err
