@@ -33,6 +33,10 @@ func Check(ctx context.Context, c *Config, env Environment) []Finding {
 		found = append(found, Finding{Part: part, Err: err, Note: fmt.Sprintf(note, args...)})
 	}
 	add("configuration", c.Check(), "names %s", strings.Join(c.Names, ", "))
+	if c.statusOnly() {
+		add("node of role "+RoleOCSP, tryNode(ctx, c, env), "no key of a CA is needed")
+		return found
+	}
 	a, err := ca.Open(ctx, c.Places(), env.Now())
 	if err != nil {
 		add("keys and CAs", err, "")

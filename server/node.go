@@ -82,6 +82,13 @@ func (s *Server) openNode(ctx context.Context) (err error) {
 	return nil
 }
 
+// tryNode opens what a node of role ocsp works with, and closes it again.
+func tryNode(ctx context.Context, c *Config, env Environment) error {
+	s := &Server{config: c, env: env}
+	err := s.openNode(ctx)
+	return errors.Join(err, s.closeNews(), s.closeDatabase())
+}
+
 // nodeExpiries are the ends of the certificates that a node of role ocsp
 // has.
 func (s *Server) nodeExpiries() map[string]time.Time {

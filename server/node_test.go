@@ -179,7 +179,13 @@ func TestOCSPNodeRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := w.node(access.RoleResponder)
+			if found := Check(t.Context(), c, Environment{}); len(found) != 2 || found[0].Err != nil || found[1].Err != nil {
+				t.Errorf("checked before: %+v", found)
+			}
 			tt.change(c)
+			if found := Check(t.Context(), c, Environment{}); found[1].Err == nil || !strings.Contains(found[1].Err.Error(), tt.want) {
+				t.Errorf("checked: %+v, want %q", found, tt.want)
+			}
 			n, err := New(t.Context(), c, Environment{})
 			if err == nil {
 				n.Stop(t.Context())
