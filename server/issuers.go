@@ -16,6 +16,10 @@ import (
 // may have created or renewed.
 const issuersEvery = time.Second
 
+// probeEvery is after how many of these times the CAs' keys are tried, though
+// nothing is known against them: those in an HSM may be gone.
+const probeEvery = 3
+
 // issuing is this server's authorities with the issuing CAs of the database.
 type issuing struct {
 	authorities *ca.Authorities
@@ -67,14 +71,16 @@ func (i issuing) check(context.Context) error {
 	return fmt.Errorf("%s; devices of their owners get no certificates, all others do", strings.Join(texts, "; "))
 }
 
-// learnIssuers follows the issuing CAs until ctx ends.
+// learnIssuers follows the issuing CAs, and whether they can sign, until ctx
+// ends.
 func (s *Server) learnIssuers(ctx context.Context, ticks <-chan time.Time) {
 	failing := false
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticks:
+			s.authorities.Probe(n%probeEvery == 0)
 			err := s.issuing.Refresh(ctx)
 			if err != nil && !failing && ctx.Err() == nil {
 				s.env.Log.ErrorContext(ctx, "the issuing CAs could not be read; those that are known stay in use, and it is tried again", "error", err)

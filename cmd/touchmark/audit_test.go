@@ -41,6 +41,12 @@ func newDevice(t *testing.T, serial string) *device {
 // enrol speaks EST as the device does and returns the status.
 func (d *device) enrol(t *testing.T, w *world) int {
 	t.Helper()
+	return d.ask(t, w).StatusCode
+}
+
+// ask returns the whole answer, whose body was read.
+func (d *device) ask(t *testing.T, w *world) *http.Response {
+	t.Helper()
 	key, _ := newKey(t)
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: d.serial}}, key)
 	if err != nil {
@@ -63,7 +69,7 @@ func (d *device) enrol(t *testing.T, w *world) int {
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode
+	return resp
 }
 
 func (w *world) handIn(t *testing.T, devices ...*device) {

@@ -142,7 +142,13 @@ func newWorld(t *testing.T) *world { return newWorldOn(t, "sqlite:touchmark.db")
 
 func newWorldOn(t *testing.T, dsn string) *world {
 	t.Helper()
-	w := &world{dir: initializedOn(t, dsn)}
+	return newWorldIn(t, initializedOn(t, dsn))
+}
+
+// newWorldIn runs the server of a data directory and plans its production.
+func newWorldIn(t *testing.T, dir string) *world {
+	t.Helper()
+	w := &world{dir: dir}
 	w.anna = filepath.Join(t.TempDir(), "anna")
 	w.server = serve(t, w.dir)
 	w.admin(t, "product", "create", "thermostat").want(t, 0)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -223,6 +224,27 @@ func (i *issuer) sign(t *x509.Certificate, key crypto.PublicKey) ([]byte, error)
 		i.failed.Store(nil)
 	}
 	return der, nil
+}
+
+// probed is what CAs sign to see whether they can; nobody verifies it.
+var probed = sha256.Sum256([]byte("touchmark: can this key sign?"))
+
+// Probe signs with the keys of the CAs whose last signature failed, as an HSM
+// may be back, or with those of all that should be able to sign, as one may be
+// gone. [Authorities.Unable] tells what came of it.
+func (a *Authorities) Probe(all bool) {
+	for _, i := range a.issuers.Load().list {
+		failed := i.failed.Load()
+		if i.Signer == nil || failed == nil && !all {
+			continue
+		}
+		if _, err := i.Signer.Sign(rand.Reader, probed[:], crypto.SHA256); err != nil {
+			err = errors.New(keys.Redact(err.Error()))
+			i.failed.Store(&err)
+		} else if failed != nil {
+			i.failed.CompareAndSwap(failed, nil)
+		}
+	}
 }
 
 // issuerFor is the CA that issues to an owner's devices; o is nil for the

@@ -57,6 +57,9 @@ func (r Ring) Open(ctx context.Context, uri string) (crypto.Signer, error) {
 		}
 		uri = path
 	}
+	if inToken(uri) {
+		return openTokenKey(ctx, uri)
+	}
 	m, err := manager(ctx, uri)
 	if err != nil {
 		return nil, err
@@ -73,13 +76,16 @@ func (r Ring) Create(ctx context.Context, uri string, kind Kind) (crypto.Signer,
 	if path, ok := r.file(uri); ok {
 		return createFile(path, kind)
 	}
-	m, err := manager(ctx, uri)
-	if err != nil {
-		return nil, err
-	}
 	algorithm, ok := map[Kind]apiv1.SignatureAlgorithm{P256: apiv1.ECDSAWithSHA256, P384: apiv1.ECDSAWithSHA384, Ed25519: apiv1.PureEd25519}[kind]
 	if !ok {
 		return nil, fmt.Errorf("make key %s: unknown kind %q", Redact(uri), kind)
+	}
+	if inToken(uri) {
+		return createTokenKey(ctx, uri, algorithm)
+	}
+	m, err := manager(ctx, uri)
+	if err != nil {
+		return nil, err
 	}
 	made, err := m.CreateKey(&apiv1.CreateKeyRequest{Name: uri, SignatureAlgorithm: algorithm})
 	if err != nil {
@@ -112,17 +118,10 @@ func manager(ctx context.Context, uri string) (apiv1.KeyManager, error) {
 	if !found || strings.ContainsAny(scheme, "/.") {
 		return kms.New(ctx, apiv1.Options{Type: apiv1.SoftKMS})
 	}
-	if scheme == "pkcs11" && !havePKCS11 {
-		return nil, errors.New("this build has no PKCS#11: use touchmark-pkcs11, which `make build` puts beside touchmark")
-	}
 	if err := checkURI(uri); err != nil {
 		return nil, err
 	}
-	m, err := kms.New(ctx, apiv1.Options{URI: uri})
-	if err != nil {
-		return nil, fmt.Errorf("open key manager of %s: %w", Redact(uri), redacted(uri, err))
-	}
-	return m, nil
+	return openManager(ctx, uri)
 }
 
 // checkPrivate refuses a key file that others may read.
