@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -56,6 +57,19 @@ func driveKept(ctx context.Context, url string, clients []client, workers int) (
 	})
 }
 
+// drivePlain does the same without TLS. The clients' bodies are whole requests.
+func drivePlain(ctx context.Context, address string, clients []client, workers int) (*load, error) {
+	return share(clients, workers, func() (sender, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(ctx, func() { _ = conn.Close() })
+		k := &kept{conn: conn, in: bufio.NewReader(conn)}
+		return func(c client) error { return k.send(c.body) }, nil
+	})
+}
+
 // sender makes one client's request.
 type sender func(client) error
 
@@ -100,7 +114,7 @@ func share(clients []client, workers int, open func() (sender, error)) (*load, e
 
 // kept is a connection that carries one request after another.
 type kept struct {
-	conn *tls.Conn
+	conn net.Conn
 	in   *bufio.Reader
 	out  []byte
 	head string // of a request, up to its length
@@ -116,7 +130,7 @@ func keep(ctx context.Context, address string, config *tls.Config) (*kept, error
 		return nil, err
 	}
 	context.AfterFunc(ctx, func() { _ = conn.Close() })
-	k := &kept{conn: conn.(*tls.Conn), in: bufio.NewReader(conn)}
+	k := &kept{conn: conn, in: bufio.NewReader(conn)}
 	kind := "application/pkcs10"
 	if strings.HasPrefix(u.Path, "/api/") {
 		kind = "application/json"
@@ -127,7 +141,12 @@ func keep(ctx context.Context, address string, config *tls.Config) (*kept, error
 
 func (k *kept) post(body []byte) error {
 	k.out = append(strconv.AppendInt(append(k.out[:0], k.head...), int64(len(body)), 10), "\r\n\r\n"...)
-	if _, err := k.conn.Write(append(k.out, body...)); err != nil {
+	return k.send(append(k.out, body...))
+}
+
+// send sends a whole request and reads the answer.
+func (k *kept) send(request []byte) error {
+	if _, err := k.conn.Write(request); err != nil {
 		return err
 	}
 	response, err := http.ReadResponse(k.in, nil)

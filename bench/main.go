@@ -24,20 +24,21 @@ func main() {
 	clients := flag.Int("clients", 64, "clients at the same time")
 	postgres := flag.String("postgres", os.Getenv("TOUCHMARK_TEST_POSTGRES"), "a PostgreSQL to make databases in; empty leaves it out")
 	records := flag.Int("records", 100_000, "records in the manifest that is imported; 0 leaves that out")
-	only := flag.String("only", "", "measure only this: enrol, renew, overload, rules, verify, import, bulk, growth, crl or filter; or soak, which is not measured otherwise")
+	only := flag.String("only", "", "measure only this: enrol, renew, overload, rules, verify, import, bulk, growth, crl, filter or ocsp; or soak, which is not measured otherwise")
 	fill := flag.Int("fill", 50_000, "devices that the database is filled with to measure growth; 0 leaves that out")
 	revoked := flag.Int("revoked", 1_000_000, "certificates on the revocation lists that are made; 0 leaves that out")
 	issued := flag.Int("issued", 10_000_000, "certificates that the offline filter knows; 0 leaves that out")
+	statuses := flag.Int("statuses", 1_000_000, "revoked certificates that an OCSP responder loads; 0 leaves that out")
 	minutes := flag.Float64("minutes", 30, "how long the soak is")
 	restart := flag.Duration("restart", 3*time.Minute, "how long the server's process lives in the soak")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the last run of --profiled to this file")
-	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments), rig, renew, verify, import or overload (the server's process)")
+	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments), rig, renew, verify, import, ocsp, ocsp-signed or overload (the server's process)")
 	serve := flag.String("serve", "", "only serve the data directory of this name until standard input ends: the part that overload starts as a process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	b := &bench{units: *units, runs: *runs, clients: *clients, postgres: *postgres, profile: *profile, profiled: *profiled,
-		records: *records, only: *only, fill: *fill, revoked: *revoked, issued: *issued,
+		records: *records, only: *only, fill: *fill, revoked: *revoked, issued: *issued, statuses: *statuses,
 		lives: max(1, int(*minutes*float64(time.Minute)/float64(*restart))), life: *restart}
 	run := b.run
 	switch {
@@ -56,6 +57,7 @@ type bench struct {
 	units, runs, clients int
 	records, fill        int
 	revoked, issued      int
+	statuses             int
 	only                 string
 	postgres             string
 	profile, profiled    string
@@ -143,7 +145,7 @@ func (b *bench) run(ctx context.Context) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context, string, *table) error
-	}{{"enrol", b.enrolments}, {"renew", b.renewals}, {"overload", b.overload}, {"rules", b.rules}, {"verify", b.verifications}, {"import", b.imports}, {"bulk", b.bulk}, {"growth", b.growth}, {"crl", b.crls}, {"filter", b.filters}} {
+	}{{"enrol", b.enrolments}, {"renew", b.renewals}, {"overload", b.overload}, {"rules", b.rules}, {"verify", b.verifications}, {"import", b.imports}, {"bulk", b.bulk}, {"growth", b.growth}, {"crl", b.crls}, {"filter", b.filters}, {"ocsp", b.answers}} {
 		for _, db := range databases {
 			if b.only == "" || b.only == part.name {
 				if err := part.measure(ctx, db, &t); err != nil {

@@ -75,13 +75,14 @@ type world struct {
 	authorities *ca.Authorities
 	root        *x509.Certificate
 	est, api    string
+	status      string // an address
 	admin       *devicesim.Operator
 }
 
 func newWorld(ctx context.Context, dir, dsn string, quantity int, serve serving) (w *world, err error) {
 	c := server.Default()
 	c.Database, c.Names, c.Audit.Origin = dsn, []string{"127.0.0.1"}, "bench"
-	c.EST.Listen, c.MQTT.Listen, c.API.Listen, c.Status.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "", ""
+	c.EST.Listen, c.MQTT.Listen, c.API.Listen, c.Status.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", ""
 	c.Enrol.SiteRate = 0 // one rig stands for all
 	if _, err := server.Init(ctx, server.Plan{Dir: dir, Organization: "Bench", Config: c, Admin: "admin"}, server.Environment{}); err != nil {
 		return nil, err
@@ -99,7 +100,7 @@ func newWorld(ctx context.Context, dir, dsn string, quantity int, serve serving)
 			stop()
 		}
 	}()
-	w = &world{dir: dir, dsn: config.DSN(), stop: stop, est: "https://" + addrs["est"], api: "https://" + addrs["api"]}
+	w = &world{dir: dir, dsn: config.DSN(), stop: stop, est: "https://" + addrs["est"], api: "https://" + addrs["api"], status: addrs["status"]}
 	if w.authorities, err = ca.Open(ctx, config.Places(), time.Now()); err != nil {
 		return nil, err
 	}

@@ -81,6 +81,27 @@ func ParseRequest(der []byte) (*Request, error) {
 	return parseTBS(tbs)
 }
 
+// usual reads the request that most clients send: about one certificate, that
+// can be ours, with nothing besides. Each of its elements begins right within
+// the one before and ends with it. The issuer's part is not looked into; one
+// that is known is right. All other requests are left to ParseRequest.
+func usual(der []byte) (id CertID, ok bool) {
+	const wrappers, serial = 10, 2 + SerialLength // OCSPRequest, TBSRequest, requestList, Request, CertID
+	if len(der) < wrappers+serial {
+		return id, false
+	}
+	for at := 0; at < wrappers; at += 2 {
+		if rest := len(der) - at - 2; der[at] != byte(tag.SEQUENCE) || rest >= 0x80 || int(der[at+1]) != rest {
+			return id, false
+		}
+	}
+	end := len(der) - serial
+	if der[end] != byte(tag.INTEGER) || der[end+1] != SerialLength {
+		return id, false
+	}
+	return CertID{Raw: der[wrappers-2:], Issuer: der[wrappers:end], Serial: der[end+2:]}, true
+}
+
 // maxDepth is how deep elements may lie in each other; certificates in a
 // signature need 10.
 const maxDepth = 16

@@ -86,44 +86,56 @@ func (r *Responder) CacheSize() (answers, bytes int) { return r.cache.size() }
 
 // respond answers a request in DER.
 func (r *Responder) respond(der []byte) (*answer, errorStatus) {
-	q, err := ParseRequest(der)
-	if err != nil {
-		return nil, malformedRequest
-	}
 	t, now := r.issuers.Load(), r.Now()
-	known, ok := r.Known()
-	if t == nil || !ok || now.Sub(known) > r.MaxStale {
-		return nil, tryLater
-	}
-	if now.Before(known) { // the clock was set back
-		known = now
-	}
-	key, cacheable := r.keyOf(t, q)
-	if cacheable {
-		if a := r.cache.get(key); a != nil && a.state == r.Revoked.state(key.serial) && a.serves(now) {
-			r.Counts.Cached.Add(1)
+	known, fresh := r.Known()
+	fresh = fresh && t != nil && now.Sub(known) <= r.MaxStale
+	if id, ok := usual(der); ok && fresh {
+		if a := r.kept(t, &id, now); a != nil {
 			return a, 0
 		}
 	}
+	q, err := ParseRequest(der)
+	switch {
+	case err != nil:
+		return nil, malformedRequest
+	case !fresh:
+		return nil, tryLater
+	case now.Before(known): // the clock was set back
+		known = now
+	}
 	a, status := r.make(t, q, known, now)
-	if cacheable && a != nil && a.cacheable {
-		r.cache.put(key, a)
+	if status == 0 && a.cacheable && len(q.CertIDs) == 1 {
+		if key, ok := cacheKeyOf(t, &q.CertIDs[0]); ok {
+			r.cache.put(key, a)
+		}
 	}
 	return a, status
 }
 
-// keyOf gives what the answer is kept under. Only answers about one
-// certificate are, and none with a nonce.
-func (r *Responder) keyOf(t *issuers, q *Request) (k cacheKey, ok bool) {
-	if len(q.CertIDs) != 1 || q.Nonce != nil {
-		return k, false
+// kept gives the answer about a certificate that was signed before, if it is
+// still true.
+func (r *Responder) kept(t *issuers, id *CertID, now time.Time) *answer {
+	key, ok := cacheKeyOf(t, id)
+	if !ok {
+		return nil
 	}
-	issuer, form := t.named(&q.CertIDs[0])
+	a := r.cache.get(key)
+	if a == nil || a.state != r.Revoked.state(key.serial) || !a.serves(now) {
+		return nil
+	}
+	r.Counts.Cached.Add(1)
+	return a
+}
+
+// cacheKeyOf gives what the answer about a certificate is kept under; ok is false
+// for those that no issuer of ours can have issued.
+func cacheKeyOf(t *issuers, id *CertID) (k cacheKey, ok bool) {
+	issuer, form := t.named(id)
 	if issuer == nil {
 		return k, false
 	}
 	k.issuer, k.form = issuer.ID, form
-	k.serial, ok = q.CertIDs[0].serial()
+	k.serial, ok = id.serial()
 	return k, ok
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -113,9 +114,32 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
-func (m *metrics) request(door, method string, code int, took time.Duration) {
-	m.requests.WithLabelValues(door, methodLabel(method), codeLabel(code)).Inc()
-	m.request_.WithLabelValues(door).Observe(took.Seconds())
+// doorRequests counts one door's requests. It keeps the counters that it has
+// found once: to find one costs as much as an OCSP answer.
+type doorRequests struct {
+	door    string
+	metrics *metrics
+	seconds prometheus.Observer
+	found   sync.Map // of prometheus.Counter, by doorRequest
+}
+
+type doorRequest struct {
+	method string
+	code   int
+}
+
+func (m *metrics) requestsOf(door string) *doorRequests {
+	return &doorRequests{door: door, metrics: m, seconds: m.request_.WithLabelValues(door)}
+}
+
+func (d *doorRequests) note(method string, code int, took time.Duration) {
+	key := doorRequest{methodLabel(method), code}
+	c, ok := d.found.Load(key)
+	if !ok {
+		c, _ = d.found.LoadOrStore(key, d.metrics.requests.WithLabelValues(d.door, key.method, codeLabel(code)))
+	}
+	c.(prometheus.Counter).Inc()
+	d.seconds.Observe(took.Seconds())
 }
 
 // panicked notes a defect that ended something, but not the process.

@@ -44,10 +44,11 @@ func (s *Server) mqttDoor(h *mqtt.Handler) (*broker.Broker, error) {
 	d.bounds = bounded(d, nil, s.metrics)
 	d.bounds.clock = s.clock
 	made := newDoor(d, s.metrics, s.env.Log)
+	requests := s.metrics.requestsOf(made.name)
 	b, err := broker.New(broker.Config{
 		Door: &brokerDoor{
 			bounds: d.bounds, handler: h, timeout: time.Duration(c.RequestTimeout), panicked: made.books.panicked,
-			done: func(status int, took time.Duration) { s.metrics.request(made.name, "PUBLISH", status, took) },
+			done: func(status int, took time.Duration) { requests.note("PUBLISH", status, took) },
 		},
 		Bounds: broker.Bounds{
 			MaxPacket: mqtt.MaxMessage + 1<<10, MaxClients: int64(c.MaxConnections),

@@ -199,7 +199,7 @@ func (s *Server) wire() error {
 // statusDoors are the doors that every server has, if they are to be open.
 func (s *Server) statusDoors() {
 	if s.config.Status.Listen != "" {
-		s.door(door{name: "status", addr: s.config.Status.Listen, limits: s.config.Status.Limits}, s.statusHandler(), time.Duration(s.config.Status.RequestTimeout))
+		s.door(door{name: "status", addr: s.config.Status.Listen, limits: s.config.Status.Limits}, s.statusHandler(), 0)
 	}
 	if s.config.Ops.Listen != "" {
 		s.door(door{name: "ops", addr: s.config.Ops.Listen, limits: opsLimits}, opsHandler(s.health, s.metrics), 0)

@@ -45,6 +45,7 @@ func (s *Server) newStatus(source *store.Store, certify certifier, report report
 			s.env.Log.ErrorContext(ctx, "forged certificates that somebody asked about could not be kept as evidence; it is tried again", "error", err)
 		}}
 	st.lists = s.newLists(source, source, st.follower)
+	s.metrics.registry.MustRegister(statusCollector{st})
 	return st
 }
 
@@ -81,14 +82,16 @@ func (s *Server) statusHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+cacertsPrefix, caCertificates(s.authorities.Issuing))
 	mux.Handle(publish.Prefix, &publish.Handler{Directory: s.offline.Directory, Issuer: s.issuerID})
+	limit := time.Duration(s.config.Status.RequestTimeout)
+	published, lists := within(limit, mux), within(limit, s.status.lists.handler)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch rest, ok := strings.CutPrefix(r.URL.Path, ocsp.Path); {
 		case ok && (rest == "" || rest[0] == '/'):
 			s.status.responder.ServeHTTP(w, r)
 		case strings.HasPrefix(r.URL.Path, crl.Prefix):
-			s.status.lists.handler.ServeHTTP(w, r)
+			lists.ServeHTTP(w, r)
 		default:
-			mux.ServeHTTP(w, r)
+			published.ServeHTTP(w, r)
 		}
 	})
 }

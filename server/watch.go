@@ -12,6 +12,7 @@ import (
 // more than a failed request. Unless it is 0, each request's context ends
 // after limit.
 func watched(name string, h http.Handler, m *metrics, log *slog.Logger, limit time.Duration) http.Handler {
+	requests := m.requestsOf(name)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now() // a measurement; the injected clock has no say in it
 		rec := &recorder{ResponseWriter: w}
@@ -30,7 +31,7 @@ func watched(name string, h http.Handler, m *metrics, log *slog.Logger, limit ti
 				http.Error(rec, "the server did not get to this request in time; try again", http.StatusServiceUnavailable)
 			}
 			took := time.Since(begin)
-			m.request(name, r.Method, rec.code(), took)
+			requests.note(r.Method, rec.code(), took)
 			if !log.Enabled(r.Context(), slog.LevelDebug) {
 				return
 			}
@@ -40,6 +41,17 @@ func watched(name string, h http.Handler, m *metrics, log *slog.Logger, limit ti
 				slog.Duration("took", took), slog.String("remote", r.RemoteAddr))
 		}()
 		h.ServeHTTP(rec, r)
+	})
+}
+
+// within ends the context of each request after limit. A door does that
+// itself; this is for a part of one whose other parts wait for nothing, and
+// should not pay for it.
+func within(limit time.Duration, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
+		defer cancel()
+		h.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	xocsp "golang.org/x/crypto/ocsp"
+
+	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/ocsp"
+)
+
+// answers measures what those get who ask about certificates: from the cache,
+// signed when asked, and how the revoked ones are loaded and kept. Statuses
+// come from memory, so there is one database for the answers.
+func (b *bench) answers(ctx context.Context, db string, t *table) error {
+	if db == "sqlite" {
+		if err := b.answered(ctx, t); err != nil {
+			return err
+		}
+	}
+	if b.statuses == 0 {
+		return nil
+	}
+	loaded := row{name: fmt.Sprintf("load of %d revoked certificates, %s", b.statuses, db), limit: "reading the rows", wanted: 0.50}
+	for range b.runs {
+		m, err := b.measureStatuses(ctx, db)
+		if err != nil {
+			return err
+		}
+		loaded.add(float64(b.statuses)/m.load.Seconds(), float64(b.statuses)/m.read.Seconds())
+		t.note("memory for each of %d revoked certificates, %s: %.1f bytes kept (wanted at most 40), %.1f resident at most while they are read", b.statuses, db,
+			float64(m.kept)/float64(b.statuses), float64(m.peak)/float64(b.statuses))
+	}
+	t.rows = append(t.rows, loaded)
+	return nil
+}
+
+func (b *bench) answered(ctx context.Context, t *table) error {
+	cached := row{name: "OCSP GET from the cache", limit: "net/http with a fixed answer", wanted: 0.85}
+	signed := row{name: "OCSP answers signed when asked", limit: "ocsp.ParseRequest and CreateResponse on all cores", wanted: 0.60}
+	for range b.runs {
+		m, err := b.measureAnswers(ctx)
+		if err != nil {
+			return err
+		}
+		cached.add(m.cached, m.fixed)
+		signed.add(m.signed, m.bare)
+	}
+	t.rows = append(t.rows, cached, signed)
+	return nil
+}
+
+// answersTook are rates per second.
+type answersTook struct{ cached, fixed, signed, bare float64 }
+
+// asksEach is how often one turn asks about a certificate.
+const asksEach = 10
+
+func (b *bench) measureAnswers(ctx context.Context) (m answersTook, err error) {
+	dir, err := os.MkdirTemp("", "touchmark-bench")
+	if err != nil {
+		return m, err
+	}
+	defer os.RemoveAll(dir)
+	w, drop, err := b.world(ctx, "sqlite", filepath.Join(dir, "touchmark"), 1)
+	if err != nil {
+		return m, err
+	}
+	defer drop()
+	answer, err := w.anyAnswer(ctx)
+	if err != nil {
+		return m, err
+	}
+	fixed, stop, err := fixedServer(answer)
+	if err != nil {
+		return m, err
+	}
+	defer stop()
+	asks := w.asks(b.units)
+	var took [2]float64
+	const turns = 6
+	for turn := range turns {
+		phase, address := "ocsp", w.status
+		if turn%2 == 1 {
+			phase, address = "fixed bodies", fixed
+		}
+		l, err := b.watched(phase, func() (*load, error) { return drivePlain(ctx, address, asks, b.clients) })
+		if err != nil {
+			return m, fmt.Errorf("%s: %w", phase, err)
+		}
+		if turn > 0 { // the first one also signs
+			took[turn%2] += 1 / l.rate
+		}
+	}
+	m.cached, m.fixed = (turns/2-1)/took[0], (turns/2)/took[1]
+	fresh := w.asks(asksEach * b.units)[:asksEach*b.units]
+	if m.bare, err = bareAnswers(fresh, w.authorities.Device); err != nil {
+		return m, err
+	}
+	l, err := b.watched("ocsp-signed", func() (*load, error) { return drivePlain(ctx, w.status, fresh, b.clients) })
+	if err != nil {
+		return m, err
+	}
+	m.signed = l.rate
+	return m, nil
+}
+
+// asks are GETs about n certificates, each several times, in turn. The
+// certificates need not exist: their serial numbers are such as the CA makes.
+func (w *world) asks(n int) []client {
+	list := make([]client, n, asksEach*n)
+	for i := range list {
+		path := url.PathEscape(base64.StdEncoding.EncodeToString(askAbout(w.authorities.Device.Certificate, w.authorities.Serials.New())))
+		list[i].body = []byte("GET /ocsp/" + path + " HTTP/1.1\r\nHost: " + w.status + "\r\n\r\n")
+	}
+	for range asksEach - 1 {
+		list = append(list, list[:n]...)
+	}
+	return list
+}
+
+func askAbout(issuer *x509.Certificate, serial *big.Int) []byte {
+	der, err := xocsp.CreateRequest(&x509.Certificate{SerialNumber: serial}, issuer, &xocsp.RequestOptions{Hash: crypto.SHA256})
+	if err != nil {
+		panic(err) // of a CA's certificate that was in use
+	}
+	return der
+}
+
+// fixed is an answer, to be given to everybody.
+type fixed struct {
+	header http.Header
+	body   []byte
+}
+
+// anyAnswer waits until the server answers.
+func (w *world) anyAnswer(ctx context.Context) (*fixed, error) {
+	path := url.PathEscape(base64.StdEncoding.EncodeToString(askAbout(w.authorities.Device.Certificate, w.authorities.Serials.New())))
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.status+ocsp.Path+"/"+path, nil)
+		if err != nil {
+			return nil, err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return nil, err
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		if _, err := xocsp.ParseResponse(body, w.authorities.Device.Certificate); err == nil {
+			response.Header.Del("Date")
+			return &fixed{response.Header, body}, nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// fixedServer gives everybody the same answer, with the header fields that RFC
+// 9919 wants.
+func fixedServer(f *fixed) (address string, stop func(), err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		maps.Copy(rw.Header(), f.header)
+		_, _ = rw.Write(f.body)
+	})}
+	go func() { _ = s.Serve(listener) }()
+	return listener.Addr().String(), func() { _ = s.Close() }, nil
+}
+
+// bareAnswers parses the requests and signs answers on all cores, with
+// nothing around it.
+func bareAnswers(clients []client, issuer ca.Authority) (float64, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return 0, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.Certificate, key.Public(), issuer.Signer)
+	if err != nil {
+		return 0, err
+	}
+	responder, err := x509.ParseCertificate(der)
+	if err != nil {
+		return 0, err
+	}
+	requests := make([][]byte, len(clients))
+	for i, c := range clients {
+		path, _, _ := strings.Cut(strings.TrimPrefix(string(c.body), "GET /ocsp/"), " ")
+		text, err := url.PathUnescape(path)
+		if err != nil {
+			return 0, err
+		}
+		if requests[i], err = base64.StdEncoding.DecodeString(text); err != nil {
+			return 0, err
+		}
+	}
+	return everyCore(len(requests), func(i int) error {
+		q, err := xocsp.ParseRequest(requests[i])
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		_, err = xocsp.CreateResponse(issuer.Certificate, responder, xocsp.Response{Status: xocsp.Good, SerialNumber: q.SerialNumber,
+			ThisUpdate: now, NextUpdate: now.Add(time.Hour), Certificate: responder, IssuerHash: q.HashAlgorithm}, key)
+		return err
+	})
+}
+
+// everyCore does n things on all cores, and gives how many a second.
+func everyCore(n int, do func(i int) error) (float64, error) {
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				if err := do(i); err != nil {
+					failed.Store(&err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	return float64(n) / time.Since(began).Seconds(), nil
+}
+
+// statusesTook is what it took to load statuses.
+type statusesTook struct {
+	read, load time.Duration
+	kept, peak int64
+}
+
+// measureStatuses fills a database with revoked certificates, reads their rows
+// as a bare program would, and has a responder load them.
+func (b *bench) measureStatuses(ctx context.Context, db string) (m statusesTook, err error) {
+	dir, err := os.MkdirTemp("", "touchmark-bench")
+	if err != nil {
+		return m, err
+	}
+	defer os.RemoveAll(dir)
+	dsn, drop := "sqlite:"+filepath.Join(dir, "touchmark.db"), func() {}
+	if db == "postgres" {
+		if dsn, drop, err = b.database(ctx); err != nil {
+			return m, err
+		}
+	}
+	defer drop()
+	s, err := openStatuses(ctx, dsn, b.statuses)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if m.read, err = s.read(ctx); err != nil {
+		return m, err
+	}
+	before := heap()
+	forgetPeak()
+	resident := peak()
+	set := new(ocsp.Set)
+	f := &ocsp.Follower{Source: s.store, Sinks: []ocsp.Sink{set}, Now: time.Now}
+	began := time.Now()
+	if err := f.Load(ctx); err != nil {
+		return m, err
+	}
+	m.load, m.peak = time.Since(began), peak()-resident
+	m.kept = int64(heap() - before)
+	if set.Len() != b.statuses {
+		return m, fmt.Errorf("%d of %d revoked certificates were loaded", set.Len(), b.statuses)
+	}
+	runtime.KeepAlive(set)
+	return m, nil
+}
