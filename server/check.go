@@ -9,10 +9,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/store"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // Finding is what Check found about one part of a server.
@@ -50,8 +52,12 @@ func Check(ctx context.Context, c *Config, env Environment) []Finding {
 		note, err := checkDatabase(ctx, c, a, signer, env.Log)
 		add("database", err, "%s", note)
 	}
+	longest, err := LongestValidity(ctx, c)
+	if err != nil {
+		add("profiles", err, "")
+	}
 	for _, c := range a.List() {
-		for _, text := range c.Warnings(env.Now()) {
+		for _, text := range c.Warnings(env.Now(), longest) {
 			add(c.Name, nil, "%s", text)
 		}
 	}
@@ -88,6 +94,50 @@ func Authorities(ctx context.Context, c *Config, env Environment) (a *ca.Authori
 		return nil, err
 	}
 	return a, a.Learn(ctx, list)
+}
+
+// LongestValidity is how long the certificates are valid that last longest, by
+// the profiles of products and owners that have an end.
+func LongestValidity(ctx context.Context, c *Config) (longest time.Duration, err error) {
+	db, err := store.OpenReader(ctx, c.DSN())
+	var older *store.OlderSchemaError
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.As(err, &older):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	add := func(p *vetting.Profile) {
+		if v, err := ca.ParseValidity(p.Validity); err == nil {
+			longest = max(longest, v)
+		}
+	}
+	products, err := pages(ctx, db.ReadOnly().Products, func(p *vetting.Product) int64 { return p.ID })
+	for _, p := range products {
+		add(&p.Profile)
+	}
+	if err != nil {
+		return 0, err
+	}
+	owners, err := pages(ctx, db.ReadOnly().Owners, func(o *vetting.Owner) int64 { return o.ID })
+	for _, o := range owners {
+		if o.Profile != nil {
+			add(o.Profile)
+		}
+	}
+	return longest, err
+}
+
+// pages reads a list to its end.
+func pages[T any](ctx context.Context, list func(context.Context, vetting.Page) ([]*T, error), id func(*T) int64) (all []*T, err error) {
+	for p := (vetting.Page{Limit: 1000}); ; {
+		part, err := list(ctx, p)
+		if all = append(all, part...); err != nil || len(part) < p.Limit {
+			return all, err
+		}
+		p.After = id(part[len(part)-1])
+	}
 }
 
 // FinishRollover drops the root that is not in force, once the database goes

@@ -29,8 +29,8 @@ type listedCA struct {
 func (a *app) caList() *cobra.Command {
 	config := ""
 	c := &cobra.Command{Use: "list", Short: "List every CA certificate: whose it is, until when, who signed it, what for", Args: cobra.NoArgs,
-		Long: `list reads the data directory and the database, whether a server runs or not. It warns of what ends within two years, and of what
-outlives the CA that signed it.`,
+		Long: `list reads the data directory and the database, whether a server runs or not. It warns of what ends within two years, or before the
+certificates that it issues, and of what outlives the CA that signed it.`,
 		Example: "  touchmark ca list --dir /var/lib/touchmark"}
 	configFlag(c, &config)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -42,7 +42,11 @@ outlives the CA that signed it.`,
 		if err != nil {
 			return err
 		}
-		list := listed(have, time.Now())
+		longest, err := server.LongestValidity(cmd.Context(), settings)
+		if err != nil {
+			return err
+		}
+		list := listed(have, time.Now(), longest)
 		raw, err := json.Marshal(list)
 		if err != nil {
 			return err
@@ -52,12 +56,12 @@ outlives the CA that signed it.`,
 	return a.jsonFlag(c)
 }
 
-func listed(have *ca.Authorities, now time.Time) []listedCA {
+func listed(have *ca.Authorities, now time.Time, longest time.Duration) []listedCA {
 	list := []listedCA{}
 	for _, c := range have.List() {
 		cert := c.Certificate
 		list = append(list, listedCA{Name: c.Name, Subject: cert.Subject.String(), KeyID: fmt.Sprintf("%x", cert.SubjectKeyId), Serial: cert.SerialNumber.Text(16),
-			NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, SignedBy: c.SignedBy, Use: c.Use, SHA256: fingerprint(cert.Raw), Warnings: c.Warnings(now)})
+			NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, SignedBy: c.SignedBy, Use: c.Use, SHA256: fingerprint(cert.Raw), Warnings: c.Warnings(now, longest)})
 	}
 	return list
 }

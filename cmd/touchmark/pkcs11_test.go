@@ -56,7 +56,8 @@ func initHSM(t *testing.T, kms string) (data string, r ran) {
 // With --kms the CAs' keys are made in an HSM, and the server works with
 // them there.
 func TestKeysInAnHSM(t *testing.T) {
-	data, r := initHSM(t, softHSM(t, "1234")+"?pin-value=1234")
+	kms := softHSM(t, "1234") + "?pin-value=1234"
+	data, r := initHSM(t, kms)
 	r.want(t, 0, "object=root")
 	for _, name := range []string{"root", "device-ca", "factory-ca", "operator-ca", "codesign-ca"} {
 		if _, err := os.Stat(filepath.Join(data, "keys", name+".key")); err == nil {
@@ -67,6 +68,14 @@ func TestKeysInAnHSM(t *testing.T) {
 	w := &world{dir: data, server: serve(t, data)}
 	w.admin(t, "site", "create", "penang").want(t, 0)
 	w.admin(t, "operator", "add", "anna", "--role", "site-operator", "--site", "penang", "--out", filepath.Join(t.TempDir(), "anna")).want(t, 0)
+
+	// a ceremony, with the root's key and the CAs' in the HSM
+	requests, signed := filepath.Join(t.TempDir(), "requests"), filepath.Join(t.TempDir(), "signed")
+	root := strings.NewReplacer("{id}", "01", "{name}", "root").Replace(kms)
+	run(t, "ca", "request", "--dir", data, "--all", "-o", requests).want(t, 0)
+	run(t, "ca", "sign", requests, "--root-key", root, "--root-cert", filepath.Join(data, "ca", "root.crt"), "-o", signed, "--yes").want(t, 0)
+	run(t, "ca", "import", "--dir", data, signed, "--yes").want(t, 0, "device-ca.crt replaced", "operator-ca.crt replaced")
+	run(t, "serve", "--check", "--dir", data).want(t, 0)
 }
 
 // The PIN of an HSM is in the configuration, which its owner alone may read,

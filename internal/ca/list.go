@@ -17,15 +17,17 @@ type Listed struct {
 	Use string
 
 	ofRollover bool
+	issues     bool // to devices
 	signerEnds time.Time
 }
 
 // RenewSoon is when a CA's end deserves a word: replacing one takes months.
 const RenewSoon = 2 * 365 * 24 * time.Hour
 
-// Warnings say what is amiss with a CA's times. A roll-over's certificates
-// are about to go, and end when they end.
-func (l *Listed) Warnings(now time.Time) []string {
+// Warnings say what is amiss with a CA's times; longest is how long the
+// certificates are valid that are issued to devices. A roll-over's
+// certificates are about to go, and end when they end.
+func (l *Listed) Warnings(now time.Time, longest time.Duration) []string {
 	texts := []string{}
 	switch end := l.Certificate.NotAfter; {
 	case l.ofRollover:
@@ -33,6 +35,9 @@ func (l *Listed) Warnings(now time.Time) []string {
 		texts = append(texts, "ran out at "+end.Format(time.RFC3339))
 	case end.Sub(now) < RenewSoon:
 		texts = append(texts, "runs out at "+end.Format(time.RFC3339)+": plan its renewal")
+	}
+	if l.issues && l.Certificate.NotAfter.Sub(now) < longest {
+		texts = append(texts, "ends before the certificates of "+longest.String()+" that it issues to devices: they are cut short at its end")
 	}
 	if !l.ofRollover && l.Certificate.NotAfter.After(l.signerEnds) {
 		texts = append(texts, "outlives the root that signed it, and is worth nothing from "+l.signerEnds.Format(time.RFC3339)+" on")
@@ -57,7 +62,7 @@ func (a *Authorities) List() []Listed {
 		Listed{Name: CodeSignName, Certificate: a.CodeSign.Certificate, Use: "code signing"})
 	known := a.issuers.Load()
 	for _, i := range known.list {
-		list = append(list, Listed{Name: i.name, Certificate: i.Certificate, Use: i.use(known)})
+		list = append(list, Listed{Name: i.name, Certificate: i.Certificate, Use: i.use(known), issues: i.state != vetting.IssuingClosed})
 	}
 	for i := range list {
 		list[i].SignedBy, list[i].signerEnds = a.signerOf(list[i].Certificate)

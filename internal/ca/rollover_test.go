@@ -250,3 +250,31 @@ func TestRolloverThatDoesNotFit(t *testing.T) {
 		}
 	}
 }
+
+// What deserves a word: an end that is near, certificates that would be cut
+// short, a CA that outlives its root.
+func TestListWarns(t *testing.T) {
+	a, p := initCA(t)
+	learnt(t, a, p, "acme")
+	year := 365 * 24 * time.Hour
+	for _, c := range []struct {
+		after   int // years
+		longest time.Duration
+		name    string
+		want    string // "" is no warning
+	}{
+		{0, 10 * year, ca.DeviceName, ""}, {0, 21 * year, ca.DeviceName, "cut short"}, {0, 21 * year, "acme", "cut short"}, {0, 21 * year, ca.FactoryName, ""},
+		{19, year / 2, ca.FactoryName, "plan its renewal"}, {21, 0, ca.OperatorName, "ran out"}, {19, 0, ca.RootName, ""}, {29, 0, ca.RootName, "plan its renewal"},
+	} {
+		for _, l := range a.List() {
+			got := strings.Join(l.Warnings(time.Now().AddDate(c.after, 0, 0), c.longest), "; ")
+			if l.Name == c.name && (c.want == "") != (got == "") || l.Name == c.name && !strings.Contains(got, c.want) {
+				t.Errorf("%s after %d years, with certificates of %s: %q", c.name, c.after, c.longest, got)
+			}
+		}
+	}
+	soon := a.Soon(time.Now().AddDate(20, 0, -80), 90*24*time.Hour)
+	if _, root := soon[ca.RootName]; root || len(soon) != 5 {
+		t.Errorf("within 90 days end %v", soon)
+	}
+}
