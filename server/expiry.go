@@ -23,10 +23,16 @@ func (s *Server) expiries() map[string]time.Time {
 func (s *Server) allExpiries() map[string]time.Time {
 	m := s.expiries()
 	maps.Copy(m, s.authorities.FurtherExpiries())
+	s.addResponders(m)
+	return m
+}
+
+// addResponders adds the ends of the certificates that let this server answer
+// OCSP requests.
+func (s *Server) addResponders(m map[string]time.Time) {
 	if ends := s.status.credentials.expiries.Load(); ends != nil {
 		maps.Copy(m, *ends)
 	}
-	return m
 }
 
 // expiring reports the CAs that run out soon.

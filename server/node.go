@@ -96,6 +96,7 @@ func (s *Server) nodeExpiries() map[string]time.Time {
 	for _, i := range s.authorities.Issuing() {
 		m[i.Name] = i.Certificate.NotAfter
 	}
+	s.addResponders(m)
 	return m
 }
 

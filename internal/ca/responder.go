@@ -106,7 +106,7 @@ var errKeyless = errors.New("this node holds no CA's key")
 // make one: the certificates of root and device CA, and the key of the serial
 // numbers. No other method than Learn, Issuing, Root and Name is of use then.
 func OpenKeyless(p Places) (*Authorities, error) {
-	root, err := readCertificate(p.certificate(RootName))
+	root, err := p.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +117,8 @@ func OpenKeyless(p Places) (*Authorities, error) {
 	if a.Device.Certificate, err = readCertificate(p.certificate(DeviceName)); err != nil {
 		return nil, err
 	}
-	if err := a.Device.Certificate.CheckSignatureFrom(root); err != nil {
-		return nil, fmt.Errorf("%s was not signed by the root CA %s: %w", p.certificate(DeviceName), p.certificate(RootName), err)
+	if err := a.belowRoot(a.Device.Certificate); err != nil {
+		return nil, fmt.Errorf("%s: %w", p.certificate(DeviceName), err)
 	}
 	if a.Serials, err = readSerialKey(p.serialKey()); err != nil {
 		return nil, err

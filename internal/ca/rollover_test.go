@@ -126,6 +126,9 @@ func TestRolloverHalfSigned(t *testing.T) {
 		}
 		resign(t, a, root, []string{name})
 		a = reopen(t, p)
+		if _, err := ca.OpenKeyless(p); err != nil { // on a node of role ocsp
+			t.Errorf("%s: %v", name, err)
+		}
 		verify(t, name+", old root", old, a.CACerts(), device.Raw)
 		verify(t, name+", new root", file(t, "new.crt", ca.PEM(root.Certificate.Raw)), a.CACerts(), device.Raw)
 		server := must(must(ca.NewServerCertificate(a, []string{"localhost"}, time.Now)).Get(nil))
