@@ -14,6 +14,8 @@ import (
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/ocsp/crl"
+	"github.com/touchmark/touchmark/ocsp/offline"
+	"github.com/touchmark/touchmark/ocsp/offline/publish"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -265,9 +267,17 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"LastCheckpoint": call(func() (any, error) { return s.LastCheckpoint(ctx) }),
 		"SaveCheckpoint": func() error { return s.SaveCheckpoint(ctx, 1, []byte("a")) },
 		"NoteResponder":  func() error { return s.NoteResponder(ctx, "server", "device-ca", []byte{1}) },
-		"CRLs":           call(func() (any, error) { return s.CRLs(ctx, 0) }),
-		"CRLChunk":       call(func() (any, error) { return s.CRLChunk(ctx, 1, 0) }),
-		"TidyCRLs":       call(func() (any, error) { return s.TidyCRLs(ctx) }),
+		"OfflineFiles":   call(func() (any, error) { return s.OfflineFiles(ctx) }),
+		"OfflineFile":    call(func() (any, error) { return s.OfflineFile(ctx, 0, offline.Base) }),
+		"KeepOfflineFile": call(func() (any, error) {
+			return s.KeepOfflineFile(ctx, "server", "", 0, publish.Kept{Kind: offline.Base, Number: 1}, []byte("a"))
+		}),
+		"IssuedCertificates": func() error {
+			return s.IssuedCertificates(ctx, 0, time.Now(), func([]byte, bool) error { return nil })
+		},
+		"CRLs":     call(func() (any, error) { return s.CRLs(ctx, 0) }),
+		"CRLChunk": call(func() (any, error) { return s.CRLChunk(ctx, 1, 0) }),
+		"TidyCRLs": call(func() (any, error) { return s.TidyCRLs(ctx) }),
 		"KeepCRLs": call(func() (any, error) {
 			return s.KeepCRLs(ctx, "server", "", []*crl.Made{{Content: bytes.NewBufferString("x")}})
 		}),
