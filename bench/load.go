@@ -36,7 +36,7 @@ type client struct {
 // drive posts each client's body once, from a number of goroutines, each
 // request on a new connection.
 func drive(ctx context.Context, url string, clients []client, workers int) (*load, error) {
-	return share(clients, workers, func() (sender, error) {
+	return share(clients, workers, func() (func(client) error, error) {
 		return func(c client) error {
 			return post(ctx, &http.Transport{TLSClientConfig: c.tls, DisableKeepAlives: true}, url, c.body)
 		}, nil
@@ -48,7 +48,7 @@ func drive(ctx context.Context, url string, clients []client, workers int) (*loa
 // starts. Their requests are written by hand: net/http's client would take
 // more of the shared cores than the server's side of HTTP does.
 func driveKept(ctx context.Context, url string, clients []client, workers int) (*load, error) {
-	return share(clients, workers, func() (sender, error) {
+	return share(clients, workers, func() (func(client) error, error) {
 		k, err := keep(ctx, url, clients[0].tls)
 		if err != nil {
 			return nil, err
@@ -59,7 +59,7 @@ func driveKept(ctx context.Context, url string, clients []client, workers int) (
 
 // drivePlain does the same without TLS. The clients' bodies are whole requests.
 func drivePlain(ctx context.Context, address string, clients []client, workers int) (*load, error) {
-	return share(clients, workers, func() (sender, error) {
+	return share(clients, workers, func() (func(client) error, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err != nil {
 			return nil, err
@@ -70,12 +70,9 @@ func drivePlain(ctx context.Context, address string, clients []client, workers i
 	})
 }
 
-// sender makes one client's request.
-type sender func(client) error
-
 // share shares the clients out among workers, each with a sender of its own.
-func share(clients []client, workers int, open func() (sender, error)) (*load, error) {
-	senders := make([]sender, workers)
+func share[T any](clients []T, workers int, open func() (func(T) error, error)) (*load, error) {
+	senders := make([]func(T) error, workers)
 	for i := range senders {
 		var err error
 		if senders[i], err = open(); err != nil {

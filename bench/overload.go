@@ -67,7 +67,7 @@ func (b *bench) measureOverload(ctx context.Context, db string) (best *load, ove
 	for _, c := range slices.Concat(some, many) {
 		frugal(c.tls)
 	}
-	if best, err = share(some, b.clients, func() (sender, error) { return k.knock, nil }); err != nil {
+	if best, err = share(some, b.clients, func() (func(client) error, error) { return k.knock, nil }); err != nil {
 		return nil, nil, fmt.Errorf("as many as can be: %w", err)
 	}
 	if over, err = k.flood(many, overload*best.rate); err != nil {

@@ -76,6 +76,7 @@ type world struct {
 	root        *x509.Certificate
 	est, api    string
 	status      string // an address
+	mqtt        string // an address
 	admin       *devicesim.Operator
 }
 
@@ -100,7 +101,7 @@ func newWorld(ctx context.Context, dir, dsn string, quantity int, serve serving)
 			stop()
 		}
 	}()
-	w = &world{dir: dir, dsn: config.DSN(), stop: stop, est: "https://" + addrs["est"], api: "https://" + addrs["api"], status: addrs["status"]}
+	w = &world{dir: dir, dsn: config.DSN(), stop: stop, est: "https://" + addrs["est"], api: "https://" + addrs["api"], status: addrs["status"], mqtt: addrs["mqtt"]}
 	if w.authorities, err = ca.Open(ctx, config.Places(), time.Now()); err != nil {
 		return nil, err
 	}
