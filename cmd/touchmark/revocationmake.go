@@ -41,7 +41,7 @@ func (a *app) revocationMake() *cobra.Command {
 		}
 		ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("no file was made within %s: the server's log tells why; it may still come", wait))
 		defer cancel()
-		return awaitFile(ctx, cl, path, wanted.After)
+		return awaitFile(ctx, cl, path, wish.Kind, wanted.After)
 	}, func(w io.Writer, f *api.OfflineFile) {
 		field(w, "kind", f.Kind)
 		field(w, "number", f.Number)
@@ -55,8 +55,9 @@ func (a *app) revocationMake() *cobra.Command {
 	})
 }
 
-// awaitFile waits for a file with a greater number.
-func awaitFile(ctx context.Context, cl *client, path string, after int64) ([]byte, error) {
+// awaitFile waits for a file of a kind with a greater number. The first file of
+// a CA is a base, whatever was wanted.
+func awaitFile(ctx context.Context, cl *client, path, kind string, after int64) ([]byte, error) {
 	tick := time.NewTicker(askAgain)
 	defer tick.Stop()
 	for {
@@ -69,7 +70,7 @@ func awaitFile(ctx context.Context, cl *client, path string, after int64) ([]byt
 		}
 		for _, raw := range list.Items {
 			f, err := answered[api.OfflineFile](raw)
-			if err != nil || f.Number > after {
+			if err != nil || f.Number > after && (f.Kind == kind || after == 0) {
 				return raw, err
 			}
 		}
