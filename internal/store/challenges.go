@@ -87,8 +87,7 @@ func (s *Store) CreateChallenge(ctx context.Context, a access.Act, device int64,
 		if open >= maxOpenChallenges {
 			return 0, vetting.Errorf(vetting.Conflict, "%d challenges to device %d wait for an answer already: have one of them answered, or wait until they expire", open, device)
 		}
-		var nonce vetting.Nonce
-		rand.Read(nonce[:])
+		nonce := newNonce()
 		id := w.ids(1)
 		w.insert(`challenges (id, nonce, device_id, operator, created, expires, result, leaf)`,
 			id, nonce[:], device, a.Operator, micros(w.now), micros(w.now.Add(lifetime)), "", 0)
@@ -98,6 +97,13 @@ func (s *Store) CreateChallenge(ctx context.Context, a access.Act, device int64,
 		return nil, err
 	}
 	return s.Challenge(ctx, id)
+}
+
+// newNonce makes a nonce that commands do not take for a flag.
+func newNonce() (n vetting.Nonce) {
+	for rand.Read(n[:]); n.String()[0] == '-'; rand.Read(n[:]) {
+	}
+	return n
 }
 
 // AnswerChallenge judges a signature, which somebody passes on, and keeps what
