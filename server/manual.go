@@ -17,6 +17,8 @@ import (
 var (
 	//go:embed config.go
 	configSource string
+	//go:embed doorconfig.go
+	doorConfigSource string
 	//go:embed crlconfig.go
 	crlConfigSource string
 )
@@ -76,7 +78,7 @@ func (w sampleWriter) doc(owner reflect.Type, f reflect.StructField) string {
 // fieldDocs reads the comments of the configuration's structs.
 func fieldDocs() map[string]string {
 	docs := map[string]string{}
-	for _, source := range []string{configSource, crlConfigSource} {
+	for _, source := range []string{configSource, doorConfigSource, crlConfigSource} {
 		file, err := goparser.ParseFile(token.NewFileSet(), "", source, goparser.ParseComments)
 		if err != nil { // a programming error: this very file was compiled
 			panic(err)
