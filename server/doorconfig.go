@@ -110,7 +110,7 @@ type Status struct {
 type Offline struct {
 	// Every is the time from a file to the next, so that is how late a
 	// revocation is seen offline. Most of them are deltas. Each reads all
-	// certificates once.
+	// certificates once. 0s makes files only when an operator wants them.
 	Every Duration `yaml:"every"`
 	// BaseEvery is the time from a base to the next. A delta belongs to the
 	// newest base.
@@ -121,9 +121,11 @@ type Offline struct {
 }
 
 func (o Offline) check(bad func(string, ...any)) {
-	atLeast("status.offline.every", o.Every, time.Minute, bad)
+	if o.Every != 0 {
+		atLeast("status.offline.every", o.Every, time.Minute, bad)
+	}
 	atLeast("status.offline.base_every", o.BaseEvery, time.Duration(o.Every), bad)
-	atLeast("status.offline.validity", o.Validity, 2*time.Duration(o.Every), bad)
+	atLeast("status.offline.validity", o.Validity, max(time.Hour, 2*time.Duration(o.Every)), bad)
 }
 
 // checkStatusURL reports what cannot stand before the paths of the status

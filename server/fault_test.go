@@ -109,6 +109,9 @@ func (w *wire) carry(to, from net.Conn, there bool) {
 	}
 }
 
+// commit is how PostgreSQL is sent it; "READ COMMITTED" is something else.
+const commit = "COMMIT\x00"
+
 // stop makes the wire swallow what is sent, and say nothing, until it flows
 // again; with a text, from the first time on that the text was sent.
 func (w *wire) stop(after string) {
@@ -231,6 +234,7 @@ func impatient(dsn string) func(*Config) {
 	return func(c *Config) {
 		c.Database, c.DatabaseTimeout = dsn, Duration(3*time.Second)
 		c.EST.RequestTimeout = Duration(5 * time.Second)
+		c.Status.CRL.Interval, c.Status.Offline.Every = 0, 0 // which would write when they please
 	}
 }
 
@@ -305,7 +309,7 @@ func TestCommitIsNotConfirmed(t *testing.T) {
 	w := opened(t, impatient(dsn), func(c *Config) { c.Audit.Interval = Duration(time.Hour) }) // nobody else commits
 	unit := w.build("S-0", w.now().Add(time.Hour))
 	_, csr := w.request(nil)
-	path.stop("COMMIT")
+	path.stop(commit)
 	if code, retry, body := w.post(unit, csr); code != 503 || retry == "" {
 		t.Errorf("%d, Retry-After %q, %s", code, retry, body)
 	}
@@ -321,7 +325,7 @@ func TestCommitIsNotConfirmed(t *testing.T) {
 	w.enrolled(1)
 
 	w.enter("admin")
-	path.stop("COMMIT")
+	path.stop(commit)
 	w.changeFails("lyon")
 	path.flow()
 	w.again()

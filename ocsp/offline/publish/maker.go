@@ -13,7 +13,8 @@ import (
 
 // Schedule says when files are made, and how long they are good.
 type Schedule struct {
-	// Every is the time from a file to the next; most are deltas.
+	// Every is the time from a file to the next; most are deltas. At 0 files
+	// are made only when they are wanted.
 	Every time.Duration
 	// BaseEvery is the time from a base to the next.
 	BaseEvery time.Duration
@@ -169,6 +170,8 @@ const retryAfter = time.Minute
 func (m *Maker) due(issuer int64) (offline.Kind, bool) {
 	base, newest := m.Directory.Base(issuer), m.Directory.newest(issuer)
 	switch now := m.Now(); {
+	case m.Schedule.Every == 0:
+		return 0, false
 	case base == nil || m.old(base, now, m.Schedule.BaseEvery+m.Schedule.Lag):
 		return offline.Base, true
 	case !m.old(newest, now, m.Schedule.Every+m.Schedule.Lag):
