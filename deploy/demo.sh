@@ -75,7 +75,7 @@ for _ in {1..300}; do
 done
 
 status=0
-"$bin/devicesim" demo --dir "$dir" --est "https://127.0.0.1:$est" --api "https://127.0.0.1:$api" "$@" || status=$?
+"$bin/devicesim" demo --dir "$dir" --est "https://127.0.0.1:$est" --mqtt "127.0.0.1:$mqtt" --api "https://127.0.0.1:$api" "$@" || status=$?
 
 echo
 if [[ -z $keep ]]; then

@@ -13,21 +13,31 @@ import (
 // tries those that the device has, and then those that the server publishes
 // now: the issuing CA may be newer than the device.
 func (d *Device) chain(ctx context.Context, cert *x509.Certificate) ([]*x509.Certificate, error) {
-	now := d.Client.now()
+	now := d.now()
 	if len(d.CAs) > 0 {
 		if chain, err := verify(cert, d.CAs, d.roots(), now); err == nil {
 			return chain, nil
 		}
 	}
-	cas, err := d.Client.CACerts(ctx, nil)
-	if err != nil {
-		return nil, err
+	cas := d.CAs
+	if d.MQTT == nil {
+		var err error
+		if cas, err = d.Client.CACerts(ctx, nil); err != nil {
+			return nil, err
+		}
 	}
 	chain, err := verify(cert, cas, d.roots(), now)
 	if err != nil {
 		return nil, &ReplyError{"simpleenroll", fmt.Errorf("the certificate %x does not lead to the root that this device was given: %w", cert.SerialNumber, err)}
 	}
 	return chain, nil
+}
+
+func (d *Device) now() time.Time {
+	if d.MQTT != nil {
+		return d.MQTT.now()
+	}
+	return d.Client.now()
 }
 
 // verify returns the certificate and the CAs between it and a root, which is

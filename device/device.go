@@ -12,6 +12,9 @@ type Device struct {
 	Serial string
 	Store  KeyStore
 	Client *Client
+	// MQTT, if set, carries enrolment, renewal and activation in place of the
+	// Client, which may then be nil.
+	MQTT *MQTTClient
 	// Kind of the official key; empty is P-256.
 	Kind KeyKind
 	// Root is the trust anchor that an official certificate must lead to, or to
@@ -35,7 +38,7 @@ func (d *Device) PowerOn(ctx context.Context) (*Credential, error) {
 		return nil, err
 	}
 	bootstrap, err := d.Store.Load(Bootstrap)
-	if err != nil && !(errors.Is(err, ErrEmpty) && d.Client.Login != nil) {
+	if err != nil && !(errors.Is(err, ErrEmpty) && d.coded()) {
 		return nil, fmt.Errorf("bootstrap key: %w", err)
 	}
 	if pending, err := d.Store.Load(Pending); err == nil && pending.Leaf() != nil {
@@ -45,7 +48,7 @@ func (d *Device) PowerOn(ctx context.Context) (*Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := d.Client.Enrol(ctx, bootstrap, csr)
+	cert, err := d.enrol(ctx, bootstrap, csr)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +123,7 @@ func (d *Device) Renew(ctx context.Context, rekey bool) (*Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := d.Client.Reenrol(ctx, official, csr)
+	cert, err := d.reenrol(ctx, official, csr)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +135,7 @@ func (d *Device) renewSameKey(ctx context.Context, official *Credential) (*Crede
 	if err != nil {
 		return nil, err
 	}
-	cert, err := d.Client.Reenrol(ctx, official, csr)
+	cert, err := d.reenrol(ctx, official, csr)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +156,35 @@ func (d *Device) Use(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("official key: %w", err)
 	}
+	if d.MQTT != nil {
+		return d.MQTT.Activate(ctx, official)
+	}
 	_, err = d.Client.CACerts(ctx, official)
 	return err
+}
+
+// coded reports whether a code stands for the bootstrap key.
+func (d *Device) coded() bool { return d.MQTT == nil && d.Client.Login != nil }
+
+func (d *Device) enrol(ctx context.Context, by *Credential, csr []byte) (*x509.Certificate, error) {
+	if d.MQTT == nil {
+		return d.Client.Enrol(ctx, by, csr)
+	}
+	return d.keepCAs(d.MQTT.Enrol(ctx, by, csr))
+}
+
+func (d *Device) reenrol(ctx context.Context, by *Credential, csr []byte) (*x509.Certificate, error) {
+	if d.MQTT == nil {
+		return d.Client.Reenrol(ctx, by, csr)
+	}
+	return d.keepCAs(d.MQTT.Renew(ctx, by, csr))
+}
+
+// keepCAs keeps the CA certificates that came with a certificate. That they
+// lead to the root is yet to be seen.
+func (d *Device) keepCAs(cert *x509.Certificate, cas []*x509.Certificate, err error) (*x509.Certificate, error) {
+	if err == nil {
+		d.CAs = cas
+	}
+	return cert, err
 }

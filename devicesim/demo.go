@@ -35,6 +35,7 @@ const (
 	demoOrder   = "PO-1001"
 	draftOrder  = "PO-1002"
 	rigShare    = 5 // units that a rig registers during QA
+	mqttPart    = 5 // one in so many of the others speaks MQTT
 )
 
 // group is a row of the table: units that should all end the same way.
@@ -44,6 +45,8 @@ type group struct {
 	want    string // verdict
 	because string // part of the reason's text
 	results []Result
+	// mqtt has the units speak MQTT instead of EST.
+	mqtt bool
 	// day, if set, is what happens before the units power on.
 	day func(context.Context) error
 }
@@ -148,12 +151,17 @@ func count(n int, what string) string {
 // groups is the day's order.
 func (d *Demo) groups(c *cast, lin, rig *Operator) []*group {
 	byRig := min(rigShare, len(c.honest))
+	byMQTT := byRig
+	if d.Server.MQTT != "" {
+		byMQTT += (len(c.honest) - byRig) / mqttPart
+	}
 	victim := c.honest[len(c.honest)-1]
 	clone, twin, replayer := new(Unit), new(Unit), c.replayer
 	return []*group{
 		{name: "honest, by a rig during QA", units: c.honest[:byRig], want: "admitted",
 			day: func(ctx context.Context) error { return d.qualityCheck(ctx, rig, c.honest[:byRig]) }},
-		{name: "honest, at first power-on", units: c.honest[byRig:], want: "admitted"},
+		{name: "honest, over MQTT", units: c.honest[byRig:byMQTT], want: "admitted", mqtt: true},
+		{name: "honest, at first power-on", units: c.honest[byMQTT:], want: "admitted"},
 		{name: "over-production", units: c.over, want: "refused", because: "over-production"},
 		{name: "in no manifest", units: []*Unit{c.unknown}, want: "refused", because: "No manufacturing record"},
 		{name: "record with the wrong key", units: []*Unit{c.wrong}, want: "refused", because: "another bootstrap key"},
@@ -206,7 +214,7 @@ func (d *Demo) qualityCheck(ctx context.Context, rig *Operator, units []*Unit) e
 func (d *Demo) powerOn(ctx context.Context, g *group) {
 	var mu sync.Mutex
 	began, told := time.Now(), 0
-	fleet := Fleet{Servers: []Server{d.Server}, Units: g.units, Workers: d.Workers, Activate: true, Retry: 200 * time.Millisecond,
+	fleet := Fleet{Servers: []Server{d.Server}, Units: g.units, Workers: d.Workers, Activate: true, OverMQTT: g.mqtt, Retry: 200 * time.Millisecond,
 		Progress: func(done, total int, _ Result) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -45,6 +45,7 @@ func Poisson(perSecond float64, seed uint64) Arrival {
 // Server is where a fleet enrols.
 type Server struct {
 	EST   string // https://HOST:PORT
+	MQTT  string // HOST:PORT of its broker; "" is none
 	Label string
 	Root  *x509.Certificate
 	CAs   []*x509.Certificate
@@ -61,6 +62,11 @@ func (s Server) Client() *device.Client {
 	return &device.Client{URL: s.EST, Label: s.Label, Roots: s.roots()}
 }
 
+// MQTTClient is a device's MQTT client of the server.
+func (s Server) MQTTClient() *device.MQTTClient {
+	return &device.MQTTClient{Address: s.MQTT, Product: s.Label, Roots: s.roots()}
+}
+
 // Fleet is a number of units that power on.
 type Fleet struct {
 	Servers []Server // unit i uses number i modulo their count
@@ -73,6 +79,9 @@ type Fleet struct {
 	// has come. PowerCuts is the share of boots that end while the unit
 	// writes to its store, before or after a write was durable.
 	LostReplies, PowerCuts float64
+	// OverMQTT has the units speak MQTT instead of EST. No replies are lost
+	// there.
+	OverMQTT bool
 	// Activate makes every admitted unit use its certificate once.
 	Activate bool
 	// Renewals is how often a unit that was activated renews, by turns on a
@@ -178,6 +187,9 @@ func (f *Fleet) attempt(ctx context.Context, u *Unit, s Server, r *Result) error
 		client.Login = &device.Login{User: u.Serial, Code: u.Code}
 	}
 	d := &device.Device{Serial: u.Serial, Store: u.Store, Client: client, Root: s.Root, CAs: s.CAs}
+	if f.OverMQTT {
+		d.MQTT = s.MQTTClient()
+	}
 	if rand.Float64() < f.PowerCuts {
 		d.Store = &failingStore{KeyStore: u.Store, left: rand.IntN(writes), after: rand.IntN(2) == 0}
 	}
@@ -187,6 +199,9 @@ func (f *Fleet) attempt(ctx context.Context, u *Unit, s Server, r *Result) error
 	for steps := f.life(); r.steps < len(steps); r.steps++ {
 		if err := steps[r.steps](ctx, d); err != nil {
 			return err
+		}
+		if c, err := u.Store.Load(device.Official); err == nil && f.OverMQTT { // else the line saw it
+			r.add(c.Leaf())
 		}
 	}
 	return nil

@@ -12,12 +12,13 @@ import (
 
 // target is the server that a command works on, and whose credentials.
 type target struct {
-	dir, est, api string
+	dir, est, mqtt, api string
 }
 
 func (t *target) flags(c *cobra.Command) {
 	c.Flags().StringVar(&t.dir, "dir", "", "data directory of `touchmark init`, for its root certificate and first operator")
 	c.Flags().StringVar(&t.est, "est", "https://localhost:8443", "the server's EST address")
+	c.Flags().StringVar(&t.mqtt, "mqtt", "", "the server's MQTT address, HOST:PORT; empty leaves MQTT out")
 	c.Flags().StringVar(&t.api, "api", "https://localhost:8444", "the server's API address")
 	_ = c.MarkFlagRequired("dir") // it exists
 }
@@ -28,7 +29,7 @@ func (t *target) open() (server devicesim.Server, admin *devicesim.Operator, err
 		return server, nil, err
 	}
 	admin, err = devicesim.LoadOperator(t.api, root, filepath.Join(t.dir, "admin.crt"), filepath.Join(t.dir, "admin.key"))
-	return devicesim.Server{EST: t.est, Root: root}, admin, err
+	return devicesim.Server{EST: t.est, MQTT: t.mqtt, Root: root}, admin, err
 }
 
 func demoCommand() *cobra.Command {
@@ -40,7 +41,7 @@ func demoCommand() *cobra.Command {
 		Long: `A day at a factory, on a server that was made for it: creates a product, a
 site and orders, hands in a signed manifest, powers on honest devices, a
 rig's, over-production, an unknown device, one with a wrong record, a clone, a
-second unit of one serial number, one that replays another's request, and one
+second unit of one serial number, devices that speak MQTT, one that replays another's request, and one
 whose order is still a draft. Some honest devices lose answers and power on the
 way. Prints who got in, and exits with 0 only
 if everybody ended as they should.`,

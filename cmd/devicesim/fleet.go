@@ -38,7 +38,7 @@ func arrivalOf(name string, rate float64) (devicesim.Arrival, error) {
 
 func fleetCommand() *cobra.Command {
 	var servers []string
-	var label, rootFile, arrival, labels string
+	var label, rootFile, arrival, labels, mqtt string
 	var rate float64
 	var asJSON bool
 	f := devicesim.Fleet{Retry: 500 * time.Millisecond}
@@ -61,8 +61,9 @@ The exit status is 0 if the server decided on every unit, however it did.`,
 				return err
 			}
 			for _, s := range servers {
-				f.Servers = append(f.Servers, devicesim.Server{EST: s, Label: label, Root: root})
+				f.Servers = append(f.Servers, devicesim.Server{EST: s, MQTT: mqtt, Label: label, Root: root})
 			}
+			f.OverMQTT = mqtt != ""
 			if f.Units, err = readUnits(args[0], args[1:]); err != nil {
 				return err
 			}
@@ -76,6 +77,7 @@ The exit status is 0 if the server decided on every unit, however it did.`,
 		},
 	}
 	c.Flags().StringSliceVar(&servers, "est", []string{"https://localhost:8443"}, "the server's EST address; several share the units")
+	c.Flags().StringVar(&mqtt, "mqtt", "", "enrol, renew and activate over MQTT at this `address`, HOST:PORT, instead of EST")
 	c.Flags().StringVar(&label, "label", "", "the product's name, to go into the EST path")
 	c.Flags().StringVar(&labels, "codes", "", "enrol by the codes of these labels: the CSV `file` that touchmark code create writes")
 	c.Flags().StringVar(&rootFile, "root", "", "the server's root certificate")
