@@ -20,7 +20,7 @@ const (
 	jobLease = 3 * time.Second
 	// restShare is for how many times as long as a chunk held the writer a job
 	// rests, when others wrote meanwhile.
-	restShare = 1.5
+	restShare = 3
 	// maxLeafObjects keeps a leaf below audit.MaxLeaf.
 	maxLeafObjects = 550
 )
