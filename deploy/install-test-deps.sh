@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
-# compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, and Mosquitto 2 with
-# what its plug-ins need. What is there already is left alone, so a second run
+# compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, software TPMs, and
+# Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
@@ -33,6 +33,8 @@ command -v ocsptool >/dev/null || missing+=(gnutls-bin)
 softhsm || missing+=(softhsm2)
 pg_bin >/dev/null || missing+=(postgresql)
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v swtpm >/dev/null || missing+=(swtpm)
+command -v swtpm_localca >/dev/null || missing+=(swtpm-tools)
 [[ -x /usr/sbin/mosquitto ]] || missing+=(mosquitto)
 command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
 [[ -e /usr/include/mosquitto_plugin.h ]] || missing+=(mosquitto-dev)

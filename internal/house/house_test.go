@@ -114,6 +114,14 @@ func TestRules(t *testing.T) {
 				{from: "cmd/touchmark", to: module + "/devicesim"}},
 			keeps: []link{{from: "cmd/devicesim", to: module + "/device"}, {from: "bench", to: module + "/device"}},
 		},
+		"a software TPM knows neither side": {
+			breaks: []link{{from: "internal/swtpm", to: module + "/device"}, {from: "internal/swtpm", to: module + "/vetting"}},
+			keeps:  []link{{from: "internal/swtpm", to: "github.com/google/go-tpm/tpm2"}},
+		},
+		"software TPMs are for tests": {
+			breaks: []link{{from: "device/tpm", to: module + "/internal/swtpm"}, {from: "enroll/attest", to: module + "/internal/swtpm"}},
+			keeps:  []link{{from: "device/tpm", to: module + "/internal/swtpm", test: true}, {from: "bench", to: module + "/internal/swtpm"}},
+		},
 		"vetting stands alone": {
 			breaks: []link{{from: "vetting", to: module + "/internal/audit"}, {from: "vetting", to: module + "/vetting/manifest"}},
 			keeps:  []link{{from: "vetting", to: "time"}, {from: "vetting/manifest", to: module + "/vetting"}},

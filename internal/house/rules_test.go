@@ -12,9 +12,9 @@ var rules = []rule{
 	{
 		name: "the device side shares nothing with the server",
 		from: []string{"device", "devicesim", "cmd/devicesim"},
-		only: []string{"device", "devicesim"},
+		only: []string{"device", "devicesim", "internal/swtpm"},
 		why: "a codec that both ends share hides its own bugs, and devicesim must prove that a stranger's client works; " +
-			"write the device's side of the bytes in device/ again",
+			"write the device's side of the bytes in device/ again (internal/swtpm is a TPM for tests, and no codec)",
 		tests: true,
 	},
 	{
@@ -30,6 +30,19 @@ var rules = []rule{
 		not:    []string{"device", "devicesim"},
 		why:    "what the server says on the wire is checked by bytes and by foreign clients, not by our own client",
 		tests:  true,
+	},
+	{
+		name: "a software TPM knows neither side",
+		from: []string{"internal/swtpm"},
+		only: []string{},
+		why:  "tests of the device and of the server use it; whatever it shared with one of them, it would carry to the other",
+	},
+	{
+		name:   "software TPMs are for tests",
+		from:   []string{""},
+		except: []string{"bench"},
+		not:    []string{"internal/swtpm"},
+		why:    "it starts a program that no device and no server has, and imports testing",
 	},
 	{
 		name: "vetting stands alone",
@@ -146,7 +159,7 @@ var rules = []rule{
 	{
 		name:   "private keys are opened in one place",
 		from:   []string{""},
-		except: []string{"internal/keys", "device"},
+		except: []string{"internal/keys", "device", "internal/swtpm"},
 		not:    []string{"go.step.sm/crypto/kms", "github.com/google/go-tpm"},
 		why:    "everyone else gets a crypto.Signer, so that any key can sit in an HSM or KMS and no other code can leak one",
 	},
