@@ -56,33 +56,70 @@ func (w *writing) tell(c *certificateRow, before status) {
 // changesAtOnce is how many changes a reader has in memory.
 const changesAtOnce = 4096
 
-// Changes implements ocsp.Source.
+// Changes implements ocsp.Source. The next portion is read while each works on
+// the one before: a responder that starts with millions of rows waits for the
+// slower of the two, not for both.
 func (s *Store) Changes(ctx context.Context, after int64, each func([]ocsp.Change) error) (last int64, err error) {
-	portion := make([]ocsp.Change, 0, changesAtOnce)
-	for {
-		portion = portion[:0]
-		err := s.db.query(ctx, `SELECT seq, serial, issuer, reason, revoked, not_after FROM statuses WHERE seq > $1 ORDER BY seq LIMIT $2`,
-			[]any{after, changesAtOnce}, func(r row) error {
-				var c ocsp.Change
-				var t told
-				var serial []byte
-				err := r.Scan(&c.Seq, &serial, &t.issuer, &t.reason, &t.since, &t.notAfter)
-				c.Serial, c.Issuer, c.Reason = serialOf(serial), t.issuer, ocsp.Reason(t.reason)
-				c.Revoked, c.NotAfter = fromMicros(t.since), fromMicros(t.notAfter)
-				portion = append(portion, c)
-				return err
-			})
-		if err != nil || len(portion) == 0 {
-			return after, err
+	ctx, stop := context.WithCancel(ctx)
+	portions, spare := make(chan []ocsp.Change), make(chan []ocsp.Change, 2)
+	spare <- nil
+	spare <- nil
+	var unread error // of the reading, once portions is closed
+	go func() {
+		defer close(portions)
+		unread = s.readChanges(ctx, after, spare, portions)
+	}()
+	defer func() {
+		stop()
+		for range portions { // nothing is read any more when this returns
 		}
+	}()
+	for portion := range portions {
 		if err := each(portion); err != nil {
 			return after, err
 		}
 		after = portion[len(portion)-1].Seq
-		if len(portion) < changesAtOnce {
-			return after, nil
-		}
+		spare <- portion[:0]
 	}
+	return after, unread
+}
+
+// readChanges reads portion after portion into the spare ones until there are
+// no more.
+func (s *Store) readChanges(ctx context.Context, after int64, spare <-chan []ocsp.Change, portions chan<- []ocsp.Change) error {
+	for {
+		var portion []ocsp.Change
+		select {
+		case portion = <-spare:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		portion, err := s.someChanges(ctx, after, portion)
+		if err != nil || len(portion) == 0 {
+			return err
+		}
+		portions <- portion // taken in any case
+		if len(portion) < changesAtOnce {
+			return nil
+		}
+		after = portion[len(portion)-1].Seq
+	}
+}
+
+func (s *Store) someChanges(ctx context.Context, after int64, into []ocsp.Change) ([]ocsp.Change, error) {
+	var c ocsp.Change
+	var t told
+	var serial []byte
+	to := []any{&c.Seq, &serial, &t.issuer, &t.reason, &t.since, &t.notAfter}
+	err := s.db.query(ctx, `SELECT seq, serial, issuer, reason, revoked, not_after FROM statuses WHERE seq > $1 ORDER BY seq LIMIT $2`,
+		[]any{after, changesAtOnce}, func(r row) error {
+			err := r.Scan(to...)
+			c.Serial, c.Issuer, c.Reason = serialOf(serial), t.issuer, ocsp.Reason(t.reason)
+			c.Revoked, c.NotAfter = fromMicros(t.since), fromMicros(t.notAfter)
+			into = append(into, c)
+			return err
+		})
+	return into, err
 }
 
 // told is what the last row of a serial number says.
