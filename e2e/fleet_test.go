@@ -11,6 +11,7 @@ import (
 	"github.com/touchmark/touchmark/devicesim"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
+	"github.com/touchmark/touchmark/server"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -33,8 +34,8 @@ func TestDemo(t *testing.T) {
 }
 
 // TestKill kills the server again and again, TOUCHMARK_KILL_ROUNDS times or a
-// few, under a fleet whose devices retry, lose replies and lose power. The
-// order is smaller than the fleet.
+// few, under a fleet whose devices retry, lose replies and lose power, half of
+// them over MQTT. The order is smaller than the fleet.
 func TestKill(t *testing.T) {
 	kills := number(t, "TOUCHMARK_KILL_ROUNDS", 1, 6)
 	for name, dsn := range storetest.Databases(t) {
@@ -43,17 +44,22 @@ func TestKill(t *testing.T) {
 			n := perRound * (kills + 1)
 			quantity := n * 3 / 4
 			i := install(t, dsn)
+			broker := freePort(t)
+			i.reconfigure(func(c *server.Config) { c.MQTT.Listen = broker })
 			i.start()
 			f, units := build(t, n)
 			i.order(quantity, units, f)
-			steps := make(chan struct{}, n)
-			fleet := devicesim.Fleet{
-				Servers: []devicesim.Server{i.server()}, Units: units, Workers: 24, Retry: 20 * time.Millisecond,
-				LostReplies: 0.1, PowerCuts: 0.1,
-				Progress: func(int, int, devicesim.Result) { steps <- struct{}{} },
+			steps, ended := make(chan struct{}, n), make(chan []devicesim.Result, 2)
+			s := i.server()
+			s.MQTT = broker
+			for half, mqtt := range []bool{false, true} {
+				fleet := devicesim.Fleet{
+					Servers: []devicesim.Server{s}, Units: units[half*n/2 : (half+1)*n/2], Workers: 12, Retry: 20 * time.Millisecond,
+					LostReplies: 0.1, PowerCuts: 0.1, OverMQTT: mqtt,
+					Progress: func(int, int, devicesim.Result) { steps <- struct{}{} },
+				}
+				go func() { ended <- fleet.Run(context.Background()) }()
 			}
-			ended := make(chan []devicesim.Result, 1)
-			go func() { ended <- fleet.Run(context.Background()) }()
 			for range kills {
 				for range 1 + rand.IntN(perRound) {
 					<-steps
@@ -61,11 +67,11 @@ func TestKill(t *testing.T) {
 				i.kill()
 				i.start()
 			}
-			results := <-ended
+			results := append(<-ended, <-ended...)
 			i.stop()
-			s := i.store()
-			checkFleet(t, s, results, quantity)
-			verifyLog(t, s)
+			db := i.store()
+			checkFleet(t, db, results, quantity)
+			verifyLog(t, db)
 		})
 	}
 }

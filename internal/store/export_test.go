@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"errors"
+	"os"
 	"sync/atomic"
+	"syscall"
 )
 
 // Fault makes write transactions fail, for tests.
@@ -54,6 +56,44 @@ func (t *faultyTx) commit() error {
 		return errors.Join(t.transaction.commit(), errOutcomeUnknown, errInjected)
 	}
 	return t.transaction.commit()
+}
+
+// WithKill returns options whose store kills the process at one of its
+// commits, counted from 1: before it, or when it has taken effect.
+func WithKill(o Options, at int32, after bool) Options {
+	var begun atomic.Int32
+	o.fault = func(t transaction) transaction {
+		return &fatalTx{transaction: t, before: begun.Add(1) == at && !after, after: begun.Load() == at && after}
+	}
+	return o
+}
+
+type fatalTx struct {
+	transaction
+	before, after bool
+}
+
+func (t *fatalTx) commit() error {
+	if t.before {
+		kill()
+	}
+	err := t.transaction.commit()
+	if t.after {
+		kill()
+	}
+	return err
+}
+
+// kill ends the process as a power cut does.
+func kill() {
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {} // until the signal is here
+}
+
+// Bodies is how many bodies of revocation lists there are.
+func Bodies(ctx context.Context, s *Store) (n int64, err error) {
+	_, err = one(ctx, s.db, `SELECT COUNT(*) FROM crl_bodies`, nil, &n)
+	return n, err
 }
 
 // Tamper runs a statement past every rule, as somebody with the database's
