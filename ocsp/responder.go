@@ -61,7 +61,7 @@ type Counts struct {
 	// By what was said of a certificate.
 	Good, Revoked, Forged, Unknown atomic.Int64
 	// Requests that were answered with an error.
-	Malformed, TryLater, Internal atomic.Int64
+	Malformed, TryLater atomic.Int64
 	// Answers by where they came from.
 	Cached, Signed atomic.Int64
 }
@@ -209,8 +209,10 @@ func (r *Responder) sign(issuer *Issuer, b *basic, a *answer, known, now time.Ti
 	}
 	der, err := b.sign(c)
 	if err != nil {
+		// The key may be in an HSM that is away: RFC 6960 §2.3, unable to answer
+		// for now.
 		r.noteFailure(issuer, "an answer was not signed", err)
-		return internalError
+		return tryLater
 	}
 	r.Counts.Signed.Add(1)
 	if r.failing.Load() {
@@ -240,12 +242,9 @@ func (c *Counts) note(a *answer) {
 }
 
 func (c *Counts) noteError(e errorStatus) {
-	switch e {
-	case malformedRequest:
+	if e == malformedRequest {
 		c.Malformed.Add(1)
-	case tryLater:
+	} else {
 		c.TryLater.Add(1)
-	default:
-		c.Internal.Add(1)
 	}
 }

@@ -493,8 +493,8 @@ func TestSignerFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.credential = c
-	if r := p.ask(p.id(issue())); r.Status != 2 {
-		t.Errorf("status %d, want internalError", r.Status)
+	if r := p.ask(p.id(issue())); r.Status != 3 {
+		t.Errorf("status %d, want tryLater", r.Status)
 	}
 }
 

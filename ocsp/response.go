@@ -13,7 +13,6 @@ type errorStatus byte
 
 const (
 	malformedRequest errorStatus = 1
-	internalError    errorStatus = 2
 	tryLater         errorStatus = 3
 )
 

@@ -59,7 +59,9 @@ type Config struct {
 	// each further issuing CA, each by a URI: "file:PATH", "pkcs11:…",
 	// "awskms:…", "cloudkms:…", "azurekms:…". One that is missing is the file
 	// keys/NAME.key, or keys/issuer-NAME.key. The root's key is never needed
-	// by a running server.
+	// by a running server. responder, if it is there, is the key that signs
+	// OCSP answers, on P-256 or P-384; without it they are signed with keys
+	// that each server makes in memory, which an HSM does not slow down.
 	Keys map[string]string `yaml:"keys"`
 
 	// EST is where devices enrol (RFC 7030).
@@ -360,8 +362,8 @@ func checkHostName(n string) error {
 	return nil
 }
 
-// keyNames are the keys that every running server uses.
-var keyNames = []string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName}
+// keyNames are the keys that a running server uses.
+var keyNames = []string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, ca.ResponderKeyName}
 
 // Places is where the authorities are.
 func (c *Config) Places() ca.Places { return ca.Places{Dir: c.Dir, Keys: c.Keys} }

@@ -23,10 +23,11 @@ import (
 )
 
 // credentials are what this node signs OCSP answers with: for each CA that
-// issues to devices a key that never leaves memory, and the certificate by
-// which the CA lets it answer. Both are replaced at half of the certificate's
-// life.
+// issues to devices a key, and the certificate by which the CA lets it answer.
+// The certificate is replaced at half of its life, and so is a key that never
+// leaves memory.
 type credentials struct {
+	key     crypto.Signer // of all, as an HSM has it; nil for others in memory
 	issuing func() []ca.Issuing
 	certify certifier
 	tell    func([]ocsp.Issuer) error
@@ -136,9 +137,12 @@ func (c *credentials) look(ctx context.Context, i ca.Issuing, h *credential) {
 }
 
 func (c *credentials) make(ctx context.Context, i ca.Issuing) (*ocsp.Credential, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
+	key := c.key
+	if key == nil {
+		var err error
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			return nil, err
+		}
 	}
 	der, err := c.certify(ctx, i.Name, key)
 	if err != nil {

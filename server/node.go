@@ -56,7 +56,7 @@ func (c *Config) checkRoles(bad func(string, ...any)) {
 
 // openNode opens what a node of role ocsp works with.
 func (s *Server) openNode(ctx context.Context) (err error) {
-	if s.authorities, err = ca.OpenKeyless(s.config.Places()); err != nil {
+	if s.authorities, err = ca.OpenKeyless(ctx, s.config.Places()); err != nil {
 		return err
 	}
 	if s.reader, err = store.OpenReader(ctx, s.config.DSN()); err != nil {
@@ -122,6 +122,7 @@ func (s *Server) wireNode() error {
 		{"clock", s.clock},
 		{"statuses", s.status.check},
 		{"responder", s.status.credentials.check},
+		{"responder-key", s.checkResponderKey},
 	}, warnings: s.newsCheck()}
 	s.metrics.registry.MustRegister(s.health)
 	s.statusDoors()
@@ -149,6 +150,15 @@ func (c *credentials) check(context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("%s did not let this server answer; who asks about their certificates is told to try later", strings.Join(lacking, ", "))
+}
+
+// checkResponderKey reports that the key which signs OCSP answers cannot: it
+// may be in an HSM that is gone.
+func (s *Server) checkResponderKey(context.Context) error {
+	if err := s.authorities.CheckResponder(); err != nil {
+		return fmt.Errorf("OCSP answers cannot be signed: %w; who asks what was not asked lately is told to try later", err)
+	}
+	return nil
 }
 
 func (c *Config) responderFile() string { return c.inDir(c.Responder) }

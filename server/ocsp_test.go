@@ -104,7 +104,7 @@ func TestOCSPByOthers(t *testing.T) {
 	d.byGnuTLS(t)
 	d.byCurl(t)
 	_, metrics := get(t, http.DefaultClient, "http://"+d.server.Addrs()["ops"]+"/metrics")
-	wantContains(t, metrics, `touchmark_ocsp_certificates_total{status="good"}`, "touchmark_status_revoked 3\n", `touchmark_ocsp_errors_total{error="internal-error"} 0`,
+	wantContains(t, metrics, `touchmark_ocsp_certificates_total{status="good"}`, "touchmark_status_revoked 3\n", `touchmark_ocsp_errors_total{error="malformed-request"} 0`,
 		`touchmark_ocsp_answers_total{from="cache"}`, "touchmark_status_age_seconds", "touchmark_ocsp_cache_bytes")
 	if strings.Contains(metrics, `touchmark_ocsp_certificates_total{status="forged"} 0`) {
 		t.Error("no forged one was counted")

@@ -38,7 +38,7 @@ func (s *Server) newStatus(source *store.Store, certify certifier, report report
 		CacheBytes: int(c.Cache), Forged: st.forgeries, Log: s.env.Log, Now: s.env.Now,
 	})
 	st.credentials = &credentials{
-		issuing: s.authorities.Issuing, certify: certify, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
+		key: s.authorities.Responder, issuing: s.authorities.Issuing, certify: certify, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
 	}
 	st.reporting = &reporting{take: st.forgeries.Take, issuing: s.authorities.Issuing, report: report,
 		failed: func(ctx context.Context, err error) {

@@ -3,13 +3,18 @@
 package main
 
 import (
+	"encoding/base64"
+	"encoding/pem"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // ready asks the server whether it is.
@@ -56,13 +61,16 @@ func TestHSMThatVanishes(t *testing.T) {
 		t.Fatalf("enrolment: %d", code)
 	}
 	w.becomes(t, 200)
+	cert := w.certificate(t, "A-0001")
+	w.says(t, cert, "good")
 	tokens := filepath.Join(filepath.Dir(os.Getenv("SOFTHSM2_CONF")), "tokens")
 	if err := os.Rename(tokens, tokens+".away"); err != nil {
 		t.Fatal(err)
 	}
-	if text := w.becomes(t, 503); !strings.Contains(text, "device-ca cannot sign") || strings.Contains(text, "1234") {
+	if text := w.becomes(t, 503); !strings.Contains(text, "device-ca cannot sign") || !strings.Contains(text, "OCSP answers cannot be signed") || strings.Contains(text, "1234") {
 		t.Errorf("readiness says %s", text)
 	}
+	w.says(t, cert, "trylater")
 	if a := two.ask(t, w); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
 		t.Errorf("a device is answered %d, Retry-After %q", a.StatusCode, a.Header.Get("Retry-After"))
 	}
@@ -77,7 +85,74 @@ func TestHSMThatVanishes(t *testing.T) {
 		}
 	}
 	w.admin(t, "order", "show", "PO-1").want(t, 0, "2 of 5 (3 left)")
+	w.says(t, cert, "good")
+	w.server.stop(t) // which publishes the last checkpoint
+	w.server = serve(t, data)
 	w.admin(t, "audit", "verify").want(t, 0, "nothing is wrong")
+	w.opensslReadsCheckpoint(t)
+	inToken(t, "1234", "root", "device-ca", "factory-ca", "operator-ca", "codesign-ca", "log", "responder")
+}
+
+// certificate writes the certificate of a device to a file.
+func (w *world) certificate(t *testing.T, serial string) (file string) {
+	t.Helper()
+	d := decodeAs[vetting.Device](t, w.admin(t, "device", "show", serial, "--json").want(t, 0).out)
+	text := w.admin(t, "certificate", "show", d.Certificate, "--pem").want(t, 0).out
+	return written(t, []byte(text))
+}
+
+func written(t *testing.T, b []byte) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// says has openssl ask over OCSP what a certificate is, with a nonce, so that
+// the answer is signed anew.
+func (w *world) says(t *testing.T, cert, want string) {
+	t.Helper()
+	device, root := filepath.Join(w.dir, "ca", "device-ca.crt"), filepath.Join(w.dir, "ca", "root.crt")
+	cmd := exec.Command("openssl", "ocsp", "-issuer", device, "-cert", cert, "-url", "http://"+w.server.Addr["status"]+"/ocsp", "-CAfile", root)
+	deadline := time.Now().Add(time.Minute) // what was issued is followed within moments
+	for {
+		out, _ := cmd.CombinedOutput()
+		if strings.Contains(string(out), want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("want %s, openssl says\n%s", want, out)
+		}
+		cmd = exec.Command(cmd.Path, cmd.Args[1:]...)
+	}
+}
+
+// opensslReadsCheckpoint: the log's checkpoint is signed with ECDSA, as the
+// C2SP says.
+func (w *world) opensslReadsCheckpoint(t *testing.T) {
+	t.Helper()
+	verifier, err := os.ReadFile(filepath.Join(w.dir, "log", "verifier"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.SplitN(strings.TrimSpace(string(verifier)), "+", 3)
+	key, err := base64.StdEncoding.DecodeString(parts[2])
+	if err != nil || key[0] != 2 {
+		t.Fatalf("verifier %s, %v", verifier, err)
+	}
+	signed := w.admin(t, "audit", "checkpoint").want(t, 0).out
+	text, line, _ := strings.Cut(signed, "\n\n")
+	signature, err := base64.StdEncoding.DecodeString(strings.Fields(line)[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key[1:]})
+	out, err := exec.Command("openssl", "dgst", "-sha256", "-verify", written(t, public), "-signature", written(t, signature[4:]), written(t, []byte(text+"\n"))).CombinedOutput()
+	if err != nil {
+		t.Errorf("openssl: %v\n%s\n%s", err, out, signed)
+	}
 }
 
 // A ceremony whose keys, the root's and the new CA's, are in an HSM.

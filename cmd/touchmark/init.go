@@ -20,9 +20,9 @@ func (a *app) initCommand() *cobra.Command {
 		Long: `init makes a data directory with everything that a server needs. The directory must be empty or not exist: a CA is
 never overwritten. Give the DNS names and addresses by which devices and operators will reach the server.
 
-With --kms the CAs' keys go to an HSM or cloud KMS: the URI is used for each key, {name} standing for root, device-ca,
-factory-ca, operator-ca and codesign-ca, and {id} for a number of its own, which PKCS#11 wants. The log's key and the
-serial number key stay files. PKCS#11 needs the program touchmark-pkcs11.`,
+With --kms the keys go to an HSM or cloud KMS: the URI is used for each, {name} standing for root, device-ca, factory-ca,
+operator-ca, codesign-ca, log and responder (which signs OCSP answers), and {id} for a number of its own, which PKCS#11
+wants. The serial number key, which signs nothing, stays a file. PKCS#11 needs the program touchmark-pkcs11.`,
 		Example: `  touchmark init /var/lib/touchmark --name 'Example AG' --dns touchmark.example.com
   touchmark init tm --name Test --root-key-dir /media/safe
   touchmark init tm --name Test --database 'postgres://touchmark@db.example.com/touchmark'
@@ -34,7 +34,7 @@ serial number key stay files. PKCS#11 needs the program touchmark-pkcs11.`,
 	f.StringSliceVar(&dns, "dns", nil, "DNS `name` of the server; may be repeated (default localhost)")
 	f.StringSliceVar(&ips, "ip", nil, "IP `address` of the server; may be repeated (default 127.0.0.1, ::1 if no name is given)")
 	f.StringVar(&p.RootKeyDir, "root-key-dir", "", "put the root's key into this `directory`, to be taken offline")
-	f.StringVar(&p.KMS, "kms", "", "key `URI` with {name}, for CA keys in an HSM or KMS")
+	f.StringVar(&p.KMS, "kms", "", "key `URI` with {name}, for keys in an HSM or KMS")
 	f.StringVar(&p.Config.Database, "database", p.Config.Database, "sqlite:PATH or postgres://USER@HOST/NAME")
 	f.StringVar(&p.Config.EST.Listen, "est", p.Config.EST.Listen, "`address` where devices enrol")
 	f.StringVar(&p.Config.MQTT.Listen, "mqtt", p.Config.MQTT.Listen, "`address` where devices enrol over MQTT; empty for none")

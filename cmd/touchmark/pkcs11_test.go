@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -53,17 +54,16 @@ func initHSM(t *testing.T, kms string) (data string, r ran) {
 	return data, run(t, "init", data, "--name", "HSM Works", "--est", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--api", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--kms", kms)
 }
 
-// With --kms the CAs' keys are made in an HSM, and the server works with
-// them there.
+// With --kms the keys are made in an HSM, and the server works with them
+// there.
 func TestKeysInAnHSM(t *testing.T) {
 	kms := softHSM(t, "1234") + "?pin-value=1234"
 	data, r := initHSM(t, kms)
 	r.want(t, 0, "object=root")
-	for _, name := range []string{"root", "device-ca", "factory-ca", "operator-ca", "codesign-ca"} {
-		if _, err := os.Stat(filepath.Join(data, "keys", name+".key")); err == nil {
-			t.Errorf("the key of %s is a file", name)
-		}
+	if files, err := os.ReadDir(filepath.Join(data, "keys")); err != nil || len(files) != 1 || files[0].Name() != "serial.key" {
+		t.Errorf("the directory of keys holds %v, %v", files, err)
 	}
+	inToken(t, "1234", "root", "device-ca", "factory-ca", "operator-ca", "codesign-ca", "log", "responder")
 	run(t, "serve", "--check", "--dir", data).want(t, 0)
 	w := &world{dir: data, server: serve(t, data)}
 	w.admin(t, "site", "create", "penang").want(t, 0)
@@ -76,6 +76,35 @@ func TestKeysInAnHSM(t *testing.T) {
 	run(t, "ca", "sign", requests, "--root-key", root, "--root-cert", filepath.Join(data, "ca", "root.crt"), "-o", signed, "--yes").want(t, 0)
 	run(t, "ca", "import", "--dir", data, signed, "--yes").want(t, 0, "device-ca.crt replaced", "operator-ca.crt replaced")
 	run(t, "serve", "--check", "--dir", data).want(t, 0)
+}
+
+// inToken demands that a token holds the private keys of these names, none of
+// which can be or ever could be read out, and no other.
+func inToken(t *testing.T, pin string, names ...string) {
+	t.Helper()
+	out, err := exec.Command("p11tool", "--provider=/usr/lib/softhsm/libsofthsm2.so", "--login", "--set-pin="+pin, "--list-privkeys", "pkcs11:token=tm").CombinedOutput()
+	if err != nil {
+		t.Fatalf("p11tool: %v\n%s", err, out)
+	}
+	objects := strings.Split(string(out), "Object ")[1:]
+	if len(objects) != len(names) {
+		t.Errorf("the token holds %d private keys, want %d:\n%s", len(objects), len(names), out)
+	}
+	for _, name := range names {
+		at := slices.IndexFunc(objects, func(o string) bool { return strings.Contains(o, "Label: "+name+"\n") })
+		if at < 0 {
+			t.Errorf("no key %s in\n%s", name, out)
+			continue
+		}
+		for _, flag := range []string{"CKA_PRIVATE", "CKA_NEVER_EXTRACTABLE", "CKA_SENSITIVE"} {
+			if !strings.Contains(objects[at], flag) {
+				t.Errorf("the key %s lacks %s:\n%s", name, flag, objects[at])
+			}
+		}
+		if strings.Contains(objects[at], "CKA_EXTRACTABLE") {
+			t.Errorf("the key %s can be read out:\n%s", name, objects[at])
+		}
+	}
 }
 
 // The PIN of an HSM is in the configuration, which its owner alone may read,

@@ -2,8 +2,6 @@ package audit
 
 import (
 	"crypto"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -32,8 +30,8 @@ func (c Checkpoint) text() string {
 	return fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, c.Root)
 }
 
-// Signer signs a log's checkpoints. It is a [note.Signer] over an Ed25519 key
-// that may be kept anywhere.
+// Signer signs a log's checkpoints. It is a [note.Signer] over a key that may
+// be kept anywhere.
 type Signer struct {
 	key      crypto.Signer
 	vkey     string
@@ -41,20 +39,16 @@ type Signer struct {
 }
 
 // NewSigner makes the signer of the log that is called origin, which should
-// be the log's URL without scheme. The key must be Ed25519.
+// be the log's URL without scheme. The key must be Ed25519 or ECDSA on P-256.
 func NewSigner(origin string, key crypto.Signer) (*Signer, error) {
 	if err := checkOrigin(origin); err != nil {
 		return nil, err
 	}
-	pub, ok := key.Public().(ed25519.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("the log's key is of type %T: signed notes need Ed25519", key.Public())
-	}
-	vkey, err := note.NewEd25519VerifierKey(origin, pub)
+	vkey, err := verifierKey(origin, key.Public())
 	if err != nil {
 		return nil, fmt.Errorf("verifier of the log %s: %w", origin, err)
 	}
-	v, err := note.NewVerifier(vkey)
+	v, err := ParseVerifier(vkey)
 	if err != nil {
 		return nil, fmt.Errorf("verifier of the log %s: %w", origin, err)
 	}
@@ -78,7 +72,7 @@ func (s *Signer) KeyHash() uint32 { return s.verifier.KeyHash() }
 // Sign signs a note's text. A signature that does not verify, as a broken
 // key store may give, is an error.
 func (s *Signer) Sign(msg []byte) ([]byte, error) {
-	sig, err := s.key.Sign(rand.Reader, msg, crypto.Hash(0))
+	sig, err := signText(s.key, msg)
 	if err != nil {
 		return nil, fmt.Errorf("sign with the key of the log %s: %w", s.Name(), err)
 	}
@@ -103,16 +97,6 @@ func (s *Signer) SignCheckpoint(t *Tree) ([]byte, error) {
 		return nil, fmt.Errorf("sign the checkpoint of %d leaves: %w", c.Size, err)
 	}
 	return b, nil
-}
-
-// ParseVerifier reads a verifier's text form, surrounding space aside.
-func ParseVerifier(text string) (note.Verifier, error) {
-	text = strings.TrimSpace(text)
-	v, err := note.NewVerifier(text)
-	if err != nil {
-		return nil, fmt.Errorf("%q is not a log's verifier (%w): want name+hash+key, as /audit/verifier gives it", clip(text), err)
-	}
-	return v, nil
 }
 
 // OpenCheckpoint checks a note's signature and reads the checkpoint. The note

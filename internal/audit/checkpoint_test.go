@@ -17,7 +17,12 @@ import (
 )
 
 func TestCheckpointRoundTrip(t *testing.T) {
-	s := newSigner(t, 1)
+	for _, s := range []*audit.Signer{newSigner(t, 1), ecdsaSigner(t, elliptic.P256())} {
+		roundTrip(t, s)
+	}
+}
+
+func roundTrip(t *testing.T, s *audit.Signer) {
 	v, err := audit.ParseVerifier(" " + s.VerifierKey() + "\n")
 	if err != nil {
 		t.Fatal(err)
@@ -93,13 +98,43 @@ func TestSignerRefusesBadNames(t *testing.T) {
 	}
 }
 
-func TestSignerRefusesOtherKeys(t *testing.T) {
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func ecdsaSigner(t *testing.T, curve elliptic.Curve) *audit.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := audit.NewSigner(origin, k); err == nil || !strings.Contains(err.Error(), "Ed25519") {
-		t.Errorf("error %v, want one that asks for Ed25519", err)
+	s, err := audit.NewSigner(origin, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSignerRefusesOtherKeys(t *testing.T) {
+	k, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.NewSigner(origin, k); err == nil || !strings.Contains(err.Error(), "want Ed25519 or ECDSA on P-256") {
+		t.Errorf("error %v, want one that says which keys are good", err)
+	}
+}
+
+// What another log, Sigstore's Rekor, signed with ECDSA years ago is read as
+// its own verifiers read it.
+func TestForeignECDSACheckpoint(t *testing.T) {
+	const key = "rekor.sigstore.dev+c0d23d6a+AjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNhtmPtrWm3U1eQXBogSMdGvXwBcK5AW5i0hrZLOC96l+smGNM7nwZ4QvFK/4sueRoVj//QP22Ni4Qt9DPfkWLc="
+	const signed = "Rekor\n798034\nf+7CoKgXKE/tNys9TTXcr/ad6U/K3xvznmzew9y6SP0=\n\n— rekor.sigstore.dev wNI9ajBEAiARInWIWyCdyG27CO6LPnPekyw20qO0YJfoaPaowGp/XgIgc+qEHS3+GKVClgqq20uDLet7MCoTURUCRdxwWBHHufk=\n"
+	v, err := audit.ParseVerifier(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := note.Open([]byte(signed), note.VerifierList(v)); err != nil {
+		t.Error(err)
+	}
+	if _, err := note.Open([]byte(strings.Replace(signed, "798034", "798035", 1)), note.VerifierList(v)); err == nil {
+		t.Error("it counts with another size")
 	}
 }
 
@@ -127,8 +162,13 @@ func TestSignerChecksItsKey(t *testing.T) {
 }
 
 func TestParseVerifierRefuses(t *testing.T) {
-	good := newSigner(t, 1).VerifierKey()
-	for _, s := range []string{"", "x", good[:len(good)-4], strings.Replace(good, "ca.", "cb.", 1)} {
+	bad := []string{"", "x", "+", "++Ag==", "x+00000000+Ag=="}
+	for _, good := range []string{newSigner(t, 1).VerifierKey(), ecdsaSigner(t, elliptic.P256()).VerifierKey()} {
+		name, rest, _ := strings.Cut(good, "+")
+		hash, key, _ := strings.Cut(rest, "+")
+		bad = append(bad, good[:len(good)-4], good+"AAAA", name+"+00000000+"+key, "a b+"+hash+"+"+key, "+"+hash+"+"+key)
+	}
+	for _, s := range append(bad, strings.Replace(newSigner(t, 1).VerifierKey(), "ca.", "cb.", 1)) {
 		if _, err := audit.ParseVerifier(s); err == nil {
 			t.Errorf("%q was accepted", s)
 		}
@@ -157,6 +197,24 @@ func FuzzOpenCheckpoint(f *testing.F) {
 		}
 		if want := fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, c.Root); !strings.HasPrefix(text, want) || c.Origin != origin || c.Size < 0 {
 			t.Fatalf("%q was read as %+v", text, c)
+		}
+	})
+}
+
+func FuzzParseVerifier(f *testing.F) {
+	f.Add(newSigner(f, 1).VerifierKey())
+	f.Add("rekor.sigstore.dev+c0d23d6a+AjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNhtmPtrWm3U1eQXBogSMdGvXwBcK5AW5i0hrZLOC96l+smGNM7nwZ4QvFK/4sueRoVj//QP22Ni4Qt9DPfkWLc=")
+	f.Add("x+00000000+Ag==")
+	f.Fuzz(func(t *testing.T, text string) {
+		v, err := audit.ParseVerifier(text)
+		if err != nil {
+			return
+		}
+		if want := fmt.Sprintf("%s+%08x+", v.Name(), v.KeyHash()); !strings.HasPrefix(strings.ToLower(strings.TrimSpace(text)), strings.ToLower(want)) {
+			t.Fatalf("%q was read as the verifier %s", text, want)
+		}
+		if v.Verify([]byte("text"), nil) {
+			t.Fatalf("%q verifies what nobody signed", text)
 		}
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +38,10 @@ const (
 	OperatorName = "operator-ca"
 	CodeSignName = "codesign-ca"
 	LogKeyName   = "log"
-	serialFile   = "serial.key"
+	// ResponderKeyName is the key that signs OCSP answers where it is not made
+	// in memory.
+	ResponderKeyName = "responder"
+	serialFile       = "serial.key"
 )
 
 // Authority is one CA that can sign.
@@ -58,6 +62,9 @@ type Authorities struct {
 	Serials  Serials
 	// Log signs the audit log's checkpoints.
 	Log crypto.Signer
+	// Responder signs OCSP answers for all CAs; nil leaves that to keys in
+	// memory.
+	Responder crypto.Signer
 	// StatusPoints, if set, gives where devices' certificates say that their
 	// status can be learnt, by the CA's name and the serial number. It is set
 	// before the first is issued.
@@ -70,6 +77,8 @@ type Authorities struct {
 	issuers  atomic.Pointer[issuers]
 	learning sync.Mutex
 	keyless  bool // opened by OpenKeyless
+
+	responding tried // of Responder
 }
 
 // Places say where certificates and keys are.
@@ -134,15 +143,36 @@ func Init(ctx context.Context, p Places, organization string, now time.Time) (*A
 			return nil, err
 		}
 	}
-	if _, err := ring.Create(ctx, p.key(LogKeyName), keys.Ed25519); err != nil {
+	if _, err := ring.Create(ctx, p.key(LogKeyName), p.logKind()); err != nil {
 		return nil, err
 	}
-	secret := make([]byte, 32)
-	rand.Read(secret)
-	if err := keys.WriteFile(p.serialKey(), []byte(hex.EncodeToString(secret)+"\n")); err != nil {
+	if uri := p.Keys[ResponderKeyName]; uri != "" {
+		if _, err := ring.Create(ctx, uri, keys.P256); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.makeSerialKey(); err != nil {
 		return nil, err
 	}
 	return Open(ctx, p, now)
+}
+
+func (p Places) makeSerialKey() error {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	if err := os.MkdirAll(filepath.Dir(p.serialKey()), 0o700); err != nil {
+		return err
+	}
+	return keys.WriteFile(p.serialKey(), []byte(hex.EncodeToString(secret)+"\n"))
+}
+
+// logKind is the kind of the log's key: hardly any HSM, and no library for
+// them, signs with Ed25519.
+func (p Places) logKind() keys.Kind {
+	if strings.HasPrefix(p.key(LogKeyName), "file:") {
+		return keys.Ed25519
+	}
+	return keys.P256
 }
 
 // rootPathLen leaves room for the root signed by another root: RFC 5280 §6.1.4
@@ -211,6 +241,9 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 	}
 	a.Factory.seen, a.Operator.seen = new(certificates), new(certificates)
 	if a.Log, err = (keys.Ring{Dir: p.Dir}).Open(ctx, p.key(LogKeyName)); err != nil {
+		return nil, err
+	}
+	if err := a.openResponder(ctx); err != nil {
 		return nil, err
 	}
 	if a.Serials, err = readSerialKey(p.serialKey()); err != nil {

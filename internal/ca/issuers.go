@@ -5,12 +5,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
@@ -27,7 +25,7 @@ type issuer struct {
 	state     vetting.IssuingState
 	lost      error // why there is no Signer
 
-	failed atomic.Pointer[error] // of the last signature; nil if that was good
+	signing tried
 }
 
 // issuers are the CAs that issue to devices, the device CA first. They do not
@@ -189,8 +187,8 @@ func (a *Authorities) Unable(now time.Time) map[string]error {
 		}
 		if err := i.unable(now); err != nil {
 			out[i.name] = err
-		} else if failed := i.failed.Load(); failed != nil {
-			out[i.name] = *failed
+		} else if err := i.signing.last(); err != nil {
+			out[i.name] = err
 		}
 	}
 	return out
@@ -215,36 +213,21 @@ func (i *issuer) unable(now time.Time) error {
 // sign signs a certificate; its error is an *enroll.IssuerError.
 func (i *issuer) sign(t *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
 	der, err := x509.CreateCertificate(rand.Reader, t, i.Certificate, key, i.Signer)
-	if err != nil {
-		err = errors.New(keys.Redact(err.Error()))
-		i.failed.Store(&err)
+	if err = i.signing.note(err); err != nil {
 		return nil, &enroll.IssuerError{Issuer: i.name, Err: err}
-	}
-	if i.failed.Load() != nil {
-		i.failed.Store(nil)
 	}
 	return der, nil
 }
 
-// probed is what CAs sign to see whether they can; nobody verifies it.
-var probed = sha256.Sum256([]byte("touchmark: can this key sign?"))
-
 // Probe signs with the keys of the CAs whose last signature failed, as an HSM
 // may be back, or with those of all that should be able to sign, as one may be
-// gone. [Authorities.Unable] tells what came of it.
+// gone; and with the key that signs OCSP answers. [Authorities.Unable] and
+// [Authorities.CheckResponder] tell what came of it.
 func (a *Authorities) Probe(all bool) {
 	for _, i := range a.issuers.Load().list {
-		failed := i.failed.Load()
-		if i.Signer == nil || failed == nil && !all {
-			continue
-		}
-		if _, err := i.Signer.Sign(rand.Reader, probed[:], crypto.SHA256); err != nil {
-			err = errors.New(keys.Redact(err.Error()))
-			i.failed.Store(&err)
-		} else if failed != nil {
-			i.failed.CompareAndSwap(failed, nil)
-		}
+		i.signing.probe(i.Signer, all)
 	}
+	a.responding.probe(a.Responder, all)
 }
 
 // issuerFor is the CA that issues to an owner's devices; o is nil for the

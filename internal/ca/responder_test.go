@@ -128,7 +128,7 @@ func TestSerialsTellTheCA(t *testing.T) {
 	if len(list) != 2 || list[0].ID != 0 || list[0].Name != ca.DeviceName || list[1].ID != 7 {
 		t.Fatalf("%+v", list)
 	}
-	keyless, err := ca.OpenKeyless(p)
+	keyless, err := ca.OpenKeyless(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}

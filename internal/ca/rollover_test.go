@@ -126,7 +126,7 @@ func TestRolloverHalfSigned(t *testing.T) {
 		}
 		resign(t, a, root, []string{name})
 		a = reopen(t, p)
-		if _, err := ca.OpenKeyless(p); err != nil { // on a node of role ocsp
+		if _, err := ca.OpenKeyless(t.Context(), p); err != nil { // on a node of role ocsp
 			t.Errorf("%s: %v", name, err)
 		}
 		verify(t, name+", old root", old, a.CACerts(), device.Raw)
