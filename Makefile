@@ -23,8 +23,9 @@ TESTGATE    := .cache/testgate
 
 build: programs pkcs11 ## the static programs, and one with PKCS#11 (needs a C compiler)
 
-programs: ## bin/touchmark and bin/devicesim, static, without cgo
+programs: ## bin/touchmark, bin/touchmark-agent and bin/devicesim, static, without cgo
 	CGO_ENABLED=0 $(BUILD) -o bin/touchmark ./cmd/touchmark
+	CGO_ENABLED=0 $(BUILD) -o bin/touchmark-agent ./cmd/touchmark-agent
 	CGO_ENABLED=0 $(BUILD) -o bin/devicesim ./cmd/devicesim
 
 pkcs11: ## bin/touchmark-pkcs11, which also takes keys from an HSM

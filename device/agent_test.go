@@ -141,15 +141,23 @@ func TestAgentFollowsTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	later := time.Now().Add(1000 * time.Hour)
+	now := time.Now()
+	d.Client.Now = func() time.Time { return now }
+	later := now.Add(1000 * time.Hour)
 	s.Window = func(name string) (start, end time.Time) {
 		if asked = append(asked, name); len(asked) == 3 { // something happened
-			return time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
+			return now.Add(-time.Hour), now.Add(-time.Minute)
 		}
 		return later, later
 	}
+	s.Template = func(c *x509.Certificate) { c.NotAfter = later }
 	var pauses []time.Duration
 	a := agent(d, 2, &pauses)
+	counting := a.Pause
+	a.Pause = func(ctx context.Context, pause time.Duration) error {
+		now = now.Add(pause)
+		return counting(ctx, pause)
+	}
 	if err := a.Run(t.Context()); !errors.Is(err, errEnough) {
 		t.Fatal(err)
 	}

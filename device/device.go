@@ -157,10 +157,19 @@ func (d *Device) Use(ctx context.Context) error {
 		return fmt.Errorf("official key: %w", err)
 	}
 	if d.MQTT != nil {
-		return d.MQTT.Activate(ctx, official)
+		_, err := d.MQTT.Activate(ctx, official)
+		return err
 	}
 	_, err = d.Client.CACerts(ctx, official)
 	return err
+}
+
+// RenewalInfo asks when an official certificate should be renewed.
+func (d *Device) RenewalInfo(ctx context.Context, c *Credential) (*RenewalInfo, error) {
+	if d.MQTT != nil {
+		return d.MQTT.Activate(ctx, c)
+	}
+	return d.Client.RenewalInfo(ctx, c.Leaf())
 }
 
 // coded reports whether a code stands for the bootstrap key.

@@ -1,7 +1,6 @@
 package device
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -11,23 +10,62 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/touchmark/touchmark/device/atomicfile"
 )
 
 // FileStore is a [KeyStore] in a directory. Each slot is one PEM file with
-// the PKCS#8 key (RFC 5958) and the certificates, readable by its owner
-// only: key and certificate change together, by renaming one file.
+// the key and the certificates, readable by its owner only: key and
+// certificate change together, by renaming one file. Where the keys are in a
+// TPM or a token, the file holds what their [Keyring] finds them by.
 type FileStore struct {
-	dir string
-	mu  sync.Mutex
+	dir  string
+	keys Keyring
+	mu   sync.Mutex
 }
 
-// OpenFileStore uses dir, which it makes (mode 0700) if it is not there.
-func OpenFileStore(dir string) (*FileStore, error) {
+// Keyring makes private keys outside of a slot's file, and finds them again by
+// a PEM block in it. A FileStore makes its calls one after the other.
+type Keyring interface {
+	// Make makes a key and the block that Open finds it by, of another type than
+	// a private key in PEM. taken are the blocks that slots hold: the new one
+	// takes no key's place that they name. A key that Make made and no slot came
+	// to hold, because power was cut, must not be in the way of others for ever.
+	Make(kind KeyKind, taken []*pem.Block) (crypto.Signer, *pem.Block, error)
+	// Open opens the key of a block. What does not come from Make is refused.
+	Open(*pem.Block) (crypto.Signer, error)
+	// Forget destroys the key of a block that no slot holds any more. It is
+	// tried once: a power cut may keep it from being called.
+	Forget(*pem.Block) error
+}
+
+// OpenFileStore uses dir, which it makes (mode 0700) if it is not there. It
+// keeps keys in the files, in PKCS#8 (RFC 5958).
+func OpenFileStore(dir string) (*FileStore, error) { return OpenFileStoreOn(dir, nil) }
+
+// OpenFileStoreOn makes new keys on a keyring. Keys in PKCS#8 that are in dir
+// already, such as a bootstrap key of the factory's, work all the same.
+func OpenFileStoreOn(dir string, keys Keyring) (*FileStore, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open the key store: %w", err)
 	}
-	return &FileStore{dir: dir}, nil
+	return &FileStore{dir: dir, keys: keys}, nil
 }
+
+// Writable says, by an error, if the store could not keep a certificate now: the
+// disk is full or read-only. A device asks before it asks a server.
+func (f *FileStore) Writable() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := filepath.Join(f.dir, "space")
+	if err := atomicfile.Write(name, make([]byte, roomForSlot), atomicfile.Private); err != nil {
+		return fmt.Errorf("the key store cannot be written to: %w", err)
+	}
+	return atomicfile.Remove(name)
+}
+
+// roomForSlot is more than any slot takes, in bytes.
+const roomForSlot = 32 << 10
 
 func (f *FileStore) path(s Slot) string { return filepath.Join(f.dir, string(s)+".pem") }
 
@@ -46,7 +84,7 @@ func (f *FileStore) load(s Slot) (*Credential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the %s key: %w", s, err)
 	}
-	c, err := ParseCredential(data)
+	c, err := parseCredential(data, f.keys)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.path(s), err)
 	}
@@ -55,17 +93,54 @@ func (f *FileStore) load(s Slot) (*Credential, error) {
 
 // Create implements [KeyStore].
 func (f *FileStore) Create(s Slot, kind KeyKind) (*Credential, error) {
-	key, err := kind.generate()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, err := f.make(kind)
 	if err != nil {
 		return nil, err
 	}
-	c := &Credential{Key: key}
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	before := f.block(s)
 	if err := f.save(s, c); err != nil {
+		f.forget(c.block)
 		return nil, err
 	}
+	f.forget(before)
 	return c, nil
+}
+
+func (f *FileStore) make(kind KeyKind) (*Credential, error) {
+	if f.keys == nil {
+		key, err := kind.generate()
+		return &Credential{Key: key}, err
+	}
+	var taken []*pem.Block
+	for _, s := range []Slot{Bootstrap, Pending, Official} {
+		if b := f.block(s); b != nil {
+			taken = append(taken, b)
+		}
+	}
+	key, block, err := f.keys.Make(kind, taken)
+	return &Credential{Key: key, block: block}, err
+}
+
+// block is what a keyring finds the key of a slot by, or nil.
+func (f *FileStore) block(s Slot) *pem.Block {
+	data, err := os.ReadFile(f.path(s))
+	for err == nil {
+		var b *pem.Block
+		if b, data = pem.Decode(data); b == nil || named(b) {
+			return b
+		}
+	}
+	return nil
+}
+
+// forget destroys a key that no slot holds any more. If that fails, the keyring
+// sees to it when it makes the next one.
+func (f *FileStore) forget(b *pem.Block) {
+	if b != nil && f.keys != nil {
+		_ = f.keys.Forget(b)
+	}
 }
 
 // Certify implements [KeyStore].
@@ -94,22 +169,27 @@ func (f *FileStore) Promote() error {
 	if c.Leaf() == nil {
 		return errNoPromotion
 	}
+	before := f.block(Official)
 	if err := os.Rename(f.path(Pending), f.path(Official)); err != nil {
 		return fmt.Errorf("make the pending key the official one: %w", err)
 	}
-	return syncDir(f.dir)
+	if err := atomicfile.SyncDir(f.dir); err != nil {
+		return err
+	}
+	f.forget(before)
+	return nil
 }
 
 // Drop implements [KeyStore].
 func (f *FileStore) Drop(s Slot) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, name := range []string{f.path(s), f.path(s) + leftover} {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("drop the %s key: %w", s, err)
-		}
+	before := f.block(s)
+	if err := atomicfile.Remove(f.path(s)); err != nil {
+		return fmt.Errorf("drop the %s key: %w", s, err)
 	}
-	return syncDir(f.dir)
+	f.forget(before)
+	return nil
 }
 
 // save writes a slot so that a power cut leaves the old file or the new one.
@@ -118,135 +198,8 @@ func (f *FileStore) save(s Slot, c *Credential) error {
 	if err != nil {
 		return err
 	}
-	if err := writeAtomically(f.path(s), data); err != nil {
+	if err := atomicfile.Write(f.path(s), data, atomicfile.Private); err != nil {
 		return fmt.Errorf("keep the %s key: %w", s, err)
 	}
 	return nil
-}
-
-// leftover ends the name of a file that is being written, and may stay
-// behind when power is cut.
-const leftover = ".tmp"
-
-// writeAtomically writes beside the target, makes that durable, and only
-// then renames. A left-over of an earlier cut is overwritten.
-func writeAtomically(path string, data []byte) error {
-	tmp := path + leftover
-	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if cerr := file.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes a rename durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// PEM is the credential as a file: the key in PKCS#8, then the chain.
-func (c *Credential) PEM() ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(c.Key)
-	if err != nil {
-		return nil, fmt.Errorf("encode the key: %w", err)
-	}
-	var b bytes.Buffer
-	blocks := []*pem.Block{{Type: "PRIVATE KEY", Bytes: der}}
-	for _, x := range c.Chain {
-		blocks = append(blocks, &pem.Block{Type: "CERTIFICATE", Bytes: x.Raw})
-	}
-	for _, block := range blocks {
-		if err := pem.Encode(&b, block); err != nil {
-			return nil, err
-		}
-	}
-	return b.Bytes(), nil
-}
-
-// ParseCredential reads a key and certificates from PEM, in any order of
-// files joined together; the key may be PKCS#8 or SEC 1. The first
-// certificate must be for the key.
-func ParseCredential(data []byte) (*Credential, error) {
-	c := new(Credential)
-	for {
-		var block *pem.Block
-		block, data = pem.Decode(data)
-		if block == nil {
-			break
-		}
-		if err := c.add(block); err != nil {
-			return nil, err
-		}
-	}
-	if c.Key == nil {
-		return nil, errors.New("there is no private key in the PEM data")
-	}
-	if len(c.Chain) > 0 {
-		if err := checkFits(c.Key, c.Chain); err != nil {
-			return nil, errors.New("the first certificate is not for the private key beside it")
-		}
-	}
-	return c, nil
-}
-
-func (c *Credential) add(block *pem.Block) error {
-	switch block.Type {
-	case "CERTIFICATE":
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return fmt.Errorf("certificate %d: %w", len(c.Chain)+1, err)
-		}
-		c.Chain = append(c.Chain, cert)
-		return nil
-	case "PRIVATE KEY", "EC PRIVATE KEY":
-		if c.Key != nil {
-			return errors.New("there is more than one private key in the PEM data")
-		}
-		key, err := parseKey(block)
-		c.Key = key
-		return err
-	default:
-		return nil // parameters and comments that openssl puts beside a key
-	}
-}
-
-func parseKey(block *pem.Block) (crypto.Signer, error) {
-	if block.Type == "EC PRIVATE KEY" {
-		key, err := x509.ParseECPrivateKey(block.Bytes)
-		if err != nil {
-			return nil, errors.New("the private key is not a SEC 1 key")
-		}
-		return key, nil
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, errors.New("the private key is not a PKCS#8 key") // the parser's error could quote key material
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("a private key of type %T cannot sign", key)
-	}
-	return signer, nil
 }

@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -53,10 +54,18 @@ func (c *MQTTClient) Renew(ctx context.Context, by *Credential, csr []byte) (*x5
 	return c.certificate(ctx, "renew", by, csr)
 }
 
-// Activate tells the server that the device holds its official key.
-func (c *MQTTClient) Activate(ctx context.Context, by *Credential) error {
-	_, err := c.ask(ctx, "activate", by, nil)
-	return err
+// Activate tells the server that the device holds its official key, and
+// returns when the certificate should be renewed.
+func (c *MQTTClient) Activate(ctx context.Context, by *Credential) (*RenewalInfo, error) {
+	answer, err := c.ask(ctx, "activate", by, nil)
+	if err != nil {
+		return nil, err
+	}
+	info := &RenewalInfo{Start: RenewAt(by.Leaf()), End: RenewAt(by.Leaf()), RetryAfter: latestCheck}
+	if w := answer.Activation.Renew; !w.Start.IsZero() && !w.End.Before(w.Start) {
+		info.Start, info.End = w.Start, w.End
+	}
+	return info, nil
 }
 
 func (c *MQTTClient) certificate(ctx context.Context, op string, by *Credential, csr []byte) (*x509.Certificate, []*x509.Certificate, error) {
@@ -101,13 +110,15 @@ type (
 		RetryAfter           int64
 		Certificate          []byte
 		CAs                  [][]byte
+		Activation           struct {
+			Renew struct{ Start, End time.Time }
+		}
 	}
 )
 
 // ask does one exchange and returns what was granted.
 func (c *MQTTClient) ask(ctx context.Context, op string, by *Credential, csr []byte) (*mqttReply, error) {
-	spki := sha256.Sum256(by.Leaf().RawSubjectPublicKeyInfo)
-	branch := "touchmark/v1/" + hex.EncodeToString(spki[:])
+	branch := branchOf(by)
 	r := mqttRequest{Operation: op, CSR: csr, Nonce: rand.Text(), Product: c.Product}
 	r.Reply = branch + "/reply/" + r.Nonce
 	content, err := json.Marshal(r)
@@ -147,6 +158,12 @@ func (a *mqttReply) verdict(op string) error {
 	return &StatusError{Op: op, Status: a.Status, Text: text, RetryAfter: wait}
 }
 
+// branchOf is the topic that all topics of a credential's key begin with.
+func branchOf(by *Credential) string {
+	spki := sha256.Sum256(by.Leaf().RawSubjectPublicKeyInfo)
+	return "touchmark/v1/" + hex.EncodeToString(spki[:])
+}
+
 // exchange subscribes, publishes with QoS 1, and returns the first message on
 // the reply topic.
 func (c *MQTTClient) exchange(ctx context.Context, op string, by *Credential, topic, reply string, message []byte) ([]byte, error) {
@@ -156,19 +173,13 @@ func (c *MQTTClient) exchange(ctx context.Context, op string, by *Credential, to
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	cert := by.TLS()
-	dialer := tls.Dialer{Config: &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12, Time: c.Now,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }}}
-	conn, err := dialer.DialContext(ctx, "tcp", c.Address)
-	if bad := new(tls.CertificateVerificationError); errors.As(err, &bad) {
-		return nil, &TrustError{c.Address, err}
-	}
+	conn, err := c.dial(ctx, op, by)
 	if err != nil {
-		return nil, &LineError{op, err}
+		return nil, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	p := &packets{conn: conn, in: bufio.NewReader(conn)}
+	p := &packets{conn: conn, in: bufio.NewReader(conn), client: "device"}
 	answer, err := p.request(topic, reply, message)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -180,12 +191,26 @@ func (c *MQTTClient) exchange(ctx context.Context, op string, by *Credential, to
 	return answer, nil
 }
 
+func (c *MQTTClient) dial(ctx context.Context, op string, by *Credential) (net.Conn, error) {
+	cert := by.TLS()
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12, Time: c.Now,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }}}
+	conn, err := dialer.DialContext(ctx, "tcp", c.Address)
+	if bad := new(tls.CertificateVerificationError); errors.As(err, &bad) {
+		return nil, &TrustError{c.Address, err}
+	}
+	if err != nil {
+		return nil, &LineError{op, err}
+	}
+	return conn, nil
+}
+
 // Control packets, with the flags that they come with here (MQTT 3.1.1 §2.2).
 const (
 	packetConnect, packetConnack       = 0x10, 0x20
 	packetPublish, packetPuback        = 0x32, 0x40 // QoS 1
 	packetSubscribe, packetSuback      = 0x82, 0x90
-	packetDisconnect                   = 0xe0
+	packetPing, packetDisconnect       = 0xc0, 0xe0
 	protocolLevel, cleanSession        = 4, 2
 	subscribeID, publishID             = 1, 2
 	keepAlive, lastGrant               = 60, 2
@@ -194,34 +219,50 @@ const (
 
 // packets speaks MQTT on a connection.
 type packets struct {
-	conn net.Conn
-	in   *bufio.Reader
+	conn   net.Conn
+	in     *bufio.Reader
+	client string        // identifier (§3.1.3.1)
+	idle   time.Duration // how long nothing may come; 0 leaves that to the exchange's end
+	mu     sync.Mutex
 }
 
-func (p *packets) request(topic, reply string, message []byte) ([]byte, error) {
+// subscribe begins a session and subscribes to a topic.
+func (p *packets) subscribe(topic string) error {
 	for _, step := range []struct {
 		want byte
 		send func() error
 	}{
 		{packetConnack, func() error {
-			return p.write(packetConnect, field("MQTT"), []byte{protocolLevel, cleanSession, 0, keepAlive}, field("device"))
+			return p.write(packetConnect, field("MQTT"), []byte{protocolLevel, cleanSession, 0, keepAlive}, field(p.client))
 		}},
-		{packetSuback, func() error { return p.write(packetSubscribe, number(subscribeID), field(reply), []byte{1}) }},
+		{packetSuback, func() error { return p.write(packetSubscribe, number(subscribeID), field(topic), []byte{1}) }},
 	} {
 		if err := step.send(); err != nil {
-			return nil, err
+			return err
 		}
 		kind, body, err := p.read()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if kind != step.want || len(body) < 2 || body[len(body)-1] > lastGrant || kind == packetConnack && body[1] != 0 {
-			return nil, fmt.Errorf("the broker answered %#x %x", kind, body)
+			return fmt.Errorf("the broker answered %#x %x", kind, body)
 		}
+	}
+	return nil
+}
+
+func (p *packets) request(topic, reply string, message []byte) ([]byte, error) {
+	if err := p.subscribe(reply); err != nil {
+		return nil, err
 	}
 	if err := p.write(packetPublish, field(topic), number(publishID), message); err != nil {
 		return nil, err
 	}
+	return p.message()
+}
+
+// message reads on until a message comes.
+func (p *packets) message() ([]byte, error) {
 	for {
 		kind, body, err := p.read()
 		if err != nil {
@@ -255,11 +296,16 @@ func (p *packets) write(kind byte, parts ...[]byte) error {
 		body = append(body, part...)
 	}
 	// The remaining length (§2.2.3) is spelled as a varint is.
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	_, err := p.conn.Write(append(binary.AppendUvarint([]byte{kind}, uint64(len(body))), body...))
 	return err
 }
 
 func (p *packets) read() (kind byte, body []byte, err error) {
+	if p.idle > 0 {
+		_ = p.conn.SetReadDeadline(time.Now().Add(p.idle)) // fails only where the read will, too
+	}
 	if kind, err = p.in.ReadByte(); err != nil {
 		return 0, nil, err
 	}

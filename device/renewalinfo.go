@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -86,28 +85,4 @@ func renewalName(cert *x509.Certificate) string {
 // that asking again does not move it.
 func (r *RenewalInfo) moment(share float64) time.Time {
 	return r.Start.Add(time.Duration(share * float64(r.End.Sub(r.Start))))
-}
-
-// awaitRenewal waits until the certificate should be renewed: when the server
-// says, or else when two thirds of its life are over.
-func (a *Agent) awaitRenewal(ctx context.Context, cert *x509.Certificate) error {
-	share := rand.Float64()
-	for {
-		at, check := RenewAt(cert), nap
-		if info, err := a.Device.Client.RenewalInfo(ctx, cert); err == nil {
-			at, check = info.moment(share), info.RetryAfter
-		} else if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		left := check
-		if !at.IsZero() {
-			left = min(left, at.Sub(a.Device.Client.now()))
-		}
-		if left <= 0 {
-			return nil
-		}
-		if err := a.pause(ctx, left); err != nil {
-			return err
-		}
-	}
 }

@@ -14,19 +14,45 @@ import (
 // the caller keeps and gives as Successors when the device is made again. The
 // old root stays trusted: the change may be taken back.
 func (d *Device) FollowRoots(ctx context.Context) ([]*x509.Certificate, error) {
-	cas, err := d.Client.CACerts(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	fresh := successors(d.roots(), cas, d.Client.now())
-	d.Successors = append(d.Successors, fresh...)
-	if len(fresh) > 0 && d.Client.Roots != nil {
-		d.Client.Roots = d.Client.Roots.Clone()
-		for _, root := range fresh {
-			d.Client.Roots.AddCert(root)
+	fresh, err := d.NewRoots(ctx)
+	d.Succeed(fresh)
+	return fresh, err
+}
+
+// NewRoots are the roots that [Device.FollowRoots] would trust. Over MQTT they
+// are among those that came with the last certificate.
+func (d *Device) NewRoots(ctx context.Context) ([]*x509.Certificate, error) {
+	cas := d.CAs
+	if d.MQTT == nil {
+		var err error
+		if cas, err = d.Client.CACerts(ctx, nil); err != nil {
+			return nil, err
 		}
 	}
-	return fresh, nil
+	return successors(d.roots(), cas, d.now()), nil
+}
+
+// Succeed trusts roots from now on, beside those before.
+func (d *Device) Succeed(roots []*x509.Certificate) {
+	d.Successors = append(d.Successors, roots...)
+	if d.MQTT != nil {
+		d.MQTT.Roots = with(d.MQTT.Roots, roots)
+	} else {
+		d.Client.Roots = with(d.Client.Roots, roots)
+	}
+}
+
+// with is a pool with roots added; it leaves the pool, which others may use,
+// as it is.
+func with(pool *x509.CertPool, roots []*x509.Certificate) *x509.CertPool {
+	if pool == nil || len(roots) == 0 {
+		return pool
+	}
+	pool = pool.Clone()
+	for _, root := range roots {
+		pool.AddCert(root)
+	}
+	return pool
 }
 
 // roots are the trust anchors of official certificates.

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"sync"
 )
@@ -30,6 +31,8 @@ type Credential struct {
 	// Chain is the certificate followed by the CA certificates between it
 	// and the root; empty if there is only a key.
 	Chain []*x509.Certificate
+
+	block *pem.Block // what a Keyring finds the key by; nil for a key in memory
 }
 
 // Leaf is the key's own certificate, or nil.

@@ -61,6 +61,7 @@ func TestDocumentedCommands(t *testing.T) {
 	path := shim(t, map[string]string{
 		"touchmark":        `exec "` + bin + `/touchmark" "$@" --help`,
 		"touchmark-pkcs11": `exec "` + bin + `/touchmark" "$@" --help`,
+		"touchmark-agent":  `exec "` + bin + `/touchmark-agent" "$@" --help`,
 		"devicesim":        `exec "` + bin + `/devicesim" "$@" --help`,
 	})
 	for _, page := range pages(t) {

@@ -29,7 +29,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-o", dir, "../cmd/touchmark", "../cmd/devicesim")
+	build := exec.Command("go", "build", "-o", dir, "../cmd/touchmark", "../cmd/touchmark-agent", "../cmd/devicesim")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs:", err)

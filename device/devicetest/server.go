@@ -108,7 +108,7 @@ func (a *Authority) sign(t *testing.T, c *x509.Certificate, pub any) []byte {
 		c.NotBefore = time.Now().Add(-2 * time.Hour)
 	}
 	if c.NotAfter.IsZero() {
-		c.NotAfter = time.Now().Add(time.Hour)
+		c.NotAfter = time.Now().Add(24 * time.Hour)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, a.Cert, pub, a.key)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 var rules = []rule{
 	{
 		name: "the device side shares nothing with the server",
-		from: []string{"device", "devicesim", "cmd/devicesim"},
+		from: []string{"device", "devicesim", "cmd/devicesim", "cmd/touchmark-agent"},
 		only: []string{"device", "devicesim", "internal/swtpm"},
 		why: "a codec that both ends share hides its own bugs, and devicesim must prove that a stranger's client works; " +
 			"write the device's side of the bytes in device/ again (internal/swtpm is a TPM for tests, and no codec)",
@@ -19,14 +19,14 @@ var rules = []rule{
 	},
 	{
 		name: "device knows no simulator",
-		from: []string{"device"},
+		from: []string{"device", "cmd/touchmark-agent"},
 		not:  []string{"devicesim", "cmd"},
-		why:  "device is what runs on real devices; fleets and misbehaviour are devicesim's business",
+		why:  "device is what runs on real devices, and the agent with it; fleets and misbehaviour are devicesim's business",
 	},
 	{
 		name:   "nothing of the server imports the device side",
 		from:   []string{""},
-		except: []string{"device", "devicesim", "cmd/devicesim", "bench", "e2e", "docs"},
+		except: []string{"device", "devicesim", "cmd/devicesim", "cmd/touchmark-agent", "bench", "e2e", "docs"},
 		not:    []string{"device", "devicesim"},
 		why:    "what the server says on the wire is checked by bytes and by foreign clients, not by our own client",
 		tests:  true,

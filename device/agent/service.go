@@ -1,0 +1,212 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/touchmark/touchmark/device"
+	"github.com/touchmark/touchmark/device/atomicfile"
+	"github.com/touchmark/touchmark/device/keyuri"
+)
+
+// Service is one agent at work in its directory.
+type Service struct {
+	config *Config
+	log    *slog.Logger
+	store  *device.FileStore
+	device *device.Device
+	agent  *device.Agent
+
+	manager  systemd
+	pulse    pulse
+	listener listener
+
+	mu     sync.Mutex // of what follows
+	status Status
+}
+
+// Open opens the key store and what the agent kept. The caller holds the lock
+// of the directory.
+func Open(c *Config, log *slog.Logger) (*Service, error) {
+	store, err := keyuri.Open(c.Keys, filepath.Join(c.Dir, "keys"))
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{config: c, log: log, store: store, manager: manager()}
+	if s.device, err = s.open(); err != nil {
+		return nil, err
+	}
+	s.listener = listener{client: s.device.MQTT, notices: make(chan device.Notice)}
+	s.agent = &device.Agent{Device: s.device, Rekey: c.Rekey, Log: log, Refused: c.Refused,
+		Ready: s.ready, Tell: s.tell, Deliver: s.deliver, Succeed: s.succeed, Notices: s.listener.notices, Pause: s.pulse.pause}
+	s.recall()
+	return s, nil
+}
+
+// recall takes up the status that an earlier run left.
+func (s *Service) recall() {
+	if old, err := ReadStatus(s.config.Dir); err == nil {
+		s.status = *old
+	}
+	where := s.config.Server
+	if s.config.MQTT != "" {
+		where = "mqtts://" + s.config.MQTT
+	}
+	scheme, _, _ := strings.Cut(s.config.Keys, ":") // the rest may hold a PIN
+	s.status.Running, s.status.Serial, s.status.Server, s.status.Keys = os.Getpid(), s.config.Serial, where, scheme
+	s.status.Certificate = nil
+	if official, err := s.store.Load(device.Official); err == nil && official.Leaf() != nil {
+		s.status.Certificate = short(official)
+	}
+}
+
+// open makes the device from the configuration.
+func (s *Service) open() (*device.Device, error) {
+	c := s.config
+	roots, err := readRoots(c.Root)
+	if err != nil {
+		return nil, fmt.Errorf("root: %w", err)
+	}
+	later, err := readRoots(s.successors())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	d := &device.Device{Serial: c.Serial, Store: s.store, Kind: c.KeyType, Root: roots[0], Successors: append(roots[1:], later...)}
+	pool := x509.NewCertPool()
+	for _, r := range append(roots, later...) {
+		pool.AddCert(r)
+	}
+	if c.MQTT != "" {
+		d.MQTT = &device.MQTTClient{Address: c.MQTT, Product: c.Product, Roots: pool}
+		return d, nil
+	}
+	d.Client = &device.Client{URL: c.Server, Label: c.Product, Roots: pool}
+	if c.Proof == ProofCode {
+		code, err := os.ReadFile(c.CodeFile)
+		if err != nil && s.needsProof() {
+			return nil, fmt.Errorf("code-file: %w", err)
+		}
+		d.Client.Login = &device.Login{User: c.Serial, Code: strings.TrimSpace(string(code))}
+	}
+	return d, nil
+}
+
+// needsProof reports whether the device has no official certificate yet.
+func (s *Service) needsProof() bool {
+	official, err := s.store.Load(device.Official)
+	return err != nil || official.Leaf() == nil
+}
+
+func readRoots(file string) (roots []*x509.Certificate, err error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		root, err := x509.ParseCertificate(block.Bytes)
+		if err != nil || !root.IsCA {
+			return nil, fmt.Errorf("%s: certificate %d is no CA's (%w)", file, len(roots)+1, err)
+		}
+		roots = append(roots, root)
+	}
+	if len(roots) == 0 {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	}
+	return roots, nil
+}
+
+// successors is the file with the roots that followed the configured ones.
+func (s *Service) successors() string { return filepath.Join(s.config.Dir, "roots.pem") }
+
+// succeed keeps new roots.
+func (s *Service) succeed(fresh []*x509.Certificate) error {
+	s.log.Info("the server's root changed: the new one is trusted, too", "roots", len(fresh))
+	return atomicfile.Write(s.successors(), certificates(append(s.device.Successors[s.configured():], fresh...)), atomicfile.Private)
+}
+
+// configured is how many of the successors stand in the configured file.
+func (s *Service) configured() int {
+	roots, err := readRoots(s.config.Root)
+	if err != nil {
+		return 0
+	}
+	return len(roots) - 1
+}
+
+// ready says why the server should not be asked now.
+func (s *Service) ready() error {
+	if now, root := time.Now(), s.device.Root; now.Before(root.NotBefore) {
+		return fmt.Errorf("the clock says %s, before the root certificate was made: it is not set yet", now.UTC().Format(time.RFC3339))
+	}
+	return s.store.Writable()
+}
+
+// tell brings an attempt into the status, the state file and the service
+// manager.
+func (s *Service) tell(t device.Attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.status.State
+	s.status.take(t, time.Now())
+	if s.status.State != before {
+		s.log.Info("the agent's state changed", "state", s.status.State, "problem", s.status.Problem)
+	}
+	if t.Credential.Leaf() != nil && t.Step != device.StepEnrol {
+		s.listener.use(t.Credential)
+	}
+	if err := s.status.write(s.config.Dir); err != nil {
+		s.log.Warn("the status could not be written", "error", err)
+	}
+	s.manager.tell("STATUS=" + s.status.line())
+}
+
+// line is the status in a line.
+func (s *Status) line() string {
+	text := s.State
+	if s.Certificate != nil {
+		text += ", certificate until " + s.Certificate.NotAfter.UTC().Format(time.RFC3339)
+	}
+	if s.Problem != "" {
+		text += "; " + s.Step + ": " + s.Problem
+	}
+	return text
+}
+
+// deliver writes the files and runs the hook, once for what they hold.
+func (s *Service) deliver(ctx context.Context, official *device.Credential) error {
+	roots := append([]*x509.Certificate{s.device.Root}, s.device.Successors...)
+	files, err := s.config.Files.contents(official, roots)
+	if err != nil {
+		return err
+	}
+	changed, err := s.config.Files.write(files)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	done := s.status.Delivered == digest(official, roots)
+	s.mu.Unlock()
+	if done && !changed {
+		return nil
+	}
+	if err := s.config.Hook.run(ctx, s.config.environment(official)); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Delivered = digest(official, roots)
+	return nil
+}
