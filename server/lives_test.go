@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	mathrand "math/rand/v2"
 	"os"
@@ -15,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/touchmark/touchmark/internal/access"
-	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -32,12 +29,12 @@ func TestLives(t *testing.T) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			w := opened(t)
 			l := &lives{works: w, rand: mathrand.New(mathrand.NewPCG(seed, 3)), seen: seen}
-			l.doors = []entry{l.estDoor(), l.rigDoor()}
+			l.doors = []entry{l.estDoor(), l.rigDoor(), l.mqttDoor(), l.provisioningDoor()}
 			l.openMarket()
 			for range 6 {
 				l.born()
 			}
-			for range 300 {
+			for range 400 {
 				l.step()
 				if t.Failed() {
 					return
@@ -50,7 +47,14 @@ func TestLives(t *testing.T) {
 			verifyLog(t, w.config)
 		})
 	}
-	for _, want := range []string{"est: enrolled", "rig: enrolled", "est: renewed", "est: repeated", "est: barred", "rig: barred", "cloned", "readmitted", "revoked", "quarantined", "released", "retired", "slept", "sold", "given back", "withdrawn", "declined", "ran out of time", "came to its owner", "cloned after it was sold", "barred after it came to its owner"} {
+	for _, door := range []string{"est", "rig", "mqtt", "provisioning"} {
+		for _, what := range []string{"enrolled", "repeated", "barred", "renewed"} {
+			if want := door + ": " + what; seen[want] == 0 && want != "rig: renewed" {
+				t.Errorf("no run met %q: %v", want, seen)
+			}
+		}
+	}
+	for _, want := range []string{"cloned", "readmitted", "revoked", "quarantined", "released", "retired", "slept", "sold", "given back", "withdrawn", "declined", "ran out of time", "came to its owner", "cloned after it was sold", "barred after it came to its owner"} {
 		if seen[want] == 0 {
 			t.Errorf("no run met %q: %v", want, seen)
 		}
@@ -70,7 +74,7 @@ func lifeSeeds(t *testing.T) []uint64 {
 }
 
 // entry is a way for devices to come in. A new protocol is a new entry in
-// TestLives.
+// TestLives, in a file of its own.
 type entry struct {
 	name string
 	// enrol asks for a first certificate on a key, by the device's first
@@ -136,7 +140,7 @@ func (l *lives) born() {
 
 func (l *lives) step() {
 	d := l.all[l.rand.IntN(len(l.all))]
-	door := l.doors[l.rand.IntN(len(l.doors))]
+	door := l.door(func(entry) bool { return true })
 	switch n := l.rand.IntN(100); {
 	case n < 25:
 		l.enrol(door, d)
@@ -155,10 +159,15 @@ func (l *lives) step() {
 	}
 }
 
-// key is a new one, or one that the device has held before.
+// key is a new one, or one that the device has or has held before.
 func (l *lives) key(d *lived) *ecdsa.PrivateKey {
-	if len(d.grants) > 0 && l.rand.IntN(3) == 0 {
-		return d.grants[l.rand.IntN(len(d.grants))].key
+	if len(d.grants) > 0 {
+		switch l.rand.IntN(5) {
+		case 0:
+			return d.current().key
+		case 1:
+			return d.grants[l.rand.IntN(len(d.grants))].key
+		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -189,11 +198,19 @@ func (l *lives) enrol(door entry, d *lived) {
 	}
 }
 
+// door is one of those that can do something.
+func (l *lives) door(can func(entry) bool) entry {
+	for {
+		if e := l.doors[l.rand.IntN(len(l.doors))]; can(e) {
+			return e
+		}
+	}
+}
+
 // renew comes with the newest certificate, or with any it ever had, as a copy
 // does.
 func (l *lives) renew(d *lived) {
-	i := slices.IndexFunc(l.doors, func(e entry) bool { return e.renew != nil })
-	door, by := l.doors[i], d.current()
+	door, by := l.door(func(e entry) bool { return e.renew != nil }), d.current()
 	if len(d.former) > 0 && (by == nil || l.rand.IntN(2) == 0) {
 		l.comeBack(door, d)
 		return
@@ -206,15 +223,16 @@ func (l *lives) renew(d *lived) {
 	}
 	c, key := d.current(), l.key(d)
 	expired := l.now().After(by.cert.NotAfter)
-	barred := d.out || by.ended || c.ended || expired
+	ended := d.out || by.ended || c.ended
+	barred := ended || expired
 	a := door.renew(by, key)
 	switch {
 	case a.cert == nil:
-		l.refused(d, by, key, barred, a.text)
+		l.refused(door, d, by, barred, a.text)
+	case !ended && bytes.Equal(a.cert.Raw, c.cert.Raw) && l.now().Before(c.cert.NotAfter):
+		l.seen[door.name+": repeated"]++ // nothing new, for who holds its key
 	case barred:
 		l.t.Errorf("%s: %s renewed by a certificate of %s, though it is out: %v, revoked: %v, run out: %v", door.name, d.serial, by.cert.NotBefore, d.out, by.ended || c.ended, expired)
-	case bytes.Equal(a.cert.Raw, c.cert.Raw):
-		l.seen[door.name+": repeated"]++
 	case by != c:
 		l.t.Errorf("%s: %s renewed by a superseded certificate", door.name, d.serial)
 	default:
@@ -225,16 +243,16 @@ func (l *lives) renew(d *lived) {
 }
 
 // refused: a renewal was. It may have been a copy's.
-func (l *lives) refused(d *lived, by *grant, key *ecdsa.PrivateKey, barred bool, text string) {
+func (l *lives) refused(door entry, d *lived, by *grant, barred bool, text string) {
 	c := d.current()
 	quarantined := l.device(d.serial).State == vetting.DeviceQuarantined
 	switch {
 	case barred && !d.out && quarantined && !by.ended && !c.ended && by != c:
 		// It ran out, and is a copy none the less.
 	case barred:
-		l.seen["est: barred"]++
+		l.seen[door.name+": barred"]++
 	case by == c:
-		l.t.Errorf("%s could not renew: %s", d.serial, text)
+		l.t.Errorf("%s: %s could not renew: %s", door.name, d.serial, text)
 	}
 	if !d.out && quarantined {
 		at := slices.Index(d.grants, by)
@@ -251,11 +269,7 @@ func (l *lives) use(d *lived) {
 	if c == nil {
 		return
 	}
-	for _, door := range l.doors {
-		if door.use != nil {
-			door.use(c)
-		}
-	}
+	l.door(func(e entry) bool { return e.use != nil }).use(c)
 	if !d.out && !c.ended && l.now().Before(c.cert.NotAfter) {
 		c.used, d.spent = true, true
 	}
@@ -323,54 +337,7 @@ func (l *lives) csr(key *ecdsa.PrivateKey, template x509.CertificateRequest) []b
 	return der
 }
 
-func (l *lives) posted(p pair, operation string, csr []byte) answered {
-	code, _, body := l.est(v13, p, operation, csr)
-	if code != 200 {
-		return answered{text: fmt.Sprint(code, " ", body)}
-	}
-	return answered{cert: certificates(l.t, body)[0]}
-}
-
-func (l *lives) estDoor() entry {
-	return entry{
-		name: "est",
-		enrol: func(d *lived, key *ecdsa.PrivateKey) answered {
-			return l.posted(d.boot, "simpleenroll", l.csr(key, x509.CertificateRequest{}))
-		},
-		renew: func(by *grant, key *ecdsa.PrivateKey) answered {
-			return l.posted(by.pair, "simplereenroll", l.csr(key, x509.CertificateRequest{RawSubject: by.cert.RawSubject}))
-		},
-		use: func(by *grant) { l.getsCACerts(v13, by.pair, "use") },
-	}
-}
-
-// rigDoor is EST in a device's name.
-func (l *lives) rigDoor() entry {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	csr, err := x509.ParseCertificateRequest(l.csr(key, x509.CertificateRequest{}))
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	print, err := vetting.PublicKeyFingerprint(key.Public())
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	if _, err := l.server.store.CreateOperator(l.t.Context(), storetest.By, &access.Operator{Name: "rig-1", Role: access.RoleRig, Site: "hsinchu", Key: print}); err != nil {
-		l.t.Fatal(err)
-	}
-	return entry{name: "rig", enrol: func(d *lived, official *ecdsa.PrivateKey) answered {
-		// A new one each time, for years go by.
-		der, err := ca.OperatorIssuer{Authorities: l.server.authorities, Now: l.now}.IssueOperator(csr, &access.Operator{Name: "rig-1", Role: access.RoleRig, Site: "hsinchu"})
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		return l.posted(pair{key, cert}, "simpleenroll", l.csr(official, x509.CertificateRequest{Subject: pkix.Name{SerialNumber: d.serial}}))
-	}}
+// renewal asks for a certificate in the name of one that is there.
+func (l *lives) renewal(by *grant, key *ecdsa.PrivateKey) []byte {
+	return l.csr(key, x509.CertificateRequest{RawSubject: by.cert.RawSubject})
 }
