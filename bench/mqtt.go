@@ -139,7 +139,7 @@ func driveMessages(ctx context.Context, address, root string, orders []order, wo
 	defer func() {
 		for _, v := range visitors {
 			if v != nil {
-				v.conn.Close()
+				v.Close()
 			}
 		}
 	}()

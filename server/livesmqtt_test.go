@@ -73,7 +73,7 @@ func (l *lives) created(p pair, csr []byte) answered {
 // topics for replies.
 func (l *lives) published(p pair, topic string, message []byte, replies ...string) []byte {
 	c := l.mqtt(p, "device")
-	defer c.conn.Close()
+	defer c.Close()
 	for _, reply := range replies {
 		if code := c.subscribe(reply); code != 1 {
 			l.t.Fatalf("SUBSCRIBE %s: %#x", reply, code)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/touchmark/touchmark/enroll/mqtt"
 	"github.com/touchmark/touchmark/internal/cms"
+	"github.com/touchmark/touchmark/internal/mqtttest"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -175,7 +176,7 @@ func TestBranchesOverMQTT(t *testing.T) {
 	unit, thief := list[0], list[1]
 	c := w.mqtt(thief, "x")
 	for _, filter := range []string{"#", "+/#", "touchmark/#", "touchmark/v1/+/reply", branchOf(unit) + "/reply", branchOf(unit) + "/#", "$SYS/#", "$share/g/" + branchOf(thief) + "/reply", branchOf(thief) + "x/#", branchOf(thief)} {
-		if code := c.subscribe(filter); code != subscriptionRefused {
+		if code := c.subscribe(filter); code != mqtttest.SubscriptionRefused {
 			t.Errorf("subscribing to %s: %#x", filter, code)
 		}
 	}
@@ -195,7 +196,7 @@ func TestBranchesOverMQTT(t *testing.T) {
 	}
 
 	if c, err := w.dialMQTT(pair{}); err == nil {
-		if _, err := c.connect("x", cleanSession); err == nil {
+		if _, err := c.connect("x", mqtttest.CleanSession); err == nil {
 			t.Error("a client without a certificate was let in")
 		}
 	}
@@ -234,8 +235,10 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 	unit := w.units(1)[0]
 	c := w.mqtt(unit, "x")
 	for i := range 1000 {
-		c.write(subscribePacket, []byte{0, 1}, field([]byte(fmt.Sprintf("%s/reply/%d", branchOf(unit), i))), []byte{1})
-		if _, _, err := c.read(); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(answerTime)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Subscribe(fmt.Sprintf("%s/reply/%d", branchOf(unit), i)); err != nil {
 			return
 		}
 	}
@@ -263,10 +266,11 @@ func TestNoticesOverMQTT(t *testing.T) {
 	told := func(c *mqttClient, p pair, want string) {
 		t.Helper()
 		kind, body, err := c.read()
-		if err != nil || kind&0xf0 != publishPacket {
-			t.Fatalf("%x, %v; want the notice %s", kind, err, want)
+		m, ok := mqtttest.Published(kind, body)
+		if err != nil || !ok || m.Topic != branchOf(p)+"/notice" {
+			t.Fatalf("%x on %s, %v; want the notice %s", kind, m.Topic, err, want)
 		}
-		content, by, err := cms.Open(body[2+len(branchOf(p)+"/notice"):], 1<<16)
+		content, by, err := cms.Open(m.Payload, 1<<16)
 		own, certErr := w.server.certificate.Get(nil)
 		if err != nil || certErr != nil || !by.Certificate.Equal(own.Leaf) {
 			t.Fatalf("the notice is signed by %v: %v, %v", by.Certificate, err, certErr)
@@ -369,8 +373,10 @@ func TestFleetProvisioning(t *testing.T) {
 		}
 		// The bystander, who reads the same topics, got nothing: the first that
 		// it is sent is the answer to its ping.
-		bystander.write(0xc0)
-		if kind, _, err := bystander.read(); err != nil || kind != 0xd0 {
+		if err := bystander.Send(mqtttest.Pingreq); err != nil {
+			t.Fatal(err)
+		}
+		if kind, _, err := bystander.read(); err != nil || kind != mqtttest.Pingresp {
 			t.Errorf("another client was sent %#x, %v", kind, err)
 		}
 	}

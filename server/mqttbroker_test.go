@@ -1,9 +1,7 @@
 package server
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/mqtttest"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 )
 
@@ -120,7 +119,7 @@ func (v *traveller) ask() {
 	v.asks++
 	v.sent = false
 	v.order["nonce"] = fmt.Sprintf("%s-%d-of-%s", nonce1, v.asks, v.name)
-	v.write(publishPacket|qos1, field([]byte(branchOf(v.unit)+"/request")), []byte{0, 2}, v.w.signed(v.unit, v.w.now(), v.order))
+	_ = v.Publish(branchOf(v.unit)+"/request", v.w.signed(v.unit, v.w.now(), v.order)) // reading sees the failure
 }
 
 // answers returns what came back, once something did.
@@ -131,7 +130,7 @@ func (v *traveller) answers() []byte {
 			time.Sleep(20 * time.Millisecond)
 			continue
 		}
-		v.mqttClient = &mqttClient{T: v.w.t, conn: conn, in: bufio.NewReader(conn), wait: askAgain}
+		v.mqttClient = &mqttClient{v.w.t, mqtttest.New(conn), askAgain}
 		answer, err := v.stay()
 		conn.Close()
 		if err == nil {
@@ -148,7 +147,9 @@ func (v *traveller) stay() ([]byte, error) {
 	if code, err := v.connect(v.name, 0); err != nil || code != 0 {
 		return nil, fmt.Errorf("CONNECT: %d, %w", code, err)
 	}
-	v.write(subscribePacket, []byte{0, 1}, field([]byte(branchOf(v.unit)+"/reply")), []byte{1})
+	if err := v.Send(mqtttest.Subscribe, []byte{0, 1}, mqtttest.Field(branchOf(v.unit)+"/reply"), []byte{1}); err != nil {
+		return nil, err
+	}
 	for {
 		kind, body, err := v.read()
 		if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() && v.asks <= mostAsks {
@@ -158,17 +159,16 @@ func (v *traveller) stay() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch kind & 0xf0 {
-		case subackPacket:
+		if m, ok := mqtttest.Published(kind, body); ok {
+			return m.Payload, v.Acknowledge(m)
+		}
+		switch kind {
+		case mqtttest.Suback:
 			if !v.sent {
 				v.ask()
 			}
-		case pubackPacket:
+		case mqtttest.Puback:
 			v.sent = true
-		case publishPacket:
-			topic := 2 + binary.BigEndian.Uint16(body)
-			v.write(pubackPacket, body[topic:topic+2])
-			return body[topic+2:], nil
 		}
 	}
 }

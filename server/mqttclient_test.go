@@ -1,43 +1,26 @@
 package server
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/cms"
+	"github.com/touchmark/touchmark/internal/mqtttest"
 )
 
-// mqttClient speaks MQTT 3.1.1 by bytes (OASIS MQTT 3.1.1 §2, §3): what the
-// server takes and sends is seen as it is.
+// mqttClient is a client of the door.
 type mqttClient struct {
 	*testing.T
-	conn net.Conn
-	in   *bufio.Reader
-	id   uint16
+	*mqtttest.Client
 	wait time.Duration // for each packet
 }
-
-// Packet types (§2.2.1), with the flags that they come with.
-const (
-	connectPacket, connackPacket  = 0x10, 0x20
-	publishPacket, pubackPacket   = 0x30, 0x40
-	subscribePacket, subackPacket = 0x82, 0x90
-	qos1, duplicate               = 0x02, 0x08
-	cleanSession                  = 0x02
-	subscriptionRefused           = 0x80
-)
 
 // answerTime is how long an answer may take on a slow machine.
 const answerTime = 20 * time.Second
@@ -53,7 +36,7 @@ func (w *works) dialMQTT(p pair) (*mqttClient, error) {
 		return nil, err
 	}
 	w.t.Cleanup(func() { conn.Close() })
-	return &mqttClient{T: w.t, conn: conn, in: bufio.NewReader(conn), wait: answerTime}, nil
+	return &mqttClient{w.t, mqtttest.New(conn), answerTime}, nil
 }
 
 // mqtt connects as a client.
@@ -63,66 +46,45 @@ func (w *works) mqtt(p pair, clientID string) *mqttClient {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if code, err := c.connect(clientID, cleanSession); err != nil || code != 0 {
+	if code, err := c.connect(clientID, mqtttest.CleanSession); err != nil || code != 0 {
 		w.t.Fatalf("CONNECT was answered %d, %v", code, err)
 	}
 	return c
 }
 
-func field(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...) }
-
-func (c *mqttClient) write(kind byte, parts ...[]byte) {
-	body := bytes.Join(parts, nil)
-	c.conn.Write(append(binary.AppendUvarint([]byte{kind}, uint64(len(body))), body...)) // a reader sees the failure
-}
-
-// connect asks for MQTT 3.1.1 (level 4) with a keep alive time of 30 s, and gives the CONNACK's return code.
+// connect gives the CONNACK's return code.
 func (c *mqttClient) connect(clientID string, flags byte) (byte, error) {
-	c.write(connectPacket, field([]byte("MQTT")), []byte{4, flags, 0, 30}, field([]byte(clientID)))
-	kind, body, err := c.read()
-	if err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.wait)); err != nil {
 		return 0, err
 	}
-	if kind != connackPacket || len(body) != 2 {
-		return 0, fmt.Errorf("CONNECT was answered by %x %x", kind, body)
-	}
-	return body[1], nil
+	return c.Connect(clientID, flags, 30)
 }
 
 func (c *mqttClient) read() (kind byte, body []byte, err error) {
-	if err := c.conn.SetReadDeadline(time.Now().Add(c.wait)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.wait)); err != nil {
 		return 0, nil, err
 	}
-	if kind, err = c.in.ReadByte(); err != nil {
-		return 0, nil, err
-	}
-	n, err := binary.ReadUvarint(c.in)
-	if err != nil {
-		return 0, nil, err
-	}
-	body = make([]byte, n)
-	_, err = io.ReadFull(c.in, body)
-	return kind, body, err
+	return c.Receive()
 }
 
 // subscribe gives the SUBACK's return code.
 func (c *mqttClient) subscribe(filter string) byte {
 	c.Helper()
-	c.id++
-	c.write(subscribePacket, binary.BigEndian.AppendUint16(nil, c.id), field([]byte(filter)), []byte{1})
-	kind, body, err := c.read()
-	if err != nil || kind != subackPacket || len(body) != 3 {
-		c.Fatalf("SUBSCRIBE was answered by %x %x, %v", kind, body, err)
+	if err := c.SetReadDeadline(time.Now().Add(c.wait)); err != nil {
+		c.Fatal(err)
 	}
-	return body[2]
+	code, err := c.Subscribe(filter)
+	if err != nil {
+		c.Fatalf("SUBSCRIBE %s: %v", filter, err)
+	}
+	return code
 }
 
 // publish sends with QoS 1 and reads up to the PUBACK; it gives the messages
 // that came before it. cut says that the server hung up instead.
 func (c *mqttClient) publish(topic string, payload []byte) (messages [][]byte, cut bool) {
 	c.Helper()
-	c.id++
-	c.write(publishPacket|qos1, field([]byte(topic)), binary.BigEndian.AppendUint16(nil, c.id), payload)
+	_ = c.Publish(topic, payload) // reading sees the failure
 	for {
 		kind, body, err := c.read()
 		switch timeout := net.Error(nil); {
@@ -131,11 +93,10 @@ func (c *mqttClient) publish(topic string, payload []byte) (messages [][]byte, c
 		case err != nil:
 			return messages, true
 		}
-		switch kind &^ 0x0f {
-		case pubackPacket:
+		if m, ok := mqtttest.Published(kind, body); ok {
+			messages = append(messages, m.Payload)
+		} else if kind == mqtttest.Puback {
 			return messages, false
-		case publishPacket:
-			messages = append(messages, body[2+binary.BigEndian.Uint16(body):])
 		}
 	}
 }

@@ -47,11 +47,6 @@ func (d *device) enrol(t *testing.T, w *world) int {
 // ask returns the whole answer, whose body was read.
 func (d *device) ask(t *testing.T, w *world) *http.Response {
 	t.Helper()
-	key, _ := newKey(t)
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: d.serial}}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	root, err := os.ReadFile(filepath.Join(w.dir, "ca", "root.crt"))
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +56,7 @@ func (d *device) ask(t *testing.T, w *world) *http.Response {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{d.bootstrap}}}
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Post("https://"+w.server.Addr["est"]+"/.well-known/est/thermostat/simpleenroll", "application/pkcs10",
-		strings.NewReader(base64.StdEncoding.EncodeToString(csr)))
+		strings.NewReader(base64.StdEncoding.EncodeToString(d.request(t))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +65,17 @@ func (d *device) ask(t *testing.T, w *world) *http.Response {
 		t.Fatal(err)
 	}
 	return resp
+}
+
+// request is a PKCS#10 on a key of its own.
+func (d *device) request(t *testing.T) []byte {
+	t.Helper()
+	key, _ := newKey(t)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: d.serial}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
 }
 
 func (w *world) handIn(t *testing.T, devices ...*device) {

@@ -74,6 +74,12 @@ func TestHSMThatVanishes(t *testing.T) {
 	if a := two.ask(t, w); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
 		t.Errorf("a device is answered %d, Retry-After %q", a.StatusCode, a.Header.Get("Retry-After"))
 	}
+	if status, after := two.askOverMQTT(t, w); status != 503 || after == 0 {
+		t.Errorf("over MQTT a device is answered %d, retryAfter %d", status, after)
+	}
+	if status := two.askToProvision(t, w); status != 503 {
+		t.Errorf("over fleet provisioning a device is answered %d", status)
+	}
 	w.admin(t, "order", "show", "PO-1").want(t, 0, "1 of 5 (4 left)")
 	if err := os.Rename(tokens+".away", tokens); err != nil {
 		t.Fatal(err)

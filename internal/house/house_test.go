@@ -122,6 +122,10 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "device/tpm", to: module + "/internal/swtpm"}, {from: "enroll/attest", to: module + "/internal/swtpm"}},
 			keeps:  []link{{from: "device/tpm", to: module + "/internal/swtpm", test: true}, {from: "bench", to: module + "/internal/swtpm"}},
 		},
+		"packets of MQTT are written by hand for tests alone": {
+			breaks: []link{{from: "internal/broker", to: module + "/internal/mqtttest"}},
+			keeps:  []link{{from: "server", to: module + "/internal/mqtttest", test: true}, {from: "bench", to: module + "/internal/mqtttest"}},
+		},
 		"vetting stands alone": {
 			breaks: []link{{from: "vetting", to: module + "/internal/audit"}, {from: "vetting", to: module + "/vetting/manifest"}},
 			keeps:  []link{{from: "vetting", to: "time"}, {from: "vetting/manifest", to: module + "/vetting"}},

@@ -45,6 +45,13 @@ var rules = []rule{
 		why:    "it starts a program that no device and no server has, and imports testing",
 	},
 	{
+		name:   "packets of MQTT are written by hand for tests alone",
+		from:   []string{""},
+		except: []string{"bench"},
+		not:    []string{"internal/mqtttest"},
+		why:    "it trusts what it reads; the server has internal/broker and internal/cluster, the device a client of its own",
+	},
+	{
 		name: "vetting stands alone",
 		from: []string{"=vetting"},
 		only: []string{},
