@@ -85,6 +85,15 @@ func (r *statusRows) fill(ctx context.Context, n int) error {
 	return tx.Commit()
 }
 
+func (r *statusRows) exec(ctx context.Context, sql string) error {
+	if r.pg != nil {
+		_, err := r.pg.Exec(ctx, sql)
+		return err
+	}
+	_, err := r.lite.ExecContext(ctx, sql)
+	return err
+}
+
 // read reads all rows in order, and does nothing with them.
 func (r *statusRows) read(ctx context.Context) (time.Duration, error) {
 	const all = "SELECT " + statusColumns + " FROM statuses ORDER BY seq"
