@@ -127,7 +127,8 @@ func (a *app) auditVerify() *cobra.Command {
 		Use: "verify", Short: "Prove the whole log, and every object against it", Args: cobra.NoArgs,
 		Long: `verify reads the database itself, which may be in use, and needs no server. It finds any leaf that was changed, removed or
 put elsewhere, any checkpoint that the log does not continue, and any order, record, device, certificate, registration,
-evidence or operator that was changed, added or removed past the log. It checks the checkpoints that the database and the
+evidence, operator, revocation list or offline file that was changed, added or removed past the log, and what status responders
+are told of certificates that are not so. It checks the checkpoints that the database and the
 data directory hold, and those that you kept (--checkpoint).
 
 Exit status 0: nothing was found; 1: something was, and it is printed.`,

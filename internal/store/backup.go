@@ -65,7 +65,7 @@ func (r *Reader) Copy(ctx context.Context, head func(CopyHead) error, each func(
 }
 
 func copyHead(ctx context.Context, r reader) (h CopyHead, err error) {
-	tree, err := source{r}.Head(ctx)
+	tree, err := source{r: r}.Head(ctx)
 	if err != nil {
 		return h, err
 	}

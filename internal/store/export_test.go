@@ -3,9 +3,13 @@ package store
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"os"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/ocsp"
 )
 
 // Fault makes write transactions fail, for tests.
@@ -88,6 +92,22 @@ func (t *fatalTx) commit() error {
 func kill() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {} // until the signal is here
+}
+
+// VerifyIn verifies the log with the last rows of at most so many serial
+// numbers in memory, and tells how many there were in each portion.
+func VerifyIn(ctx context.Context, s *Store, atOnce int) (report *audit.Report, portions []int, err error) {
+	err = s.db.snapshot(ctx, func(r reader) error {
+		src := source{r, atOnce}
+		if report, err = audit.Verify(ctx, src, audit.Options{}); err != nil {
+			return err
+		}
+		return src.told(ctx, allSerials, maphash.MakeSeed(), func(_ serials, last map[ocsp.Serial]lastTold) error {
+			portions = append(portions, len(last))
+			return nil
+		})
+	})
+	return report, portions, err
 }
 
 // Bodies is how many bodies of revocation lists there are.

@@ -14,19 +14,22 @@ import (
 )
 
 // source is the log as one reader sees it.
-type source struct{ r reader }
+type source struct {
+	r      reader
+	atOnce int // see toldAtOnce
+}
 
 // Snapshot runs fn on one unchanging state of the log and its objects.
 func (s *Store) Snapshot(ctx context.Context, fn func(audit.Source) error) error {
-	return s.db.snapshot(ctx, func(r reader) error { return fn(source{r}) })
+	return s.db.snapshot(ctx, func(r reader) error { return fn(source{r, toldAtOnce}) })
 }
 
 // Head returns the log's tree.
-func (s *Store) Head(ctx context.Context) (*audit.Tree, error) { return source{s.db}.Head(ctx) }
+func (s *Store) Head(ctx context.Context) (*audit.Tree, error) { return source{r: s.db}.Head(ctx) }
 
 // Leaves reads leaves; see audit.Source.
 func (s *Store) Leaves(ctx context.Context, from, to int64, fn func(int64, []byte) error) error {
-	return source{s.db}.Leaves(ctx, from, to, fn)
+	return source{r: s.db}.Leaves(ctx, from, to, fn)
 }
 
 // LastCheckpoint returns the largest checkpoint that was signed, nil if none.
@@ -126,13 +129,15 @@ func (s source) Objects(ctx context.Context, fn func(audit.Object) error) error 
 			return err
 		}
 	}
-	if err := s.certificates(ctx, fn); err != nil {
-		return err
+	for _, objects := range []func(context.Context, func(audit.Object) error) error{s.crls, s.offlineFiles, s.certificates, s.runs} {
+		if err := objects(ctx, fn); err != nil {
+			return err
+		}
 	}
-	return s.runs(ctx, fn)
+	return nil
 }
 
-// tables are the audited tables but for certificates and records.
+// tables are the audited tables of which a row is an object by itself.
 var tables = []struct {
 	query  string
 	object func(row) (audit.Object, error)
@@ -222,16 +227,6 @@ var tables = []struct {
 		var w webhookRow
 		err := r.Scan(w.dest()...)
 		return w.object(), err
-	}},
-	{`SELECT ` + crlColumns + ` FROM crls cr`, func(r row) (audit.Object, error) {
-		var c crlRow
-		err := r.Scan(c.dest()...)
-		return c.object(), err
-	}},
-	{`SELECT ` + offlineColumns + ` FROM offline_files o`, func(r row) (audit.Object, error) {
-		var o offlineRow
-		err := r.Scan(o.dest()...)
-		return o.object(), err
 	}},
 	{`SELECT ` + challengeColumns + ` FROM challenges ch WHERE ch.result <> ''`, func(r row) (audit.Object, error) {
 		var c challengeRow

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/audit"
@@ -44,6 +45,21 @@ func (s *Store) OfflineFiles(ctx context.Context) (list []publish.Kept, err erro
 func (s *Store) OfflineFile(ctx context.Context, issuer int64, kind offline.Kind) (file []byte, err error) {
 	_, err = one(ctx, s.db, `SELECT bytes FROM offline_files WHERE issuer = $1 AND kind = $2`, []any{issuer, int64(kind)}, &file)
 	return file, err
+}
+
+// offlineFiles digests the files as crls does the lists.
+func (s source) offlineFiles(ctx context.Context, fn func(audit.Object) error) error {
+	return s.r.query(ctx, `SELECT `+offlineColumns+`, o.bytes FROM offline_files o`, nil, func(r row) error {
+		var o offlineRow
+		var file []byte
+		if err := r.Scan(append(o.dest(), &file)...); err != nil {
+			return err
+		}
+		if sum := sha256.Sum256(file); !bytes.Equal(o.Digest, sum[:]) {
+			o.Digest = nil
+		}
+		return fn(o.object())
+	})
 }
 
 // KeepOfflineFile implements publish.Store.

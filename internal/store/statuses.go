@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"hash/maphash"
 
-	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -128,63 +126,7 @@ type told struct {
 	issuer, notAfter int64
 }
 
-// lastTold is the last row of each serial number, as a hash that nobody can
-// foresee, because there are many.
-func (s source) lastTold(ctx context.Context, seed maphash.Seed) (map[ocsp.Serial]uint64, error) {
-	last := map[ocsp.Serial]uint64{}
-	err := s.r.query(ctx, `SELECT serial, issuer, reason, revoked, not_after FROM statuses ORDER BY seq`, nil, func(r row) error {
-		var serial []byte
-		var t told
-		err := r.Scan(&serial, &t.issuer, &t.reason, &t.since, &t.notAfter)
-		if t.reason == good.reason {
-			t.since = 0
-		}
-		last[serialOf(serial)] = maphash.Comparable(seed, t)
-		return err
-	})
-	return last, err
-}
-
 func serialOf(serial []byte) (key ocsp.Serial) {
 	copy(key[:], serial)
 	return key
-}
-
-// certificates are digested as they are logged if responders are told of them
-// what they should be, and otherwise in no way that a leaf could have. What
-// responders are told of others is a certificate that no leaf knows.
-func (s source) certificates(ctx context.Context, fn func(audit.Object) error) error {
-	seed := maphash.MakeSeed()
-	last, err := s.lastTold(ctx, seed)
-	if err != nil {
-		return err
-	}
-	err = s.r.query(ctx, `SELECT c.der, `+standingColumns+` FROM certificates c`, nil, func(r row) error {
-		var c certificateRow
-		if err := r.Scan(append([]any{&c.DER}, c.standing()...)...); err != nil {
-			return err
-		}
-		now, key := c.status(), serialOf(c.Serial)
-		have, found := last[key]
-		delete(last, key)
-		o := c.object()
-		if found && have != maphash.Comparable(seed, told{now, c.Issuer, c.NotAfter}) || !found && now != good {
-			o.Digest = audit.CertificateDigest(c.DER, "told otherwise")
-		}
-		return fn(o)
-	})
-	if err != nil || len(last) == 0 {
-		return err
-	}
-	return s.r.query(ctx, `SELECT seq, serial FROM statuses ORDER BY seq`, nil, func(r row) error {
-		var seq int64
-		var serial []byte
-		if err := r.Scan(&seq, &serial); err != nil {
-			return err
-		}
-		if _, left := last[serialOf(serial)]; !left {
-			return nil
-		}
-		return fn(audit.Object{Kind: audit.KindCertificate, ID: seq})
-	})
 }

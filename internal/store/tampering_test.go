@@ -2,11 +2,15 @@ package store_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
+	"github.com/touchmark/touchmark/ocsp/crl"
+	"github.com/touchmark/touchmark/ocsp/offline"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -41,7 +45,15 @@ func TestTamperingIsFound(t *testing.T) {
 			"it is another CA's":      `UPDATE statuses SET issuer = 1`,
 			"a certificate is said to be revoked": `INSERT INTO statuses (seq, serial, issuer, reason, revoked, not_after)
 				SELECT 1000000, serial, 0, 1, 1, not_after FROM certificates WHERE state = 'valid'`,
-			"one that never was is": `INSERT INTO statuses (seq, serial, issuer, reason, revoked, not_after) VALUES (1000000, 'x', 0, 1, 1, 1)`,
+			"a revocation list gets other bytes":    `UPDATE crl_chunks SET bytes = (SELECT bytes FROM offline_files) WHERE chunk = 1`,
+			"a revocation list loses its end":       `DELETE FROM crl_chunks WHERE chunk = 1`,
+			"a revocation list is said to be other": `UPDATE crls SET digest = (SELECT digest FROM offline_files)`,
+			"a revocation list gets a number":       `UPDATE crls SET number = 9`,
+			"a revocation list goes":                `DELETE FROM crls`,
+			"an offline file gets other bytes":      `UPDATE offline_files SET bytes = (SELECT bytes FROM crl_chunks WHERE chunk = 1)`,
+			"an offline file is said to be other":   `UPDATE offline_files SET digest = (SELECT digest FROM crls)`,
+			"an offline file goes":                  `DELETE FROM offline_files`,
+			"one that never was is":                 `INSERT INTO statuses (seq, serial, issuer, reason, revoked, not_after) VALUES (1000000, 'x', 0, 1, 1, 1)`,
 		} {
 			t.Run(db+"/"+name, func(t *testing.T) {
 				ctx := context.Background()
@@ -81,6 +93,12 @@ func TestTamperingIsFound(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				if _, err := s.KeepCRLs(ctx, "server", "", []*crl.Made{storetest.CRL(0, crl.Full, 1, 0, crl.ChunkSize+100)}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := storetest.KeepOffline(ctx, s, 0, offline.Base, 0, 1); err != nil {
+					t.Fatal(err)
+				}
 				if _, err := s.RevokeDevice(ctx, storetest.By, f.Record.ID, vetting.RevokedKeyCompromise, "leaked"); err != nil {
 					t.Fatal(err)
 				}
@@ -97,6 +115,60 @@ func TestTamperingIsFound(t *testing.T) {
 				})
 				if err != nil {
 					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+// An audit holds what responders were told against the certificates in
+// portions, and finds in each what does not agree.
+func TestAuditInPortions(t *testing.T) {
+	const devices, atOnce = 40, 8
+	tampered := map[string]struct {
+		sql   string
+		found int64
+	}{
+		"not at all":                {`DELETE FROM statuses WHERE seq < 0`, 0},
+		"all rows gone":             {`DELETE FROM statuses`, devices},
+		"a row gone":                {`DELETE FROM statuses WHERE seq = (SELECT MAX(seq) FROM statuses)`, 1},
+		"all rows changed":          {`UPDATE statuses SET revoked = revoked - 1`, devices},
+		"rows of made-up serials":   {`INSERT INTO statuses (seq, serial, issuer, reason, revoked, not_after) SELECT 1000000 + id, key, 0, 1, 1, 1 FROM records`, devices},
+		"an older row put in front": {`INSERT INTO statuses (seq, serial, issuer, reason, revoked, not_after) SELECT 1000000 + seq, serial, issuer, 8, 0, not_after FROM statuses`, devices},
+	}
+	for db := range storetest.Databases(t) {
+		for name, c := range tampered {
+			t.Run(db+"/"+name, func(t *testing.T) {
+				ctx := context.Background()
+				s := storetest.Open(t, storetest.Databases(t)[db])
+				w := storetest.NewWorld(t, s, devices)
+				var units []vetting.Record
+				for n := range devices {
+					units = append(units, storetest.Unit(n))
+				}
+				w.Load(t, units...)
+				for n := range devices {
+					claim := storetest.Claim(storetest.Unit(n).BootstrapKey, storetest.Key("official", n))
+					if _, _, err := storetest.Enrol(ctx, s, claim); err != nil {
+						t.Fatal(err)
+					}
+					f, err := s.Facts(ctx, claim)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := s.RevokeDevice(ctx, storetest.By, f.Record.ID, vetting.RevokedKeyCompromise, "leaked"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := s.Tamper(ctx, c.sql); err != nil {
+					t.Fatal(err)
+				}
+				report, portions, err := store.VerifyIn(ctx, s, atOnce)
+				if err != nil || report.Total != c.found {
+					t.Errorf("audit verify found %d, want %d: %+v (%v)", report.Total, c.found, report.Findings, err)
+				}
+				if most := slices.Max(portions); most > atOnce {
+					t.Errorf("%d serial numbers were in memory at once, want at most %d", most, atOnce)
 				}
 			})
 		}
