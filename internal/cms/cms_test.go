@@ -371,7 +371,7 @@ func signAttributes(t *testing.T, p *person, attrs []attribute) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest, algorithm, err := oidsFor(crypto.SHA256, p.cert)
+	digest, algorithm, err := Detached{Certificate: p.cert}.algorithms()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,9 @@
 package cms
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -27,28 +25,24 @@ func Sign(content []byte, by Signatory, at time.Time) ([]byte, error) {
 // signInside makes a SignedData with its content inside. Its version follows
 // from the content's type (RFC 5652 §5.1).
 func signInside(kind asn1.ObjectIdentifier, content []byte, by Signatory, at time.Time) (signedData, error) {
-	hash := hashFor(by.Certificate)
-	h := hash.New()
+	d := Detached{Certificate: by.Certificate, Chain: by.Chain, At: at}
+	h := d.Hash().New()
 	h.Write(content)
-	info, err := makeSigner(kind, h.Sum(nil), hash, by.Certificate, by.Key, at)
+	draft, err := d.draft(kind, h.Sum(nil))
 	if err != nil {
 		return signedData{}, err
 	}
-	certs := [][]byte{by.Certificate.Raw}
-	for _, c := range by.Chain {
-		certs = append(certs, c.Raw)
+	sig, err := d.sign(draft, by.Key)
+	if err != nil {
+		return signedData{}, err
 	}
-	version := versionOther
-	if kind.Equal(pkcs7.OIDData) {
-		version = 1
+	data := draft.data
+	data.Signers[0].Signature = sig
+	data.Encapsulated.Content = content
+	if !kind.Equal(pkcs7.OIDData) {
+		data.Version = versionOther
 	}
-	return signedData{
-		Version:          version,
-		DigestAlgorithms: []pkix.AlgorithmIdentifier{info.DigestAlgorithm},
-		Encapsulated:     encapsulated{kind, content},
-		Certificates:     asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: bytes.Join(certs, nil)},
-		Signers:          []signerInfo{info},
-	}, nil
+	return data, nil
 }
 
 // Open verifies a SignedData (DER or BER) of at most longest bytes that

@@ -59,23 +59,20 @@ type issuerAndSerial struct {
 // must be the certificate's, RSA or ECDSA. The digest is SHA-256, for keys on
 // P-384 and P-521 SHA-384 and SHA-512.
 func SignDetached(content io.Reader, cert *x509.Certificate, key crypto.Signer, at time.Time) ([]byte, error) {
-	hash := hashFor(cert)
-	h := hash.New()
+	d := Detached{Certificate: cert, At: at}
+	h := d.Hash().New()
 	if _, err := io.Copy(h, content); err != nil {
 		return nil, fmt.Errorf("read the file to sign: %w", err)
 	}
-	info, err := makeSigner(pkcs7.OIDData, h.Sum(nil), hash, cert, key, at)
+	draft, err := d.Draft(h.Sum(nil))
 	if err != nil {
 		return nil, err
 	}
-	data := signedData{
-		Version:          1,
-		DigestAlgorithms: []pkix.AlgorithmIdentifier{info.DigestAlgorithm},
-		Certificates:     asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: cert.Raw},
-		Signers:          []signerInfo{info},
+	sig, err := d.sign(draft, key)
+	if err != nil {
+		return nil, err
 	}
-	data.Encapsulated.Type = pkcs7.OIDData
-	return asn1.Marshal(contentInfo{pkcs7.OIDSignedData, data})
+	return draft.Finish(sig)
 }
 
 // hashFor is the hash that suits a certificate's key.
@@ -91,54 +88,40 @@ func hashFor(cert *x509.Certificate) crypto.Hash {
 	return crypto.SHA256
 }
 
-func makeSigner(content asn1.ObjectIdentifier, sum []byte, hash crypto.Hash, cert *x509.Certificate, key crypto.Signer, at time.Time) (signerInfo, error) {
+// sign signs a draft with the certificate's key.
+func (d Detached) sign(draft *Draft, key crypto.Signer) ([]byte, error) {
+	cert := d.Certificate
 	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(cert.PublicKey) {
-		return signerInfo{}, fmt.Errorf("the key is not that of the certificate of %q", cert.Subject)
+		return nil, fmt.Errorf("the key is not that of the certificate of %q", cert.Subject)
 	}
-	digest, signature, err := oidsFor(hash, cert)
+	h := d.Hash().New()
+	h.Write(draft.ToSign())
+	sig, err := key.Sign(rand.Reader, h.Sum(nil), d.Hash())
 	if err != nil {
-		return signerInfo{}, err
+		return nil, fmt.Errorf("sign with the key of %q: %w", cert.Subject, err)
 	}
-	attrs, err := makeAttributes(content, sum, at)
-	if err != nil {
-		return signerInfo{}, err
-	}
-	signed, err := encodeAttributes(attrs)
-	if err != nil {
-		return signerInfo{}, err
-	}
-	h := hash.New()
-	h.Write(signed)
-	sig, err := key.Sign(rand.Reader, h.Sum(nil), hash)
-	if err != nil {
-		return signerInfo{}, fmt.Errorf("sign with the key of %q: %w", cert.Subject, err)
-	}
-	return signerInfo{
-		Version:            1,
-		ID:                 issuerAndSerial{asn1.RawValue{FullBytes: cert.RawIssuer}, cert.SerialNumber},
-		DigestAlgorithm:    pkix.AlgorithmIdentifier{Algorithm: digest},
-		Attributes:         attrs,
-		SignatureAlgorithm: signature,
-		Signature:          sig,
-	}, nil
+	return sig, nil
 }
 
-// oidsFor names the digest and signature algorithms. For RSA it is
+// algorithms names the digest and signature algorithms. For RSA it is
 // rsaEncryption with NULL parameters, which every implementation must
-// understand (RFC 3370 §3.2).
-func oidsFor(hash crypto.Hash, cert *x509.Certificate) (digest asn1.ObjectIdentifier, signature pkix.AlgorithmIdentifier, err error) {
-	for _, d := range digests {
-		if d.hash != hash {
+// understand (RFC 3370 §3.2), or PSS.
+func (d Detached) algorithms() (digest asn1.ObjectIdentifier, signature pkix.AlgorithmIdentifier, err error) {
+	for _, known := range digests {
+		if known.hash != d.Hash() {
 			continue
 		}
-		switch cert.PublicKey.(type) {
+		switch d.Certificate.PublicKey.(type) {
 		case *rsa.PublicKey:
-			return d.oid, pkix.AlgorithmIdentifier{Algorithm: pkcs7.OIDEncryptionAlgorithmRSA, Parameters: asn1.NullRawValue}, nil
+			if d.PSS {
+				return known.oid, pssSHA256, nil
+			}
+			return known.oid, pkix.AlgorithmIdentifier{Algorithm: pkcs7.OIDEncryptionAlgorithmRSA, Parameters: asn1.NullRawValue}, nil
 		case *ecdsa.PublicKey:
-			return d.oid, pkix.AlgorithmIdentifier{Algorithm: d.ecdsaOID}, nil
+			return known.oid, pkix.AlgorithmIdentifier{Algorithm: known.ecdsaOID}, nil
 		}
 	}
-	return nil, signature, fmt.Errorf("a key of type %T cannot sign CMS messages: use RSA or ECDSA", cert.PublicKey)
+	return nil, signature, fmt.Errorf("a key of type %T cannot sign CMS messages: use RSA or ECDSA", d.Certificate.PublicKey)
 }
 
 func makeAttributes(content asn1.ObjectIdentifier, sum []byte, at time.Time) ([]attribute, error) {

@@ -8,6 +8,7 @@ import (
 	_ "crypto/sha256" // the digests that are accepted
 	_ "crypto/sha512"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -50,7 +51,8 @@ func (e *DigestError) Unwrap() error { return e.Err }
 // good: the certificate is inside and issued directly by one of the roots
 // (embedded certificates are not used to build a longer chain), is valid at
 // the given time and may sign; signed attributes are there, the digest is
-// SHA-256, -384 or -512, the key RSA of 2048 bits or more, or ECDSA. The
+// SHA-256, -384 or -512, the key RSA of 2048 bits or more (PKCS #1 v1.5, or PSS
+// with SHA-256), or ECDSA. The
 // errors say what is wrong in the signature; a *DigestError is not the
 // signature's fault.
 func VerifyDetached(sig []byte, content Digest, roots *x509.CertPool, at time.Time) ([]Signer, error) {
@@ -107,7 +109,7 @@ func signerCertificate(p7 *pkcs7.PKCS7, i int) (*x509.Certificate, error) {
 // about the certificate.
 func verifySignature(p7 *pkcs7.PKCS7, i int, cert *x509.Certificate, content Digest) (Signer, error) {
 	info := p7.Signers[i]
-	alg, err := algorithmOf(info.DigestAlgorithm.Algorithm, info.DigestEncryptionAlgorithm.Algorithm, cert)
+	alg, err := algorithmOf(info.DigestAlgorithm.Algorithm, info.DigestEncryptionAlgorithm, cert)
 	if err != nil {
 		return Signer{}, fmt.Errorf("the signature of %q %w", cert.Subject, err)
 	}
@@ -175,7 +177,8 @@ var digests = []struct {
 
 // algorithmOf holds a signer's digest and signature algorithms to each other
 // and to the certificate's key.
-func algorithmOf(digest, signature asn1.ObjectIdentifier, cert *x509.Certificate) (algorithm, error) {
+func algorithmOf(digest asn1.ObjectIdentifier, by pkix.AlgorithmIdentifier, cert *x509.Certificate) (algorithm, error) {
+	signature := by.Algorithm
 	for _, d := range digests {
 		if !digest.Equal(d.oid) {
 			continue
@@ -185,12 +188,15 @@ func algorithmOf(digest, signature asn1.ObjectIdentifier, cert *x509.Certificate
 			if signature.Equal(pkcs7.OIDEncryptionAlgorithmRSA) || signature.Equal(d.rsaOID) {
 				return algorithm{d.hash, d.rsa}, nil
 			}
+			if d.hash == crypto.SHA256 && isPSS(by) {
+				return algorithm{d.hash, x509.SHA256WithRSAPSS}, nil
+			}
 		case *ecdsa.PublicKey:
 			if signature.Equal(d.ecdsaOID) {
 				return algorithm{d.hash, d.ecdsa}, nil
 			}
 		}
-		return algorithm{}, fmt.Errorf("uses the algorithm %s with a digest %v and a key %T: accepted are RSA PKCS #1 v1.5 and ECDSA", signature, d.hash, cert.PublicKey)
+		return algorithm{}, fmt.Errorf("uses the algorithm %s with a digest %v and a key %T: accepted are RSA PKCS #1 v1.5, RSA-PSS with SHA-256 and a salt of 32 bytes, and ECDSA", signature, d.hash, cert.PublicKey)
 	}
 	return algorithm{}, fmt.Errorf("uses the digest %s: accepted are SHA-256, SHA-384 and SHA-512 (openssl: -md sha256)", digest)
 }
