@@ -15,6 +15,9 @@ type Device struct {
 	// MQTT, if set, carries enrolment, renewal and activation in place of the
 	// Client, which may then be nil.
 	MQTT *MQTTClient
+	// Prover, if set, proves the device at its first enrolment by its TPM, in
+	// place of a bootstrap key. The store's keys must be in that TPM.
+	Prover Prover
 	// Kind of the official key; empty is P-256.
 	Kind KeyKind
 	// Root is the trust anchor that an official certificate must lead to, or to
@@ -38,7 +41,7 @@ func (d *Device) PowerOn(ctx context.Context) (*Credential, error) {
 		return nil, err
 	}
 	bootstrap, err := d.Store.Load(Bootstrap)
-	if err != nil && !(errors.Is(err, ErrEmpty) && d.coded()) {
+	if err != nil && !(errors.Is(err, ErrEmpty) && (d.coded() || d.Prover != nil)) {
 		return nil, fmt.Errorf("bootstrap key: %w", err)
 	}
 	if pending, err := d.Store.Load(Pending); err == nil && pending.Leaf() != nil {
@@ -176,6 +179,13 @@ func (d *Device) RenewalInfo(ctx context.Context, c *Credential) (*RenewalInfo, 
 func (d *Device) coded() bool { return d.MQTT == nil && d.Client.Login != nil }
 
 func (d *Device) enrol(ctx context.Context, by *Credential, csr []byte) (*x509.Certificate, error) {
+	if d.Prover != nil {
+		pending, err := d.Store.Load(Pending)
+		if err != nil {
+			return nil, fmt.Errorf("pending key: %w", err)
+		}
+		return d.prove(ctx, pending.Key, csr)
+	}
 	if d.MQTT == nil {
 		return d.Client.Enrol(ctx, by, csr)
 	}

@@ -57,7 +57,7 @@ func (c *MQTTClient) Renew(ctx context.Context, by *Credential, csr []byte) (*x5
 // Activate tells the server that the device holds its official key, and
 // returns when the certificate should be renewed.
 func (c *MQTTClient) Activate(ctx context.Context, by *Credential) (*RenewalInfo, error) {
-	answer, err := c.ask(ctx, "activate", by, nil)
+	answer, err := c.ask(ctx, mqttRequest{Operation: "activate"}, by)
 	if err != nil {
 		return nil, err
 	}
@@ -69,28 +69,37 @@ func (c *MQTTClient) Activate(ctx context.Context, by *Credential) (*RenewalInfo
 }
 
 func (c *MQTTClient) certificate(ctx context.Context, op string, by *Credential, csr []byte) (*x509.Certificate, []*x509.Certificate, error) {
+	answer, err := c.ask(ctx, mqttRequest{Operation: op, CSR: csr}, by)
+	if err != nil {
+		return nil, nil, err
+	}
+	return granted(op, csr, answer.Certificate, answer.CAs)
+}
+
+// granted reads the certificate that came for a request, and the CA
+// certificates beside it.
+func granted(op string, csr, der []byte, beside [][]byte) (*x509.Certificate, []*x509.Certificate, error) {
 	request, err := x509.ParseCertificateRequest(csr)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: own request: %w", op, err)
 	}
-	answer, err := c.ask(ctx, op, by, csr)
-	if err != nil {
-		return nil, nil, err
-	}
-	cert, err := x509.ParseCertificate(answer.Certificate)
+	cert, err := x509.ParseCertificate(der)
 	if err == nil && !sameKey(request.PublicKey, cert.PublicKey) {
 		err = errors.New("the certificate is for another key")
 	}
-	if err != nil {
-		return nil, nil, &ReplyError{op, err}
+	if err == nil && len(beside) > maxCertificates {
+		err = fmt.Errorf("it holds more than %d CA certificates", maxCertificates)
 	}
 	var cas []*x509.Certificate
-	for _, der := range answer.CAs {
-		ca, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, nil, &ReplyError{op, err}
+	for _, der := range beside {
+		var ca *x509.Certificate
+		if err == nil {
+			ca, err = x509.ParseCertificate(der)
 		}
 		cas = append(cas, ca)
+	}
+	if err != nil {
+		return nil, nil, &ReplyError{op, err}
 	}
 	return cert, cas, nil
 }
@@ -103,6 +112,8 @@ type (
 		Nonce     string `json:"nonce"`
 		Reply     string `json:"reply"`
 		Product   string `json:"product,omitempty"`
+
+		TPM json.RawMessage `json:"tpm,omitempty"`
 	}
 	mqttReply struct {
 		Nonce, Request, Text string
@@ -110,6 +121,7 @@ type (
 		RetryAfter           int64
 		Certificate          []byte
 		CAs                  [][]byte
+		TPM                  json.RawMessage
 		Activation           struct {
 			Renew struct{ Start, End time.Time }
 		}
@@ -117,9 +129,10 @@ type (
 )
 
 // ask does one exchange and returns what was granted.
-func (c *MQTTClient) ask(ctx context.Context, op string, by *Credential, csr []byte) (*mqttReply, error) {
+func (c *MQTTClient) ask(ctx context.Context, r mqttRequest, by *Credential) (*mqttReply, error) {
+	op := r.Operation
 	branch := branchOf(by)
-	r := mqttRequest{Operation: op, CSR: csr, Nonce: rand.Text(), Product: c.Product}
+	r.Nonce, r.Product = rand.Text(), c.Product
 	r.Reply = branch + "/reply/" + r.Nonce
 	content, err := json.Marshal(r)
 	if err != nil {

@@ -189,13 +189,20 @@ func (i *installation) admin() *devicesim.Operator {
 // operator who hands in the units' manifest.
 func (i *installation) order(quantity int, units []*devicesim.Unit, f devicesim.Factory) {
 	i.t.Helper()
+	i.manifest(quantity, f.Manifest(units), len(units), "bootstrap-key", "rig")
+}
+
+// manifest does the same with a manifest of n records, for a product that wants
+// one of the proofs.
+func (i *installation) manifest(quantity int, text []byte, n int, proofs ...string) {
+	i.t.Helper()
 	ctx, admin := context.Background(), i.admin()
 	type object = map[string]any
 	for _, step := range []struct {
 		path string
 		body object
 	}{
-		{"/products", object{"name": "thermo", "profile": object{"validity": "825d"}, "proofs": []string{"bootstrap-key", "rig"}}},
+		{"/products", object{"name": "thermo", "profile": object{"validity": "825d"}, "proofs": proofs}},
 		{"/sites", object{"name": "hsinchu"}},
 		{"/orders", object{"name": "po-1", "product": "thermo", "site": "hsinchu", "quantity": quantity, "state": "open"}},
 	} {
@@ -208,8 +215,8 @@ func (i *installation) order(quantity int, units []*devicesim.Unit, f devicesim.
 		i.t.Fatal(err)
 	}
 	defer lin.Close()
-	m, err := lin.HandIn(ctx, "po-1", f.Manifest(units))
-	if err != nil || m.State != "loaded" || m.Fresh != int64(len(units)) {
+	m, err := lin.HandIn(ctx, "po-1", text)
+	if err != nil || m.State != "loaded" || m.Fresh != int64(n) {
 		i.t.Fatalf("manifest %+v: %v", m, err)
 	}
 }

@@ -46,7 +46,8 @@ type Config struct {
 	Rekey bool `yaml:"rekey"`
 
 	// Proof is what lets the device in at first: bootstrap (its bootstrap key,
-	// the default) or code (a one-time code, in CodeFile).
+	// the default), tpm (its TPM, where the keys must be, then) or code (a
+	// one-time code, in CodeFile).
 	Proof    string `yaml:"proof"`
 	CodeFile string `yaml:"code-file"`
 
@@ -60,6 +61,7 @@ type Config struct {
 // What a device may prove itself by.
 const (
 	ProofBootstrap = "bootstrap"
+	ProofTPM       = "tpm"
 	ProofCode      = "code"
 )
 
@@ -139,8 +141,10 @@ func (c *Config) check() error {
 		return errors.New("serial: which device is this? Name its serial number, or a file that holds it in serial-file")
 	case c.Root == "":
 		return errors.New("root: name the file with the server's root certificate")
-	case c.Proof != ProofBootstrap && c.Proof != ProofCode:
-		return fmt.Errorf("proof: %q is none; want %s or %s", c.Proof, ProofBootstrap, ProofCode)
+	case c.Proof != ProofBootstrap && c.Proof != ProofCode && c.Proof != ProofTPM:
+		return fmt.Errorf("proof: %q is none; want %s, %s or %s", c.Proof, ProofBootstrap, ProofTPM, ProofCode)
+	case c.Proof == ProofTPM && !strings.HasPrefix(c.Keys, "tpmkms:"):
+		return errors.New("proof: a TPM proves only keys that are in it: say keys: tpmkms:device=/dev/tpmrm0")
 	case c.Proof == ProofCode && (c.CodeFile == "" || c.MQTT != ""):
 		return errors.New("proof: a code stands in code-file, and goes over EST: name server, and no mqtt")
 	case c.Refused < time.Minute || c.Hook.Timeout <= 0:

@@ -22,7 +22,7 @@ import (
 type Service struct {
 	config *Config
 	log    *slog.Logger
-	store  *device.FileStore
+	store  *keyuri.Store
 	device *device.Device
 	agent  *device.Agent
 
@@ -81,6 +81,9 @@ func (s *Service) open() (*device.Device, error) {
 		return nil, err
 	}
 	d := &device.Device{Serial: c.Serial, Store: s.store, Kind: c.KeyType, Root: roots[0], Successors: append(roots[1:], later...)}
+	if c.Proof == ProofTPM {
+		d.Prover = s.store.TPM
+	}
 	pool := x509.NewCertPool()
 	for _, r := range append(roots, later...) {
 		pool.AddCert(r)

@@ -3,21 +3,66 @@
 package keyuri
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/touchmark/touchmark/device"
+	"github.com/touchmark/touchmark/device/tpm"
 )
+
+// Store is an open key store.
+type Store struct {
+	*device.FileStore
+	// TPM is where the keys are, or nil.
+	TPM *tpm.TPM
+}
 
 // Open opens the store with its files in dir. URIs are
 //
-//	file:     keys are in the files, readable by their owner
-func Open(uri, dir string) (*device.FileStore, error) {
-	scheme, _, _ := strings.Cut(uri, ":")
+//	file:                        keys are in the files, readable by their owner
+//	tpmkms:[device=PATH][;auth-file=PATH][;ek=KIND]
+//	                             keys are in a TPM: a device file, /dev/tpmrm0 by
+//	                             default, or the Unix socket of a software TPM;
+//	                             with an authorization value from a file; proved
+//	                             by an endorsement key of that kind
+func Open(uri, dir string) (*Store, error) {
+	scheme, rest, _ := strings.Cut(uri, ":")
 	switch scheme {
 	case "file":
-		return device.OpenFileStore(dir)
+		if rest != "" {
+			return nil, errors.New("keys: nothing stands after file: (the directory is dir)")
+		}
+		files, err := device.OpenFileStore(dir)
+		return &Store{FileStore: files}, err
+	case "tpmkms":
+		return openTPM(rest, dir)
 	default:
-		return nil, fmt.Errorf("keys: %q is no URI of keys: want file: and nothing after it", scheme)
+		return nil, fmt.Errorf("keys: %q is no URI of keys; want file: or tpmkms:device=/dev/tpmrm0", scheme)
 	}
+}
+
+func openTPM(settings, dir string) (*Store, error) {
+	t := &tpm.TPM{Path: tpm.DefaultPath}
+	for _, s := range strings.FieldsFunc(settings, func(r rune) bool { return r == ';' }) {
+		name, value, _ := strings.Cut(s, "=")
+		switch name {
+		case "device":
+			t.Path = value
+		case "ek":
+			t.EK = value
+		case "auth-file":
+			auth, err := os.ReadFile(value)
+			if err != nil {
+				return nil, fmt.Errorf("keys: auth-file: %w", err)
+			}
+			t.Auth = bytes.TrimRight(auth, "\r\n")
+		default:
+			return nil, fmt.Errorf("keys: a TPM has no %q; want device, auth-file or ek", name)
+		}
+	}
+	files, err := device.OpenFileStoreOn(dir, t)
+	return &Store{FileStore: files, TPM: t}, err
 }
