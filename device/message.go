@@ -93,7 +93,10 @@ func signContent(content []byte, by *Credential, at time.Time) ([]byte, error) {
 	info.Attributes.FullBytes = implicit
 	m := message{Version: 1, Digests: []pkix.AlgorithmIdentifier{info.Digest}, Signers: []signerInfo{info}}
 	m.Encapsulated.Type, m.Encapsulated.Content = oidData, content
-	m.Certificates = asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: cert.Raw}
+	m.Certificates = asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true}
+	for _, c := range by.Chain { // a chip vendor's count only with their issuers'
+		m.Certificates.Bytes = append(m.Certificates.Bytes, c.Raw...)
+	}
 	inner, err := asn1.Marshal(m)
 	if err != nil {
 		return nil, err

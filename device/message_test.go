@@ -36,6 +36,28 @@ func TestMessagesAreReadElsewhere(t *testing.T) {
 	}
 }
 
+// A chip vendor's certificate counts only with those of its issuers, so they go
+// with the message.
+func TestMessagesCarryTheChain(t *testing.T) {
+	by, err := MakeBootstrap(new(MemoryStore), "SN-1", P256, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := MakeBootstrap(new(MemoryStore), "CA", P256, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	by.Chain = append(by.Chain, issuer.Leaf())
+	message, err := signContent([]byte("content"), by, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p7, err := pkcs7.Parse(message)
+	if err != nil || p7.Verify() != nil || len(p7.Certificates) != 2 || !p7.GetOnlySigner().Equal(by.Leaf()) || !p7.Certificates[1].Equal(issuer.Leaf()) {
+		t.Errorf("%d certificates, %v", len(p7.Certificates), err)
+	}
+}
+
 // FuzzOpenMessage: nothing but the message that was signed opens, and with
 // nothing but its content.
 func FuzzOpenMessage(f *testing.F) {

@@ -3,8 +3,6 @@ package server
 import (
 	"crypto/ecdsa"
 	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
 	"fmt"
 )
 
@@ -28,11 +26,8 @@ func (l *lives) messaged(p pair, operation string, csr []byte) answered {
 	if csr != nil {
 		fields["csr"] = csr
 	}
-	r := l.replied(l.published(p, branchOf(p)+"/request", l.signed(p, l.now(), fields), branchOf(p)+"/reply"))
-	if r.Certificate == nil {
-		return answered{text: fmt.Sprint(r.Status, " ", r.Text)}
-	}
-	return answered{cert: parsed(l.t, r.Certificate)}
+	r := l.replied(l.mqtt(p, "device").answerTo(branchOf(p)+"/request", l.signed(p, l.now(), fields), branchOf(p)+"/reply"))
+	return l.answered(r.Status, r.Certificate, r.Text)
 }
 
 // provisioningDoor is MQTT in the shape of fleet provisioning.
@@ -40,48 +35,17 @@ func (l *lives) provisioningDoor() entry {
 	return entry{
 		name: "provisioning",
 		enrol: func(d *lived, key *ecdsa.PrivateKey) answered {
-			return l.created(d.boot, l.csr(key, x509.CertificateRequest{}))
+			return l.answered(l.created(d.boot, l.csr(key, x509.CertificateRequest{})))
 		},
 		renew: func(by *grant, key *ecdsa.PrivateKey) answered {
-			return l.created(by.pair, l.renewal(by, key))
+			return l.answered(l.created(by.pair, l.renewal(by, key)))
 		},
 	}
 }
 
-// created calls create-from-csr.
-func (l *lives) created(p pair, csr []byte) answered {
-	in, err := json.Marshal(map[string]string{"certificateSigningRequest": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))})
-	if err != nil {
-		l.t.Fatal(err)
+func (l *lives) answered(status int, der []byte, text string) answered {
+	if der == nil {
+		return answered{text: fmt.Sprint(status, " ", text)}
 	}
-	const topic = "$aws/certificates/create-from-csr/json"
-	text := l.published(p, topic, in, topic+"/accepted", topic+"/rejected")
-	var out struct {
-		PEM string `json:"certificatePem"`
-	}
-	if err := json.Unmarshal(text, &out); err != nil {
-		l.t.Fatalf("%v in %s", err, text)
-	}
-	block, _ := pem.Decode([]byte(out.PEM))
-	if block == nil {
-		return answered{text: string(text)}
-	}
-	return answered{cert: parsed(l.t, block.Bytes)}
-}
-
-// published gives the one answer to a message, which comes on one of the
-// topics for replies.
-func (l *lives) published(p pair, topic string, message []byte, replies ...string) []byte {
-	c := l.mqtt(p, "device")
-	defer c.Close()
-	for _, reply := range replies {
-		if code := c.subscribe(reply); code != 1 {
-			l.t.Fatalf("SUBSCRIBE %s: %#x", reply, code)
-		}
-	}
-	answers, cut := c.publish(topic, message)
-	if cut || len(answers) != 1 {
-		l.t.Fatalf("%d answers to what was sent to %s, cut off: %v", len(answers), topic, cut)
-	}
-	return answers[0]
+	return answered{cert: parsed(l.t, der)}
 }

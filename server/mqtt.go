@@ -137,7 +137,7 @@ func (d *brokerDoor) Serve(ctx context.Context, from broker.Client, m broker.Mes
 
 func (d *brokerDoor) serve(ctx context.Context, private bool, from broker.Client, m broker.Message) (*mqtt.Message, error) {
 	if private {
-		return d.handler.Provision(ctx, from.Certificate, m.Topic, m.Payload, host(from.Remote))
+		return d.handler.Provision(ctx, from.Shown, m.Topic, m.Payload, host(from.Remote))
 	}
 	return d.handler.Serve(ctx, m.Topic, m.Payload, host(from.Remote))
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"net"
 	"testing"
@@ -25,11 +26,15 @@ type mqttClient struct {
 // answerTime is how long an answer may take on a slow machine.
 const answerTime = 20 * time.Second
 
-// dialMQTT opens a TLS connection to the door with a key pair.
-func (w *works) dialMQTT(p pair) (*mqttClient, error) {
+// dialMQTT opens a TLS connection to the door with a key pair, and with
+// issuers of its certificate.
+func (w *works) dialMQTT(p pair, issuers ...*x509.Certificate) (*mqttClient, error) {
 	c := &tls.Config{InsecureSkipVerify: true}
 	if p.cert != nil {
 		c.Certificates = []tls.Certificate{{Certificate: [][]byte{p.cert.Raw}, PrivateKey: p.key}}
+		for _, i := range issuers {
+			c.Certificates[0].Certificate = append(c.Certificates[0].Certificate, i.Raw)
+		}
 	}
 	conn, err := tls.Dial("tcp", w.server.Addrs()["mqtt"], c)
 	if err != nil {
@@ -40,9 +45,9 @@ func (w *works) dialMQTT(p pair) (*mqttClient, error) {
 }
 
 // mqtt connects as a client.
-func (w *works) mqtt(p pair, clientID string) *mqttClient {
+func (w *works) mqtt(p pair, clientID string, issuers ...*x509.Certificate) *mqttClient {
 	w.t.Helper()
-	c, err := w.dialMQTT(p)
+	c, err := w.dialMQTT(p, issuers...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -101,6 +106,27 @@ func (c *mqttClient) publish(topic string, payload []byte) (messages [][]byte, c
 	}
 }
 
+// answerTo publishes a message, gives the one answer, and hangs up.
+func (c *mqttClient) answerTo(topic string, message []byte, replies ...string) []byte {
+	c.Helper()
+	defer c.Close()
+	for _, reply := range replies {
+		if code := c.subscribe(reply); code == mqtttest.SubscriptionRefused {
+			c.Fatalf("SUBSCRIBE %s was refused", reply)
+		}
+	}
+	_ = c.Publish(topic, message) // reading sees the failure
+	for {
+		kind, body, err := c.read()
+		if err != nil {
+			c.Fatalf("no answer to what was sent to %s: %v", topic, err)
+		}
+		if m, ok := mqtttest.Published(kind, body); ok {
+			return m.Payload
+		}
+	}
+}
+
 // branchOf is where a key's topics begin.
 func branchOf(p pair) string {
 	sum := sha256.Sum256(p.cert.RawSubjectPublicKeyInfo)
@@ -108,13 +134,13 @@ func branchOf(p pair) string {
 }
 
 // signed makes a request message.
-func (w *works) signed(p pair, at time.Time, fields map[string]any) []byte {
+func (w *works) signed(p pair, at time.Time, fields map[string]any, issuers ...*x509.Certificate) []byte {
 	w.t.Helper()
 	content, err := json.Marshal(fields)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	message, err := cms.Sign(content, cms.Signatory{Certificate: p.cert, Key: p.key}, at)
+	message, err := cms.Sign(content, cms.Signatory{Certificate: p.cert, Chain: issuers, Key: p.key}, at)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -155,6 +181,30 @@ func (w *works) replied2(message []byte, other *works) mqttReply {
 		return w.replied(message)
 	}
 	return other.replied(message)
+}
+
+// created calls create-from-csr of the compatible shape, and gives status,
+// certificate and text of the answer.
+func (w *works) created(p pair, csr []byte, issuers ...*x509.Certificate) (int, []byte, string) {
+	w.t.Helper()
+	const topic = "$aws/certificates/create-from-csr/json"
+	in, err := json.Marshal(map[string]string{"certificateSigningRequest": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	text := w.mqtt(p, "device", issuers...).answerTo(topic, in, topic+"/accepted", topic+"/rejected")
+	var out struct {
+		PEM     string `json:"certificatePem"`
+		Status  int    `json:"statusCode"`
+		Message string `json:"errorMessage"`
+	}
+	if err := json.Unmarshal(text, &out); err != nil {
+		w.t.Fatalf("%v in %s", err, text)
+	}
+	if block, _ := pem.Decode([]byte(out.PEM)); block != nil {
+		return 200, block.Bytes, ""
+	}
+	return out.Status, nil, out.Message
 }
 
 // enrolOver enrols a device by messages and gives its official key pair.

@@ -33,7 +33,8 @@ type Enroller interface {
 }
 
 // Identifier tells who a certificate speaks for, whose key is proved to be
-// its holder's; enroll.Authenticator implements it.
+// its holder's, with the issuers' certificates that it came with;
+// enroll.Authenticator implements it.
 type Identifier interface {
 	Identify(ctx context.Context, cert *x509.Certificate, issuers ...*x509.Certificate) (enroll.Client, error)
 }
@@ -219,7 +220,7 @@ func (h *Handler) run(ctx context.Context, x *exchange) (*reply, error) {
 		return nil, err
 	}
 	var err error
-	if x.client, err = h.Clients.Identify(ctx, x.signer.Certificate); err != nil {
+	if x.client, err = h.Clients.Identify(ctx, x.signer.Certificate, x.signer.Others...); err != nil {
 		return nil, err
 	}
 	if x.client.Auth.Proof == vetting.ProofRig {
@@ -253,7 +254,7 @@ func (h *Handler) fresh(ctx context.Context, x *exchange) error {
 // suspect keeps what smells of an attack. That it cannot be kept is no reason
 // to answer otherwise.
 func (h *Handler) suspect(ctx context.Context, x *exchange, kind vetting.EvidenceKind, format string, args ...any) {
-	c, err := h.Clients.Identify(ctx, x.signer.Certificate)
+	c, err := h.Clients.Identify(ctx, x.signer.Certificate, x.signer.Others...)
 	if err == nil {
 		claim := vetting.Claim{At: h.Now(), Key: c.Auth.Key, Auth: c.Auth, Asserted: c.Asserted, Transport: transport, Remote: x.remote}
 		err = h.Witness.Suspicious(ctx, claim, kind, fmt.Sprintf(format, args...))

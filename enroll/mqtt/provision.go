@@ -96,16 +96,17 @@ type (
 )
 
 // Provision answers a request of the compatible shape, by a client who has
-// proved in the TLS handshake that it holds the certificate's key. Nothing in
+// proved in the TLS handshake that it holds the key of the first of the
+// certificates that it showed. Nothing in
 // the message proves anything: it must not come over any other broker than the
 // one in the process. The answer is for that client alone.
-func (h *Handler) Provision(ctx context.Context, cert *x509.Certificate, topic string, payload []byte, remote string) (*Message, error) {
+func (h *Handler) Provision(ctx context.Context, shown []*x509.Certificate, topic string, payload []byte, remote string) (*Message, error) {
 	c, ok := parseCall(topic)
 	if !ok {
 		return h.refuse(ctx, refusedTopic, topic, remote, nil)
 	}
 	c.remote = remote
-	answer, err := h.provide(ctx, &c, cert, payload)
+	answer, err := h.provide(ctx, &c, shown, payload)
 	if err != nil {
 		a := httperr.Of(ctx, err, h.Log, h.Now(), "topic", topic, "remote", remote)
 		if a.Status == 0 {
@@ -130,12 +131,12 @@ var errorCodes = map[int]string{
 	http.StatusTooManyRequests: "Throttled", http.StatusServiceUnavailable: "ServiceUnavailable", http.StatusAccepted: "Held",
 }
 
-func (h *Handler) provide(ctx context.Context, c *call, cert *x509.Certificate, payload []byte) (any, error) {
+func (h *Handler) provide(ctx context.Context, c *call, shown []*x509.Certificate, payload []byte) (any, error) {
 	if len(payload) > MaxMessage {
 		return nil, enroll.BadRequest("the message is %d bytes long: at most %d are accepted", len(payload), MaxMessage)
 	}
 	var err error
-	if c.client, err = h.Clients.Identify(ctx, cert); err != nil {
+	if c.client, err = h.Clients.Identify(ctx, shown[0], shown[1:]...); err != nil {
 		return nil, err
 	}
 	if c.client.Auth.Proof == vetting.ProofRig {

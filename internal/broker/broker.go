@@ -40,9 +40,11 @@ type Rights interface {
 
 // Client is who sent a message.
 type Client struct {
-	Certificate *x509.Certificate
-	Remote      string // host:port
-	Rights      Rights
+	// Shown are the certificates of the TLS handshake, which has proved that
+	// the client holds the key of the first, and nothing else.
+	Shown  []*x509.Certificate
+	Remote string // host:port
+	Rights Rights
 }
 
 // Door is what clients come to.
@@ -287,13 +289,13 @@ func (l *listener) Close(closeClients listeners.CloseFn) {
 	_ = l.Listener.Close()
 }
 
-// conn is one connection: it knows its certificate, and bounds each write by
+// conn is one connection: it knows its certificates, and bounds each write by
 // itself, because mochi sets one deadline for reading and writing.
 type conn struct {
 	net.Conn
-	certificate *x509.Certificate
-	rights      Rights
-	write       time.Duration
+	shown  []*x509.Certificate // at least one
+	rights Rights
+	write  time.Duration
 }
 
 var errNoCertificate = errors.New("no client certificate was shown in the TLS handshake")
@@ -303,11 +305,9 @@ func (c *conn) identify() error {
 	if !ok {
 		return errNoCertificate
 	}
-	shown := t.ConnectionState().PeerCertificates
-	if len(shown) == 0 {
+	if c.shown = t.ConnectionState().PeerCertificates; len(c.shown) == 0 {
 		return errNoCertificate
 	}
-	c.certificate = shown[0]
 	return nil
 }
 

@@ -48,13 +48,13 @@ func (h *hook) OnConnectAuthenticate(cl *mochi.Client, _ packets.Packet) bool {
 	if !ok {
 		return false
 	}
-	rights, err := h.broker.config.Door.Enter(h.broker.work, c.certificate)
+	rights, err := h.broker.config.Door.Enter(h.broker.work, c.shown[0])
 	if err != nil {
 		h.broker.config.Log.Debug("an MQTT client was turned away", "remote", cl.Net.Remote, "error", err)
 		return false
 	}
 	c.rights = rights
-	cl.ID = fmt.Sprintf("%s/%s", vetting.KeyFingerprint(c.certificate.RawSubjectPublicKeyInfo), cl.ID)
+	cl.ID = fmt.Sprintf("%s/%s", vetting.KeyFingerprint(c.shown[0].RawSubjectPublicKeyInfo), cl.ID)
 	if cl.Properties.ProtocolVersion < 5 {
 		cl.Properties.Clean = true
 	}
@@ -97,7 +97,7 @@ func (h *hook) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, e
 	defer h.broker.inside.Done()
 	h.broker.state(c, http.StateActive)
 	defer h.broker.state(c, http.StateIdle)
-	answers, err := h.broker.config.Door.Serve(h.broker.work, Client{Certificate: c.certificate, Remote: cl.Net.Remote, Rights: c.rights},
+	answers, err := h.broker.config.Door.Serve(h.broker.work, Client{Shown: c.shown, Remote: cl.Net.Remote, Rights: c.rights},
 		Message{Topic: pk.TopicName, Payload: pk.Payload})
 	if err != nil {
 		cl.Stop(err)

@@ -76,6 +76,11 @@ func Open(message []byte, longest int) (content []byte, by Signer, err error) {
 	if err != nil {
 		return nil, by, err
 	}
+	for _, c := range p7.Certificates {
+		if c != cert {
+			by.Others = append(by.Others, c)
+		}
+	}
 	return p7.Content, by, nil
 }
 

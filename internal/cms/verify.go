@@ -37,6 +37,9 @@ type Signer struct {
 	// SigningTime is the signer's own statement, unproven and only for show;
 	// zero if there is none (RFC 5652 §11.3).
 	SigningTime time.Time
+	// Others are the other certificates inside the message, which nobody has
+	// verified: issuers of the signer's, if it put them there. Open gives them.
+	Others []*x509.Certificate
 }
 
 // DigestError says that the content's digest could not be had; the signature
@@ -128,7 +131,7 @@ func verifySignature(p7 *pkcs7.PKCS7, i int, cert *x509.Certificate, content Dig
 	if err := cert.CheckSignature(alg.signature, signed, info.EncryptedDigest); err != nil {
 		return Signer{}, fmt.Errorf("the signature of %q does not verify with its certificate's key: %w", cert.Subject, err)
 	}
-	return Signer{cert, when}, nil
+	return Signer{Certificate: cert, SigningTime: when}, nil
 }
 
 func find(certs []*x509.Certificate, issuer []byte, serial string) *x509.Certificate {
