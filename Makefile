@@ -28,8 +28,9 @@ programs: ## bin/touchmark, bin/touchmark-agent and bin/devicesim, static, witho
 	CGO_ENABLED=0 $(BUILD) -o bin/touchmark-agent ./cmd/touchmark-agent
 	CGO_ENABLED=0 $(BUILD) -o bin/devicesim ./cmd/devicesim
 
-pkcs11: ## bin/touchmark-pkcs11, which also takes keys from an HSM
+pkcs11: ## bin/touchmark-pkcs11 and bin/touchmark-agent-pkcs11, which also take keys from an HSM or a token
 	CGO_ENABLED=1 $(BUILD) -tags pkcs11 -o bin/touchmark-pkcs11 ./cmd/touchmark
+	CGO_ENABLED=1 $(BUILD) -tags pkcs11 -o bin/touchmark-agent-pkcs11 ./cmd/touchmark-agent
 
 demo: programs ## a factory's day, told on the terminal (KEEP=1 leaves the server running)
 	@deploy/demo.sh $(if $(KEEP),--keep) $(DEMO)
@@ -43,7 +44,7 @@ test: ## everything that CI runs; installs what the tests need (Debian: as root 
 # Every test has what it needs here, so one that is skipped fails.
 check: $(TESTGATE)
 	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m ./... | $(TESTGATE)
-	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 ./internal/keys/... ./cmd/touchmark/... | $(TESTGATE)
+	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 ./internal/keys/... ./cmd/touchmark/... ./device/token | $(TESTGATE)
 	go test -C .ci/tools -json ./... | $(TESTGATE)
 	go test -C e2e/foreign -json -count=1 -timeout 5m ./... | $(TESTGATE)
 
@@ -62,7 +63,7 @@ race: $(TESTGATE) ## the tests again, under the race detector
 lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, and what no commit may hold
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not gofmt-ed:" $$unformatted >&2; exit 1; fi
 	go vet ./...
-	CGO_ENABLED=1 go vet -tags pkcs11 ./internal/keys/... ./cmd/touchmark/...
+	CGO_ENABLED=1 go vet -tags pkcs11 ./internal/keys/... ./cmd/touchmark/... ./device/token
 	go vet -C .ci/tools ./...
 	go vet -C e2e/foreign ./...
 	$(STATICCHECK) ./...

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/touchmark/touchmark/device"
+	"github.com/touchmark/touchmark/device/token"
 	"github.com/touchmark/touchmark/device/tpm"
 )
 
@@ -28,6 +29,7 @@ type Store struct {
 //	                             default, or the Unix socket of a software TPM;
 //	                             with an authorization value from a file; proved
 //	                             by an endorsement key of that kind
+//	pkcs11:…                     keys are in a token, see [token.ParsePlace]
 func Open(uri, dir string) (*Store, error) {
 	scheme, rest, _ := strings.Cut(uri, ":")
 	switch scheme {
@@ -39,8 +41,10 @@ func Open(uri, dir string) (*Store, error) {
 		return &Store{FileStore: files}, err
 	case "tpmkms":
 		return openTPM(rest, dir)
+	case "pkcs11":
+		return openToken(uri, dir)
 	default:
-		return nil, fmt.Errorf("keys: %q is no URI of keys; want file: or tpmkms:device=/dev/tpmrm0", scheme)
+		return nil, fmt.Errorf("keys: %q is no URI of keys; want file:, tpmkms: or pkcs11:, with what is needed after it", scheme)
 	}
 }
 
@@ -65,4 +69,17 @@ func openTPM(settings, dir string) (*Store, error) {
 	}
 	files, err := device.OpenFileStoreOn(dir, t)
 	return &Store{FileStore: files, TPM: t}, err
+}
+
+func openToken(uri, dir string) (*Store, error) {
+	place, err := token.ParsePlace(uri)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := token.Open(place)
+	if err != nil {
+		return nil, err
+	}
+	files, err := device.OpenFileStoreOn(dir, ring)
+	return &Store{FileStore: files}, err
 }
