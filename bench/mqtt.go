@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -234,12 +233,11 @@ func (w *world) bareDoor(address string) (_ string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	c, err := own.Get(nil)
+	by, err := own.Signatory()
 	if err != nil {
 		return "", nil, err
 	}
-	s := &bareSigner{issuer: w.authorities.Device, cas: w.authorities.CACerts(),
-		by: cms.Signatory{Certificate: c.Leaf, Chain: w.authorities.Chain(w.authorities.Operator), Key: c.PrivateKey.(crypto.Signer)}}
+	s := &bareSigner{issuer: w.authorities.Device, cas: w.authorities.CACerts(), by: by}
 	if address != "" {
 		return w.bareAt(address, s)
 	}

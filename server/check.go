@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -49,7 +48,7 @@ func Check(ctx context.Context, c *Config, env Environment) []Finding {
 	signer, err := audit.NewSigner(c.Audit.Origin, a.Log)
 	add("audit log", err, "%s", c.Audit.Origin)
 	if err == nil {
-		note, err := checkDatabase(ctx, c, a, signer, env.Log)
+		note, err := checkDatabase(ctx, c, a, signer, env)
 		add("database", err, "%s", note)
 	}
 	longest, err := LongestValidity(ctx, c)
@@ -158,7 +157,7 @@ func FinishRollover(ctx context.Context, c *Config, a *ca.Authorities) (err erro
 	return a.FinishRollover()
 }
 
-func checkDatabase(ctx context.Context, c *Config, a *ca.Authorities, signer *audit.Signer, log *slog.Logger) (note string, err error) {
+func checkDatabase(ctx context.Context, c *Config, a *ca.Authorities, signer *audit.Signer, env Environment) (note string, err error) {
 	db, err := store.OpenReader(ctx, c.DSN())
 	var older *store.OlderSchemaError
 	switch {
@@ -184,11 +183,14 @@ func checkDatabase(ctx context.Context, c *Config, a *ca.Authorities, signer *au
 	if err == nil {
 		err = a.Learn(ctx, list)
 	}
+	if err == nil {
+		err = a.Ready(env.Now())
+	}
 	if err != nil {
 		return "", err
 	}
 	// A publisher that only starts writes nothing.
-	p := &audit.Publisher{Store: readOnly{db}, Signer: signer, Path: c.checkpointFile(), Log: log}
+	p := &audit.Publisher{Store: readOnly{db}, Signer: signer, Path: c.checkpointFile(), Log: env.Log}
 	if err := p.CheckStart(ctx); err != nil {
 		return "", err
 	}

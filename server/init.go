@@ -211,7 +211,7 @@ func (i *initialization) makeAdmin(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(i.path("admin.crt"), ca.PEM(cert), 0o644); err != nil {
+	if err := os.WriteFile(i.path("admin.crt"), ca.PEM(cert.DER), 0o644); err != nil {
 		return err
 	}
 	i.made.Profile = &Profile{Server: serverURL(i.Config), Certificate: "admin.crt", Key: "admin.key", CA: "ca/" + ca.RootName + ".crt"}

@@ -37,9 +37,7 @@ func (i issuing) Refresh(ctx context.Context) error {
 	return i.authorities.Learn(ctx, list)
 }
 
-func (i issuing) DeviceCA() *vetting.IssuingCA {
-	return &vetting.IssuingCA{Name: vetting.DeviceCA, Certificate: i.authorities.Device.Certificate.Raw}
-}
+func (i issuing) Founding(p vetting.Purpose) *vetting.IssuingCA { return i.authorities.Founding(p) }
 
 func (i issuing) CheckIssuingCA(ctx context.Context, name string, der []byte) (*vetting.IssuingCA, error) {
 	return i.authorities.CheckIssuingCA(ctx, name, der, i.now())
@@ -57,18 +55,20 @@ func (i issuing) checkDefault(context.Context) error {
 	return nil
 }
 
-// check reports the other issuing CAs that cannot sign.
+// check reports the other CAs that should sign and cannot.
 func (i issuing) check(context.Context) error {
 	unable := i.Unable()
 	delete(unable, i.authorities.Default())
 	var texts []string
 	for _, name := range slices.Sorted(maps.Keys(unable)) {
-		texts = append(texts, fmt.Sprintf("%s cannot sign: %v", name, unable[name]))
+		if i.authorities.Issues(name) {
+			texts = append(texts, fmt.Sprintf("%s cannot sign: %v", name, unable[name]))
+		}
 	}
 	if len(texts) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s; devices of their owners get no certificates, all others do", strings.Join(texts, "; "))
+	return fmt.Errorf("%s; who should have certificates of them gets none, all others do", strings.Join(texts, "; "))
 }
 
 // learnIssuers follows the issuing CAs, and whether they can sign, until ctx

@@ -24,11 +24,17 @@ import (
 // ceremony has a root sign what a CA of the configuration asks for.
 func ceremony(t *testing.T, c *Config, rootKey, name string, now time.Time) *x509.Certificate {
 	t.Helper()
+	return ceremonyFor(t, c, rootKey, name, vetting.ForDevices, now)
+}
+
+// ceremonyFor is one for a CA of a purpose.
+func ceremonyFor(t *testing.T, c *Config, rootKey, name string, purpose vetting.Purpose, now time.Time) *x509.Certificate {
+	t.Helper()
 	a, err := Authorities(t.Context(), c, Environment{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := a.Requests(t.Context(), []string{name})
+	text, err := a.Requests(t.Context(), []string{name}, purpose)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +210,7 @@ func (w *works) mute(unit pair, other, why string) {
 		Items []struct{ Name, Problem string }
 	}
 	_, text = get(w.t, as(w.t, w.config, "admin"), "https://"+w.server.Addrs()["api"]+"/api/v1/issuers")
-	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list.Items) != 2 || list.Items[0].Problem != "" || !strings.Contains(list.Items[1].Problem, why) {
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list.Items) != 5 || list.Items[0].Problem != "" || !strings.Contains(list.Items[4].Problem, why) {
 		w.t.Errorf("the list is %s (%v)", text, err)
 	}
 }

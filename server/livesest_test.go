@@ -54,11 +54,11 @@ func (l *lives) rigDoor() entry {
 	}
 	return entry{name: "rig", enrol: func(d *lived, official *ecdsa.PrivateKey) answered {
 		// A new one each time, for years go by.
-		der, err := ca.OperatorIssuer{Authorities: l.server.authorities, Now: l.now}.IssueOperator(csr, &access.Operator{Name: "rig-1", Role: access.RoleRig, Site: "hsinchu"})
+		made, err := ca.OperatorIssuer{Authorities: l.server.authorities, Now: l.now}.IssueOperator(csr, &access.Operator{Name: "rig-1", Role: access.RoleRig, Site: "hsinchu"})
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		cert, err := x509.ParseCertificate(der)
+		cert, err := x509.ParseCertificate(made.DER)
 		if err != nil {
 			l.t.Fatal(err)
 		}

@@ -72,7 +72,7 @@ func (s *Server) mqttHandler(pipeline enroller) *mqtt.Handler {
 		Products:  s.store,
 		Witness:   witness{s.store, newRates[vetting.Fingerprint](1)},
 		CACerts:   s.authorities.CACerts,
-		Signatory: s.signatory,
+		Signatory: s.certificate.Signatory,
 		Refused:   func(reason string) { s.metrics.refused.WithLabelValues(reason).Inc() },
 		Log:       s.env.Log,
 		Now:       s.env.Now,

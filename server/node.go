@@ -187,8 +187,11 @@ func newDelegator(file string, timeout time.Duration) (*delegator, error) {
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("%s: server is %q: want https://HOST:PORT", file, p.Server)
 	}
-	pair, err := tls.LoadX509KeyPair(p.Certificate, p.Key)
-	if err != nil {
+	own := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // anew each time, for it is renewed
+		pair, err := tls.LoadX509KeyPair(p.Certificate, p.Key)
+		return &pair, err
+	}
+	if _, err := own(nil); err != nil {
 		return nil, fmt.Errorf("%s: the responder's certificate and key: %w", file, err)
 	}
 	root, err := os.ReadFile(p.CA)
@@ -199,7 +202,7 @@ func newDelegator(file string, timeout time.Duration) (*delegator, error) {
 	if !pool.AppendCertsFromPEM(root) {
 		return nil, fmt.Errorf("%s: %s holds no certificate in PEM", file, p.CA)
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, Certificates: []tls.Certificate{pair}}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, GetClientCertificate: own}}
 	return &delegator{strings.TrimSuffix(p.Server, "/") + api.Base, &http.Client{Transport: transport, Timeout: timeout}}, nil
 }
 

@@ -5,8 +5,6 @@ package server
 
 import (
 	"context"
-	"crypto"
-	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -24,7 +22,6 @@ import (
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/cluster"
-	"github.com/touchmark/touchmark/internal/cms"
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/events/webhook"
 	"github.com/touchmark/touchmark/internal/store"
@@ -115,9 +112,6 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.authorities.StatusPoints = s.config.Status.points()
-	if s.certificate, err = ca.NewServerCertificate(s.authorities, s.config.Names, s.env.Now); err != nil {
-		return err
-	}
 	signer, err := audit.NewSigner(s.config.Audit.Origin, s.authorities.Log)
 	if err != nil {
 		return err
@@ -148,6 +142,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.issuing.Refresh(ctx); err != nil {
 		return err
 	}
+	if err := s.authorities.Ready(s.env.Now()); err != nil {
+		return err
+	}
+	if s.certificate, err = ca.NewServerCertificate(s.authorities, s.config.Names, s.env.Now); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(s.config.checkpointFile()), 0o755); err != nil {
 		return err
 	}
@@ -165,9 +165,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 // wire connects the subsystems.
 func (s *Server) wire() error {
 	log, now := s.env.Log, s.env.Now
-	factory := x509.NewCertPool()
-	factory.AddCert(s.authorities.Factory.Certificate)
-	s.importer = &manifest.Importer{Store: s.store, FactoryCA: factory, Log: log, Now: now, MaxBody: int64(s.config.API.MaxManifest)}
+	s.importer = &manifest.Importer{Store: s.store, FactoryCAs: s.authorities.FactoryCAs, Log: log, Now: now, MaxBody: int64(s.config.API.MaxManifest)}
 	issuer := ca.NewDeviceIssuer(s.authorities, now)
 	issuer.Refresh = s.issuing.Refresh
 	pipeline := newFairEnroller(s.config.Enrol, s.config.exempt(), s.metrics, countedEnroller{metrics: s.metrics, enroller: &enroll.Enroller{
@@ -257,21 +255,10 @@ func (s *Server) estHandler(clients est.Identifier, pipeline enroller, forms est
 		Products:  s.store,
 		Forms:     forms,
 		CACerts:   s.authorities.CACerts,
-		Signatory: s.signatory,
+		Signatory: s.certificate.Signatory,
 		Log:       s.env.Log,
 		Now:       s.env.Now,
 	}
-}
-
-// signatory signs in the server's own name.
-func (s *Server) signatory() (cms.Signatory, error) {
-	c, err := s.certificate.Get(nil)
-	if err != nil {
-		return cms.Signatory{}, err
-	}
-	return cms.Signatory{
-		Certificate: c.Leaf, Chain: s.authorities.Chain(s.authorities.Operator), Key: c.PrivateKey.(crypto.Signer),
-	}, nil
 }
 
 // apiHandler serves the operators' API and, for everybody, the log.

@@ -7,11 +7,13 @@ import (
 )
 
 // IssuingCA is a CA below the root that issues to the devices of those owners
-// that name it, and of all others if it is the default. The device CA is none
-// of these: it was there before the database.
+// that name it, and of all others if it is the default; or, by its purpose, to
+// others than devices. The founding CAs were there before the database, which
+// knows them only once their state changed, and never the device CA.
 type IssuingCA struct {
-	ID   int64
-	Name string
+	ID      int64
+	Name    string
+	Purpose Purpose
 	// Certificate, and the subject in it, are DER.
 	Certificate []byte
 	Subject     []byte
@@ -25,18 +27,63 @@ type IssuingCA struct {
 type IssuingState string
 
 const (
-	// IssuingOpen issues to the devices of the owners that name it.
+	// IssuingOpen issues to the devices of the owners that name it. One of
+	// another purpose issues nothing then, and what it signed counts.
 	IssuingOpen IssuingState = ""
-	// IssuingDefault issues also to the devices of those that name none, in
-	// place of the DeviceCA. There is at most one.
+	// IssuingDefault issues also to the devices of those that name none, or all
+	// that there is for another purpose, in place of the founding CA. There is
+	// at most one for each purpose.
 	IssuingDefault IssuingState = "default"
-	// IssuingClosed issues to nobody. What it signed stays valid.
+	// IssuingClosed issues to nobody. What it signed for devices stays valid;
+	// certificates of operators and rigs that it signed are refused.
 	IssuingClosed IssuingState = "closed"
 )
 
-// DeviceCA is the name of the CA that issues to devices whose owner names
-// none, unless another became the default.
-const DeviceCA = "device-ca"
+// Purpose is whom a CA issues to. It never changes.
+type Purpose string
+
+const (
+	ForDevices     Purpose = ""
+	ForSites       Purpose = "sites"        // operators and rigs of sites
+	ForOperators   Purpose = "operators"    // all other operators, and the servers themselves
+	ForCodeSigning Purpose = "code-signing" // what signs vouchers and code
+)
+
+// Purposes are all there are.
+var Purposes = []Purpose{ForDevices, ForSites, ForOperators, ForCodeSigning}
+
+// Names of the CAs that are there from the beginning, one for each purpose.
+// Each issues for it until another becomes the default.
+const (
+	DeviceCA      = "device-ca"
+	FactoryCA     = "factory-ca"
+	OperatorCA    = "operator-ca"
+	CodeSigningCA = "codesign-ca"
+)
+
+// FoundingCA is the name of the CA that issued for a purpose first.
+func (p Purpose) FoundingCA() string {
+	switch p {
+	case ForSites:
+		return FactoryCA
+	case ForOperators:
+		return OperatorCA
+	case ForCodeSigning:
+		return CodeSigningCA
+	}
+	return DeviceCA
+}
+
+// PurposeOfFounding is the purpose of a CA that is there from the beginning,
+// and whether the name is one of those.
+func PurposeOfFounding(name string) (Purpose, bool) {
+	for _, p := range Purposes {
+		if p.FoundingCA() == name {
+			return p, true
+		}
+	}
+	return ForDevices, false
+}
 
 // MaxIssuingCAs bounds them: EST's /cacerts holds them all, and devices have
 // to read it.
@@ -52,7 +99,7 @@ func CheckIssuingCAName(name string) error {
 	if name != strings.ToLower(name) {
 		return fmt.Errorf("issuing CA name %q has capital letters, which do not tell the names of CAs apart: use small ones", name)
 	}
-	if name == DeviceCA {
+	if _, founding := PurposeOfFounding(name); founding {
 		return fmt.Errorf("%q is the CA that is there from the beginning: choose another name", name)
 	}
 	return nil

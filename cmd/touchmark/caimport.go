@@ -21,7 +21,7 @@ func (a *app) caImport() *cobra.Command {
 	config := ""
 	c := &cobra.Command{Use: "import FILE", Short: "Take certificates that were signed elsewhere", Args: cobra.ExactArgs(1),
 		Long: `import checks every certificate in the file: who signed it, subject, key, identifier, path length, times. If all are good, those of
-device-ca, factory-ca, operator-ca and codesign-ca become files in ca/, those of issuing CAs go to the running server, which has them
+device-ca, factory-ca, operator-ca and codesign-ca become files in ca/, those of all other CAs go to the running server, which has them
 at once; a root roll-over becomes the file ca/root-rollover.crt. Restart the servers if files were replaced. Each of several servers
 needs the same files. If it breaks off, run it again.`,
 		Example: "  touchmark ca import --dir /var/lib/touchmark certificates.pem"}

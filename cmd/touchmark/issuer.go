@@ -18,15 +18,18 @@ import (
 )
 
 func (a *app) issuerCommand() *cobra.Command {
-	return group("issuer", "The CAs that issue to devices",
-		"An issuing CA signs the certificates of devices: of those whose owner names it, and the default of all others. That is device-ca in the beginning.",
+	return group("issuer", "The CAs that issue to devices, sites and operators",
+		`An issuing CA signs the certificates of devices: of those whose owner names it, and the default of all others. That is device-ca in the beginning.
+Others sign the certificates of sites' operators and rigs (factory-ca), of the other operators and the servers (operator-ca), and of what signs
+vouchers and code (codesign-ca). Each can get a successor: create it with --for, and make it the default. What the former one issued counts until it
+is closed or runs out; operators move with touchmark operator renew.`,
 		a.issuerCreate(), a.issuerDefault(), a.issuerStep("close", "Have an issuing CA issue no more",
-			"It must not be the default, and no owner may name it. What it issued stays valid, is renewed with the CA in its place, and told the status of."),
+			"It must not be the default, and no owner may name it. What it issued to devices stays valid, is renewed with the CA in its place, and told the status of. Certificates of operators and rigs that it issued are refused from then on."),
 		a.issuerStep("reopen", "Let a closed issuing CA issue again", ""), a.issuerList(), a.issuerShow())
 }
 
 func (a *app) issuerCreate() *cobra.Command {
-	var config, rootKey string
+	var config, rootKey, purpose string
 	c := &cobra.Command{Use: "create NAME", Short: "Create an issuing CA, for owners to name or to be the default", Args: cobra.ExactArgs(1),
 		Long: `create makes the key of an issuing CA, signs its certificate with the root's key, and has the running server use it. It
 runs on the server's machine, as the server's user; the root's key is needed for that moment, and never by the server. If it
@@ -35,10 +38,15 @@ ca sign, ca import.
 
 The key becomes the file keys/issuer-NAME.key. For one in an HSM or KMS put issuer-NAME with its URI under keys: in the
 configuration of every server first, and restart them. Other servers of the same database need the key file as well.`,
-		Example: "  touchmark issuer create acme --dir /var/lib/touchmark\n  touchmark issuer create beta --dir /var/lib/touchmark --root-key /media/safe/root.key"}
+		Example: "  touchmark issuer create acme --dir /var/lib/touchmark\n  touchmark issuer create beta --dir /var/lib/touchmark --root-key /media/safe/root.key\n  touchmark issuer create factory-2027 --for sites --dir /var/lib/touchmark --root-key /media/safe/root.key"}
 	configFlag(c, &config)
+	purposeFlag(c, &purpose)
 	c.Flags().StringVar(&rootKey, "root-key", "", "the root's key, a `file` or URI (default: keys/root.key in the data directory)")
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		what, err := purposeOf(purpose)
+		if err != nil {
+			return nil, err
+		}
 		settings, err := a.config(config)
 		if err != nil {
 			return nil, err
@@ -49,7 +57,7 @@ configuration of every server first, and restart them. Other servers of the same
 		if err := nameIsFree(ctx, cl, args[0]); err != nil {
 			return nil, err // before a key is made
 		}
-		cert, err := createIssuingCA(ctx, settings.Places(), rootKey, args[0])
+		cert, err := createIssuingCA(ctx, settings.Places(), rootKey, args[0], what)
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +67,7 @@ configuration of every server first, and restart them. Other servers of the same
 }
 
 // createIssuingCA is a ceremony on one machine.
-func createIssuingCA(ctx context.Context, p ca.Places, rootKey, name string) (*x509.Certificate, error) {
+func createIssuingCA(ctx context.Context, p ca.Places, rootKey, name string, purpose vetting.Purpose) (*x509.Certificate, error) {
 	present, err := p.Root()
 	if err != nil {
 		return nil, err
@@ -72,7 +80,7 @@ func createIssuingCA(ctx context.Context, p ca.Places, rootKey, name string) (*x
 	if err != nil {
 		return nil, err
 	}
-	der, err := p.RequestIssuingCA(ctx, name, present)
+	der, err := p.RequestIssuingCA(ctx, name, purpose, present)
 	if err != nil {
 		return nil, err
 	}
@@ -99,9 +107,10 @@ func nameIsFree(ctx context.Context, cl *client, name string) error {
 }
 
 func (a *app) issuerDefault() *cobra.Command {
-	c := &cobra.Command{Use: "default NAME", Short: "Have an issuing CA issue to all devices whose owner names no other", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "default NAME", Short: "Have an issuing CA issue to all devices whose owner names no other, or to all that it is for", Args: cobra.ExactArgs(1),
 		Long: `default puts an issuing CA in the place of the one that issues to all devices whose owner names no other: device-ca in the
-beginning, which can be named to go back. Every server follows within a second or two, so each must have the CA's key first.
+beginning, which can be named to go back; or one that is for sites, operators or code signing in the place of the one that was the
+default there. Every server follows within a second or two, so each must have the CA's key first.
 What the other issued stays valid; devices get certificates of the new one when they renew. To have them renew earlier,
 spread over a time: touchmark device renew --issuer OLD.`,
 		Example:           "  touchmark issuer default devices-2027\n  touchmark issuer default device-ca",
@@ -121,32 +130,43 @@ func (a *app) issuerStep(name, about, more string) *cobra.Command {
 }
 
 func (a *app) issuerList() *cobra.Command {
-	return listCommand(a, &cobra.Command{Use: "list", Short: "List the CAs that issue to devices"}, "/issuers", noQuery, table[api.Issuer]{
-		columns: "NAME\tISSUES TO\tIN THE FIELD\tUNTIL\tKEY IDENTIFIER\tPROBLEM", none: "There are no issuing CAs.",
-		row: func(i *api.Issuer) []any { return []any{i.Name, issuesTo(i), i.Count, i.NotAfter, i.KeyID, i.Problem} },
+	return listCommand(a, &cobra.Command{Use: "list", Short: "List the CAs below the root"}, "/issuers", noQuery, table[api.Issuer]{
+		columns: "NAME\tFOR\tISSUES TO\tIN THE FIELD\tUNTIL\tKEY IDENTIFIER\tPROBLEM", none: "There are no issuing CAs.",
+		row: func(i *api.Issuer) []any {
+			return []any{i.Name, i.Purpose, issuesTo(i), i.Count, i.NotAfter, i.KeyID, i.Problem}
+		},
 	})
 }
 
-// issuesTo says to whose devices a CA issues.
+// issuesTo says to whom a CA issues.
 func issuesTo(i *api.Issuer) string {
-	switch {
-	case i.Default:
+	switch devices := i.Purpose == forDevices; {
+	case i.Default && devices:
 		return "all others"
-	case i.Closed:
+	case i.Default:
+		return "all"
+	case i.Closed && !devices:
+		return "nobody; refused"
+	case i.Closed || !devices:
 		return "nobody"
 	}
 	return "owners that name it"
 }
 
 func (a *app) issuerShow() *cobra.Command {
-	c := &cobra.Command{Use: "show NAME", Short: "Show a CA that issues to devices", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/issuers")}
+	c := &cobra.Command{Use: "show NAME", Short: "Show a CA below the root", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/issuers")}
 	return objectCommand(a, c, getter("/issuers/"), showIssuer)
 }
 
 func showIssuer(w io.Writer, i *api.Issuer) {
 	field(w, "issuing CA", i.Name)
+	field(w, "for", i.Purpose)
 	field(w, "issues to", issuesTo(i))
-	field(w, "in the field", counted(i.Count, "certificate that has not run out", "certificates that have not run out"))
+	if i.Purpose == forDevices {
+		field(w, "in the field", counted(i.Count, "certificate that has not run out", "certificates that have not run out"))
+	} else {
+		field(w, "in the field", counted(i.Count, "operator with its newest certificate of it", "operators with their newest certificates of it"))
+	}
 	field(w, "subject", i.Subject)
 	field(w, "key identifier", i.KeyID)
 	field(w, "until", i.NotAfter)

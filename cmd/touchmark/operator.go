@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/keys"
 	"github.com/touchmark/touchmark/server"
 	"github.com/touchmark/touchmark/server/api"
@@ -26,7 +28,7 @@ func (a *app) operatorCommand() *cobra.Command {
 	return group("operator", "People and rigs that work with the server",
 		`An operator is a person or a QA rig with a client certificate. Role, site, owner and revocation are kept by the
 server, so a change takes effect with the next request. Roles: `+join(access.Roles)+".",
-		a.operatorAdd(), a.operatorList(), a.operatorShow(), a.operatorRevoke(), a.operatorWhoami())
+		a.operatorAdd(), a.operatorList(), a.operatorShow(), a.operatorRenew(), a.operatorRevoke(), a.operatorWhoami())
 }
 
 func (a *app) operatorAdd() *cobra.Command {
@@ -112,11 +114,16 @@ func makeKey(ctx context.Context, dir, name string) (csr string, err error) {
 	if err != nil {
 		return "", err
 	}
+	return requestFor(key, name)
+}
+
+// requestFor is a PKCS#10 request of an operator in PEM.
+func requestFor(key crypto.Signer, name string) (string, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
 	if err != nil {
 		return "", err
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
+	return string(ca.RequestPEM(der)), nil
 }
 
 // writeOperator writes what the operator needs to work with this server.
@@ -161,9 +168,9 @@ func lastCertificate(chain string) []byte {
 
 func (a *app) operatorList() *cobra.Command {
 	return listCommand(a, &cobra.Command{Use: "list", Short: "List operators"}, "/operators", noQuery, table[access.Operator]{
-		columns: "NAME\tROLE\tOF\tCREATED\tREVOKED\tKEY", none: "There are no operators.",
+		columns: "NAME\tROLE\tOF\tCREATED\tREVOKED\tCERTIFICATE OF\tUNTIL\tKEY", none: "There are no operators.",
 		row: func(o *access.Operator) []any {
-			return []any{o.Name, o.Role, o.Site + o.Owner, o.Created, o.Revoked, short(o.Key.String())}
+			return []any{o.Name, o.Role, o.Site + o.Owner, o.Created, o.Revoked, o.Issuer, o.NotAfter, short(o.Key.String())}
 		},
 	})
 }
@@ -211,5 +218,7 @@ func showOperator(w io.Writer, o *access.Operator) {
 	field(w, "owner", o.Owner)
 	field(w, "key", o.Key)
 	field(w, "created", o.Created)
+	field(w, "certificate of", o.Issuer)
+	field(w, "until", o.NotAfter)
 	field(w, "revoked", o.Revoked)
 }

@@ -159,11 +159,11 @@ func (d *door) operator(name string, role access.Role, site string) party {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	der, err := ca.OperatorIssuer{Authorities: d.cas, Now: time.Now}.IssueOperator(csr, &access.Operator{Name: name, Role: role, Site: site})
+	made, err := ca.OperatorIssuer{Authorities: d.cas, Now: time.Now}.IssueOperator(csr, &access.Operator{Name: name, Role: role, Site: site})
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	cert, err := x509.ParseCertificate(der)
+	cert, err := x509.ParseCertificate(made.DER)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -110,6 +110,20 @@ type Operator struct {
 	Key     vetting.Fingerprint `json:"key"`
 	Created time.Time           `json:"created"`
 	Revoked time.Time           `json:"revoked,omitzero"`
+	// Issuer is the name of the CA that issued the newest certificate, and
+	// NotAfter its end, which is not known of the oldest ones.
+	Issuer   string    `json:"issuer,omitempty"`
+	NotAfter time.Time `json:"notAfter,omitzero"`
+}
+
+// Certificate is one that was made for an operator.
+type Certificate struct {
+	DER []byte
+	// Chain leads to the root: the DER of the issuing CA first, the root's
+	// last.
+	Chain    [][]byte
+	Issuer   string // the name of the CA that issued it
+	NotAfter time.Time
 }
 
 // Check reports the first thing wrong with the operator.

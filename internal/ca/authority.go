@@ -21,6 +21,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,9 +35,9 @@ import (
 const (
 	RootName     = "root"
 	DeviceName   = vetting.DeviceCA
-	FactoryName  = "factory-ca"
-	OperatorName = "operator-ca"
-	CodeSignName = "codesign-ca"
+	FactoryName  = vetting.FactoryCA
+	OperatorName = vetting.OperatorCA
+	CodeSignName = vetting.CodeSigningCA
 	LogKeyName   = "log"
 	// ResponderKeyName is the key that signs OCSP answers where it is not made
 	// in memory.
@@ -54,7 +55,8 @@ type Authority struct {
 
 // Authorities are the CAs of one Touchmark.
 type Authorities struct {
-	Root     *x509.Certificate // its key is needed for ceremonies only
+	Root *x509.Certificate // its key is needed for ceremonies only
+	// The CAs of files. Others may have taken their places.
 	Device   Authority
 	Factory  Authority
 	Operator Authority
@@ -74,6 +76,7 @@ type Authorities struct {
 	further  []*x509.Certificate // of the roll-over, those still valid at the start
 
 	places   Places
+	founders []*issuer // the CAs of files, the device CA first
 	issuers  atomic.Pointer[issuers]
 	learning sync.Mutex
 	keyless  bool // opened by OpenKeyless
@@ -128,18 +131,17 @@ func Init(ctx context.Context, p Places, organization string, now time.Time) (*A
 	if err := writeCertificate(p.certificate(RootName), root); err != nil {
 		return nil, err
 	}
-	for _, sub := range [...]struct{ name, title string }{
-		{DeviceName, "Device CA"}, {FactoryName, "Factory CA"}, {OperatorName, "Operator CA"}, {CodeSignName, "Code Signing CA"},
-	} {
-		key, err := ring.Create(ctx, p.key(sub.name), keys.P256)
+	for _, purpose := range vetting.Purposes {
+		name := purpose.FoundingCA()
+		key, err := ring.Create(ctx, p.key(name), keys.P256)
 		if err != nil {
 			return nil, err
 		}
-		cert, err := signCA(caTemplate(organization, sub.title, now, issuingYears, 0), root, key.Public(), rootKey)
+		cert, err := signCA(caTemplate(organization, units[purpose], now, issuingYears, 0), root, key.Public(), rootKey)
 		if err != nil {
 			return nil, err
 		}
-		if err := writeCertificate(p.certificate(sub.name), cert); err != nil {
+		if err := writeCertificate(p.certificate(name), cert); err != nil {
 			return nil, err
 		}
 	}
@@ -218,9 +220,10 @@ func PEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: certificateType, Bytes: der})
 }
 
-// Open loads the authorities and refuses what does not fit together: a key
-// that is not its certificate's, a CA that the root did not sign or whose
-// time is over. The root's key is not needed.
+// Open loads the authorities and refuses what does not fit together: a device
+// CA with a key that is not its certificate's, that the root did not sign or
+// whose time is over. Of the other CAs [Authorities.Ready] tells, when those of
+// the database were learnt. The root's key is not needed.
 func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 	root, err := p.Root()
 	if err != nil {
@@ -231,15 +234,9 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 		return nil, err
 	}
 	a.further = a.rollover.valid(now)
-	for _, sub := range [...]struct {
-		name string
-		into *Authority
-	}{{DeviceName, &a.Device}, {FactoryName, &a.Factory}, {OperatorName, &a.Operator}, {CodeSignName, &a.CodeSign}} {
-		if *sub.into, err = a.openAuthority(ctx, sub.name, now); err != nil {
-			return nil, err
-		}
+	if a.Device, err = a.openAuthority(ctx, DeviceName, now); err != nil {
+		return nil, err
 	}
-	a.Factory.seen, a.Operator.seen = new(certificates), new(certificates)
 	if a.Log, err = (keys.Ring{Dir: p.Dir}).Open(ctx, p.key(LogKeyName)); err != nil {
 		return nil, err
 	}
@@ -249,7 +246,10 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 	if a.Serials, err = readSerialKey(p.serialKey()); err != nil {
 		return nil, err
 	}
-	a.issuers.Store(newIssuers([]*issuer{{Authority: a.Device, name: DeviceName, serials: a.Serials}}))
+	if err := a.openFounders(ctx); err != nil {
+		return nil, err
+	}
+	a.issuers.Store(newIssuers(a.founders))
 	return a, nil
 }
 
@@ -332,19 +332,22 @@ func (a *Authorities) CACerts() [][]byte {
 		}
 	}
 	certs = append(certs, a.Root.Raw)
-	for _, i := range a.issuers.Load().list {
+	for _, i := range slices.Concat(a.issuers.Load().list, a.trusted(vetting.ForOperators), a.trusted(vetting.ForSites)) {
 		certs = append(certs, i.Certificate.Raw)
 	}
-	return append(certs, a.Operator.Certificate.Raw, a.Factory.Certificate.Raw)
+	return certs
 }
 
 // Expiries gives the end of each authority that a server cannot do without,
 // for monitoring.
 func (a *Authorities) Expiries() map[string]time.Time {
-	return map[string]time.Time{
-		RootName: a.Root.NotAfter, DeviceName: a.Device.Certificate.NotAfter, FactoryName: a.Factory.Certificate.NotAfter,
-		OperatorName: a.Operator.Certificate.NotAfter, CodeSignName: a.CodeSign.Certificate.NotAfter,
+	m := map[string]time.Time{RootName: a.Root.NotAfter, DeviceName: a.Device.Certificate.NotAfter}
+	known := a.issuers.Load()
+	for _, p := range vetting.Purposes[1:] {
+		i := known.present(p)
+		m[a.keyName(i.name)] = i.Certificate.NotAfter
 	}
+	return m
 }
 
 // FurtherExpiries gives the ends of the issuing CAs that were learnt, by the

@@ -304,11 +304,11 @@ func TestOperatorCertificates(t *testing.T) {
 		if role.OfSite() {
 			site = "hsinchu"
 		}
-		der, err := i.IssueOperator(request(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "ignored"}}), &access.Operator{Name: "lin", Role: role, Site: site})
+		made, err := i.IssueOperator(request(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "ignored"}}), &access.Operator{Name: "lin", Role: role, Site: site})
 		if err != nil {
 			t.Fatal(err)
 		}
-		cert, err := x509.ParseCertificate(der)
+		cert, err := x509.ParseCertificate(made.DER)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,9 +38,9 @@ func (p Places) Request(ctx context.Context, name string, have *x509.Certificate
 	return requestCA(key, &x509.CertificateRequest{RawSubject: have.RawSubject}, have.SubjectKeyId)
 }
 
-// RequestIssuingCA makes a request for a new issuing CA, and its key if it is
-// not there. Asked again, it uses the same key.
-func (p Places) RequestIssuingCA(ctx context.Context, name string, root *x509.Certificate) ([]byte, error) {
+// RequestIssuingCA makes a request for a new CA of a purpose, and its key if
+// it is not there. Asked again, it uses the same key.
+func (p Places) RequestIssuingCA(ctx context.Context, name string, purpose vetting.Purpose, root *x509.Certificate) ([]byte, error) {
 	if err := vetting.CheckIssuingCAName(name); err != nil {
 		return nil, err
 	}
@@ -52,12 +52,9 @@ func (p Places) RequestIssuingCA(ctx context.Context, name string, root *x509.Ce
 			return nil, errors.Join(missing, err)
 		}
 	}
-	subject := pkix.Name{Organization: root.Subject.Organization, OrganizationalUnit: []string{issuingUnit}, CommonName: name}
+	subject := pkix.Name{Organization: root.Subject.Organization, OrganizationalUnit: []string{units[purpose]}, CommonName: name}
 	return requestCA(key, &x509.CertificateRequest{Subject: subject}, keyID(key.Public()))
 }
-
-// issuingUnit stands in the subjects of issuing CAs.
-const issuingUnit = "Device CA"
 
 // requestCA asks for what a CA below the root needs, in an extensionRequest
 // (RFC 2985 §5.4.2), so that other software than this can sign it, too.

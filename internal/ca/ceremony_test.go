@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/ca"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // The certificate of an issuing CA is made once the root's key is there, and
@@ -28,8 +29,8 @@ func TestCeremonyOfIssuingCA(t *testing.T) {
 	if err := os.Rename(filepath.Join(p.Dir, "keys/root.key"), safe); err != nil {
 		t.Fatal(err)
 	}
-	text := must(a.Requests(t.Context(), []string{"acme"})) // without the root's key
-	again := must(a.Requests(t.Context(), []string{"acme"}))
+	text := must(a.Requests(t.Context(), []string{"acme"}, vetting.ForDevices)) // without the root's key
+	again := must(a.Requests(t.Context(), []string{"acme"}, vetting.ForDevices))
 	requests := must(ca.ParseRequests(append(text, again...)))
 	if !bytes.Equal(requests[0].RawSubjectPublicKeyInfo, requests[1].RawSubjectPublicKeyInfo) {
 		t.Error("asked again, there is another key")
@@ -46,11 +47,11 @@ func TestCeremonyOfIssuingCA(t *testing.T) {
 	if !late.NotAfter.Equal(a.Root.NotAfter) {
 		t.Errorf("it ends at %s, the root at %s", late.NotAfter, a.Root.NotAfter)
 	}
-	if _, err := a.Requests(t.Context(), []string{"root"}); err == nil || !strings.Contains(err.Error(), "signs itself") {
+	if _, err := a.Requests(t.Context(), []string{"root"}, vetting.ForDevices); err == nil || !strings.Contains(err.Error(), "signs itself") {
 		t.Errorf("the root's request: %v", err)
 	}
 	for _, name := range []string{"ACME", "", "../x"} {
-		if _, err := a.Requests(t.Context(), []string{name}); err == nil {
+		if _, err := a.Requests(t.Context(), []string{name}, vetting.ForDevices); err == nil {
 			t.Errorf("a key was made for %q", name)
 		}
 	}
@@ -65,7 +66,7 @@ func TestCeremonyOfIssuingCA(t *testing.T) {
 // its certificate is taken.
 func TestCeremonyByOpenSSL(t *testing.T) {
 	a, p := initCA(t)
-	request := file(t, "request.pem", must(a.Requests(t.Context(), []string{ca.DeviceName})))
+	request := file(t, "request.pem", must(a.Requests(t.Context(), []string{ca.DeviceName}, vetting.ForDevices)))
 	out := filepath.Join(t.TempDir(), "out.crt")
 	if text, err := exec.Command("openssl", "x509", "-req", "-in", request, "-CA", filepath.Join(p.Dir, "ca/root.crt"), "-CAkey", filepath.Join(p.Dir, "keys/root.key"),
 		"-copy_extensions", "copyall", "-days", "3000", "-sha384", "-out", out).CombinedOutput(); err != nil {
@@ -123,7 +124,7 @@ func TestReplacementsThatAreRefused(t *testing.T) {
 	other, q := initCA(t)
 	root, foreign := rootOf(t, p, "root", a.Root), rootOf(t, q, "root", other.Root)
 	request := func(a *ca.Authorities) *x509.CertificateRequest {
-		return must(ca.ParseRequests(must(a.Requests(t.Context(), []string{ca.DeviceName}))))[0]
+		return must(ca.ParseRequests(must(a.Requests(t.Context(), []string{ca.DeviceName}, vetting.ForDevices))))[0]
 	}
 	now := time.Now()
 	for what, c := range map[string]struct {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,36 +17,51 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// issuer is one CA that issues to devices.
+// issuer is one CA below the root.
 type issuer struct {
 	Authority        // its Signer is nil if the key could not be opened
-	id        int64  // in the database; 0 is the device CA
+	id        int64  // in the database; 0 is one that is only a file
 	name      string // of its owners; the device CA's is DeviceName
-	serials   Serials
+	purpose   vetting.Purpose
+	serials   Serials // of devices' certificates only
 	state     vetting.IssuingState
 	lost      error // why there is no Signer
+	foreign   error // why it counts for nothing: it is not below the root
 
 	signing tried
 }
 
-// issuers are the CAs that issue to devices, the device CA first. They do not
+// issuers are the CAs below the root, those of files first. They do not
 // change; another set takes their place.
 type issuers struct {
-	list      []*issuer
-	byName    map[string]*issuer // the default also as ""
-	bySubject map[string]*issuer // by the DER of the name
+	all       []*issuer
+	list      []*issuer          // those that issue to devices, the device CA first
+	byName    map[string]*issuer // of list; the default also as ""
+	bySubject map[string]*issuer // of list, by the DER of the name
 }
 
-func newIssuers(list []*issuer) *issuers {
-	s := &issuers{list: list, byName: map[string]*issuer{}, bySubject: map[string]*issuer{}}
-	s.byName[""] = list[0]
-	for _, i := range list {
+func newIssuers(all []*issuer) *issuers {
+	s := &issuers{all: all, byName: map[string]*issuer{}, bySubject: map[string]*issuer{}}
+	s.byName[""] = all[0]
+	for _, i := range all {
+		if i.purpose != vetting.ForDevices {
+			continue
+		}
+		s.list = append(s.list, i)
 		s.byName[i.name], s.bySubject[string(i.Certificate.RawSubject)] = i, i
 		if i.state == vetting.IssuingDefault {
 			s.byName[""] = i
 		}
 	}
 	return s
+}
+
+// named is the CA of a name, whatever it is for; nil if there is none.
+func (s *issuers) named(name string) *issuer {
+	if n := slices.IndexFunc(s.all, func(i *issuer) bool { return i.name == name }); n >= 0 {
+		return s.all[n]
+	}
+	return nil
 }
 
 // IssuingKeyName is the name of an issuing CA's key, as a server's
@@ -58,40 +74,56 @@ func IsIssuingKeyName(key string) bool {
 	return ok && vetting.CheckIssuingCAName(name) == nil
 }
 
-// Learn makes issuing CAs known, in place of those that were known before but
-// for the device CA. One whose key cannot be opened is known all the same:
-// its certificates count, and only issuing fails. It changes nothing and fails
-// if one of them is not below the root.
+// Learn makes the CAs of the database known, in place of those that were known
+// before but for those of files, of which it tells the state at most. One
+// whose key cannot be opened is known all the same: its certificates count,
+// and only issuing fails. It changes nothing and fails if one of them is not
+// below the root.
 func (a *Authorities) Learn(ctx context.Context, list []*vetting.IssuingCA) error {
 	a.learning.Lock()
 	defer a.learning.Unlock()
 	known := a.issuers.Load()
-	next := known.list[:1:1]
-	changed := len(list) != len(known.list)-1
+	next := slices.Clone(a.founders)
 	for _, c := range list {
-		i := known.byName[c.Name]
-		if i == nil || !bytes.Equal(i.Certificate.Raw, c.Certificate) || i.state != c.State || a.found(i) {
+		if a.keyless && c.Purpose != vetting.ForDevices {
+			continue // of no use there, and its file is not there
+		}
+		i := known.named(c.Name)
+		founder := a.founder(c.Name, c.Purpose)
+		if i == nil || !i.is(c, founder >= 0) || a.found(i) {
 			var err error
 			if i, err = a.openIssuer(ctx, c); err != nil {
 				return err
 			}
-			changed = true
 		}
-		next = append(next, i)
+		if founder >= 0 {
+			next[founder] = i
+		} else {
+			next = append(next, i)
+		}
 	}
-	if changed {
+	if !slices.Equal(next, known.all) {
 		a.issuers.Store(newIssuers(next))
 	}
 	return nil
 }
 
+// is reports whether the CA is as the database has it, which knows nothing but
+// the state of one of a file.
+func (i *issuer) is(c *vetting.IssuingCA, ofFile bool) bool {
+	return i.id == c.ID && i.state == c.State && (ofFile || bytes.Equal(i.Certificate.Raw, c.Certificate))
+}
+
 // found reports whether a key that was missing may be there by now. Only
 // files are looked at again: an HSM that refuses a PIN too often locks itself.
 func (a *Authorities) found(i *issuer) bool {
-	return i.lost != nil && !a.keyless && a.places.Keys[IssuingKeyName(i.name)] == ""
+	return i.lost != nil && !a.keyless && a.founder(i.name, i.purpose) < 0 && a.places.Keys[IssuingKeyName(i.name)] == ""
 }
 
 func (a *Authorities) openIssuer(ctx context.Context, c *vetting.IssuingCA) (*issuer, error) {
+	if n := a.founder(c.Name, c.Purpose); n >= 0 {
+		return a.founders[n].inState(c), nil
+	}
 	cert, err := x509.ParseCertificate(c.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("the certificate of the issuing CA %s in the database: %w", c.Name, err)
@@ -99,7 +131,10 @@ func (a *Authorities) openIssuer(ctx context.Context, c *vetting.IssuingCA) (*is
 	if err := a.belowRoot(cert); err != nil {
 		return nil, fmt.Errorf("the issuing CA %s: %w; it is signed anew with `touchmark ca request`, before the other root goes", c.Name, err)
 	}
-	i := &issuer{id: c.ID, name: c.Name, state: c.State, Authority: Authority{Certificate: cert}, serials: a.Serials.Of(cert)}
+	i := &issuer{id: c.ID, name: c.Name, purpose: c.Purpose, state: c.State, Authority: Authority{Certificate: cert}, serials: a.Serials.Of(cert)}
+	if c.Purpose != vetting.ForDevices {
+		i.seen = new(certificates)
+	}
 	i.Signer, i.lost = a.keyOf(ctx, c.Name, cert)
 	return i, nil
 }
@@ -139,7 +174,7 @@ func (a *Authorities) CheckIssuingCA(ctx context.Context, name string, der []byt
 	if _, err := a.places.openKey(ctx, a.places.key(IssuingKeyName(name)), cert); err != nil {
 		return nil, vetting.Errorf(vetting.Invalid, "the server cannot use the key of the issuing CA %s: %v", name, keys.Redact(err.Error()))
 	}
-	return &vetting.IssuingCA{Name: name, Certificate: der, Subject: cert.RawSubject, Key: vetting.KeyFingerprint(cert.RawSubjectPublicKeyInfo)}, nil
+	return &vetting.IssuingCA{Name: name, Purpose: purposeOf(cert), Certificate: der, Subject: cert.RawSubject, Key: vetting.KeyFingerprint(cert.RawSubjectPublicKeyInfo)}, nil
 }
 
 // checkIssuing also holds the certificate to the CA that has the name already,
@@ -148,7 +183,7 @@ func (a *Authorities) checkIssuing(name string, cert *x509.Certificate, now time
 	if err := a.checkCA(cert, now); err != nil {
 		return err
 	}
-	if have := a.issuers.Load().byName[name]; have != nil && have.name == name {
+	if have := a.issuers.Load().named(name); have != nil {
 		return sameKey(have.Certificate, cert)
 	}
 	for _, other := range []*x509.Certificate{a.Root, a.Device.Certificate, a.Factory.Certificate, a.Operator.Certificate, a.CodeSign.Certificate} {
@@ -176,12 +211,11 @@ func (a *Authorities) checkCA(cert *x509.Certificate, now time.Time) error {
 	return a.belowRoot(cert)
 }
 
-// Unable tells which of the CAs that issue to devices cannot sign here, and
-// why: one whose key is missing or broken, whose time is over, or whose last
-// signature failed.
+// Unable tells which of the CAs cannot sign here, and why: one whose key is
+// missing or broken, whose time is over, or whose last signature failed.
 func (a *Authorities) Unable(now time.Time) map[string]error {
 	out := map[string]error{}
-	for _, i := range a.issuers.Load().list {
+	for _, i := range a.issuers.Load().all {
 		if i.state == vetting.IssuingClosed {
 			continue // so it is meant
 		}
@@ -224,7 +258,7 @@ func (i *issuer) sign(t *x509.Certificate, key crypto.PublicKey) ([]byte, error)
 // gone; and with the key that signs OCSP answers. [Authorities.Unable] and
 // [Authorities.CheckResponder] tell what came of it.
 func (a *Authorities) Probe(all bool) {
-	for _, i := range a.issuers.Load().list {
+	for _, i := range a.issuers.Load().all {
 		i.signing.probe(i.Signer, all)
 	}
 	a.responding.probe(a.Responder, all)

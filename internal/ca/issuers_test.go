@@ -18,7 +18,7 @@ import (
 // signedFor has the root sign a CA's request.
 func signedFor(t testing.TB, a *ca.Authorities, p ca.Places, name string) *x509.Certificate {
 	t.Helper()
-	requests := must(ca.ParseRequests(must(a.Requests(t.Context(), []string{name}))))
+	requests := must(ca.ParseRequests(must(a.Requests(t.Context(), []string{name}, vetting.ForDevices))))
 	return must(rootOf(t, p, "root", a.Root).Sign(requests[0], time.Now()))
 }
 

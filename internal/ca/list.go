@@ -2,6 +2,7 @@ package ca
 
 import (
 	"crypto/x509"
+	"slices"
 	"time"
 
 	"github.com/touchmark/touchmark/vetting"
@@ -18,6 +19,7 @@ type Listed struct {
 
 	ofRollover bool
 	issues     bool // to devices
+	former     bool // another issues in its place, and it ends when it ends
 	signerEnds time.Time
 }
 
@@ -30,7 +32,7 @@ const RenewSoon = 2 * 365 * 24 * time.Hour
 func (l *Listed) Warnings(now time.Time, longest time.Duration) []string {
 	texts := []string{}
 	switch end := l.Certificate.NotAfter; {
-	case l.ofRollover:
+	case l.ofRollover || l.former:
 	case now.After(end):
 		texts = append(texts, "ran out at "+end.Format(time.RFC3339))
 	case end.Sub(now) < RenewSoon:
@@ -45,8 +47,8 @@ func (l *Listed) Warnings(now time.Time, longest time.Duration) []string {
 	return texts
 }
 
-// List gives every CA certificate that there is: roots first, then the
-// authorities of files, then the issuing CAs that were learnt.
+// List gives every CA certificate that there is: roots first, then the CAs
+// that issue to others than devices, then those that issue to devices.
 func (a *Authorities) List() []Listed {
 	list := []Listed{{Name: RootName, Certificate: a.Root, Use: "signs the CAs below"}}
 	if r := a.rollover; r != nil {
@@ -57,12 +59,14 @@ func (a *Authorities) List() []Listed {
 			list = append(list, Listed{Name: c.name, Certificate: r.List()[i], Use: c.use, ofRollover: true})
 		}
 	}
-	list = append(list, Listed{Name: FactoryName, Certificate: a.Factory.Certificate, Use: "operators and rigs of sites"},
-		Listed{Name: OperatorName, Certificate: a.Operator.Certificate, Use: "operators, the server itself"},
-		Listed{Name: CodeSignName, Certificate: a.CodeSign.Certificate, Use: "code signing"})
 	known := a.issuers.Load()
-	for _, i := range known.list {
-		list = append(list, Listed{Name: i.name, Certificate: i.Certificate, Use: i.use(known), issues: i.state != vetting.IssuingClosed})
+	for _, p := range slices.Concat(vetting.Purposes[1:], vetting.Purposes[:1]) {
+		for _, i := range known.all {
+			if i.purpose == p {
+				list = append(list, Listed{Name: i.name, Certificate: i.Certificate, Use: i.use(known),
+					issues: p == vetting.ForDevices && i.state != vetting.IssuingClosed, former: p != vetting.ForDevices && known.present(p) != i})
+			}
+		}
 	}
 	for i := range list {
 		list[i].SignedBy, list[i].signerEnds = a.signerOf(list[i].Certificate)
@@ -72,12 +76,19 @@ func (a *Authorities) List() []Listed {
 
 func (i *issuer) use(known *issuers) string {
 	switch {
-	case known.byName[""] == i:
-		return "devices, by default"
 	case i.state == vetting.IssuingClosed:
 		return "closed"
+	case known.present(i.purpose) == i:
+		return uses[i.purpose]
+	case i.purpose != vetting.ForDevices:
+		return "issues nothing now; what it issued counts"
 	}
 	return "devices of the owners that name it"
+}
+
+// uses are what the CAs are for that issue at present.
+var uses = map[vetting.Purpose]string{
+	vetting.ForDevices: "devices, by default", vetting.ForSites: "operators and rigs of sites", vetting.ForOperators: "operators, the server itself", vetting.ForCodeSigning: "code signing",
 }
 
 // signerOf says which root signed a CA's certificate, and when that ends.
@@ -117,11 +128,11 @@ func (a *Authorities) OfFiles() (lines []string) {
 }
 
 // Soon is what ends within a time, or has ended, by name. A roll-over's
-// certificates are about to go, and end when they end.
+// certificates, and CAs in whose places others are, end when they end.
 func (a *Authorities) Soon(now time.Time, within time.Duration) map[string]time.Time {
 	ends := map[string]time.Time{}
 	for _, c := range a.List() {
-		if end := c.Certificate.NotAfter; !c.ofRollover && end.Sub(now) < within {
+		if end := c.Certificate.NotAfter; !c.ofRollover && !c.former && end.Sub(now) < within {
 			ends[c.Name] = end
 		}
 	}

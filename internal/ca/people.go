@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/cms"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // operatorValidity is how long an operator's or rig's certificate lasts.
@@ -27,9 +30,13 @@ type OperatorIssuer struct {
 
 // IssueOperator signs the request's key: by the factory CA for those of a
 // site, by the operator CA for the others. Nothing else in the request is
-// looked at. It returns the certificate's DER.
-func (i OperatorIssuer) IssueOperator(csr *x509.CertificateRequest, op *access.Operator) ([]byte, error) {
-	key, now, by := csr.PublicKey, i.Now(), i.issuer(op.Role)
+// looked at.
+func (i OperatorIssuer) IssueOperator(csr *x509.CertificateRequest, op *access.Operator) (*access.Certificate, error) {
+	key, now := csr.PublicKey, i.Now()
+	by, err := i.Authorities.present(purposeOfRole(op.Role), now)
+	if err != nil {
+		return nil, err
+	}
 	t := &x509.Certificate{
 		SerialNumber: i.Authorities.Serials.New(),
 		Subject:      pkix.Name{CommonName: op.Name, OrganizationalUnit: []string{string(op.Role)}},
@@ -52,19 +59,15 @@ func (i OperatorIssuer) IssueOperator(csr *x509.CertificateRequest, op *access.O
 	if err != nil {
 		return nil, fmt.Errorf("sign the certificate of operator %s: %w", op.Name, err)
 	}
-	return der, nil
+	return &access.Certificate{DER: der, Chain: [][]byte{by.Certificate.Raw, i.Authorities.Root.Raw}, Issuer: by.name, NotAfter: t.NotAfter}, nil
 }
 
-func (i OperatorIssuer) issuer(role access.Role) Authority {
+// purposeOfRole is what the CA is for that issues to a role.
+func purposeOfRole(role access.Role) vetting.Purpose {
 	if role.OfSite() {
-		return i.Authorities.Factory
+		return vetting.ForSites
 	}
-	return i.Authorities.Operator
-}
-
-// OperatorChain leads from a role's certificates to the root.
-func (i OperatorIssuer) OperatorChain(role access.Role) [][]byte {
-	return [][]byte{i.issuer(role).Certificate.Raw, i.Authorities.Root.Raw}
+	return vetting.ForOperators
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -80,15 +83,22 @@ const serverValidity = 90 * 24 * time.Hour
 
 // ServerCertificate is the server's own TLS certificate. It issues itself
 // from the operator CA, keeps its key in memory, and renews without a
-// restart: the handshake that finds it past two thirds of its life makes the
-// next one.
+// restart: the handshake that finds it past two thirds of its life, or of
+// another operator CA than the present one, makes the next one.
 type ServerCertificate struct {
 	authorities *Authorities
 	names       []string
 	now         func() time.Time
 
-	current atomic.Pointer[tls.Certificate]
+	current atomic.Pointer[ownCertificate]
 	renewal chan struct{} // holds one token: the right to renew
+}
+
+// ownCertificate is a certificate of the server's and whose it is.
+type ownCertificate struct {
+	tls.Certificate
+	by    *issuer
+	chain []*x509.Certificate // what it shows beside it
 }
 
 // NewServerCertificate issues the first certificate for DNS names and IP
@@ -105,29 +115,38 @@ func NewServerCertificate(a *Authorities, names []string, now func() time.Time) 
 // Get serves tls.Config.GetCertificate.
 func (s *ServerCertificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c := s.current.Load()
-	if !s.due(c.Leaf) {
-		return c, nil
+	if !s.due(c) {
+		return &c.Certificate, nil
 	}
 	select {
 	case <-s.renewal:
 		defer func() { s.renewal <- struct{}{} }()
-		if c := s.current.Load(); !s.due(c.Leaf) {
-			return c, nil
+		if c := s.current.Load(); !s.due(c) {
+			return &c.Certificate, nil
 		}
 		if err := s.renew(); err != nil && s.now().After(c.Leaf.NotAfter) {
 			return nil, err // with a valid one left, that serves on
 		}
 	default: // somebody else renews; the present one still counts
 	}
-	return s.current.Load(), nil
+	return &s.current.Load().Certificate, nil
+}
+
+// Signatory signs CMS messages in the server's name.
+func (s *ServerCertificate) Signatory() (cms.Signatory, error) {
+	if _, err := s.Get(nil); err != nil {
+		return cms.Signatory{}, err
+	}
+	c := s.current.Load()
+	return cms.Signatory{Certificate: c.Leaf, Chain: c.chain, Key: c.PrivateKey.(crypto.Signer)}, nil
 }
 
 // NotAfter is the present certificate's end.
 func (s *ServerCertificate) NotAfter() time.Time { return s.current.Load().Leaf.NotAfter }
 
-func (s *ServerCertificate) due(leaf *x509.Certificate) bool {
-	life := leaf.NotAfter.Sub(leaf.NotBefore)
-	return s.now().After(leaf.NotBefore.Add(life * 2 / 3))
+func (s *ServerCertificate) due(c *ownCertificate) bool {
+	life := c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)
+	return s.now().After(c.Leaf.NotBefore.Add(life*2/3)) || s.authorities.issuers.Load().present(vetting.ForOperators).name != c.by.name
 }
 
 func (s *ServerCertificate) renew() error {
@@ -135,7 +154,11 @@ func (s *ServerCertificate) renew() error {
 	if err != nil {
 		return err
 	}
-	by, now := s.authorities.Operator, s.now()
+	now := s.now()
+	by, err := s.authorities.present(vetting.ForOperators, now)
+	if err != nil {
+		return err
+	}
 	t := &x509.Certificate{
 		SerialNumber: s.authorities.Serials.New(),
 		Subject:      pkix.Name{CommonName: s.names[0]},
@@ -160,9 +183,9 @@ func (s *ServerCertificate) renew() error {
 	if err != nil {
 		return err
 	}
-	c := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-	for _, issuer := range s.authorities.Chain(by) {
-		c.Certificate = append(c.Certificate, issuer.Raw)
+	c := &ownCertificate{tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, by, s.authorities.chain(by.Authority)}
+	for _, issuer := range c.chain {
+		c.Certificate.Certificate = append(c.Certificate.Certificate, issuer.Raw)
 	}
 	s.current.Store(c)
 	return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/durable"
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // What a ceremony made takes the place of files in DIR/ca here. Each file is
@@ -106,8 +107,9 @@ func (a *Authorities) FinishRollover() error {
 }
 
 // Requests makes requests for the CAs of these names by the keys that they
-// have. A name that no CA has is that of a new issuing CA, whose key is made.
-func (a *Authorities) Requests(ctx context.Context, names []string) (text []byte, err error) {
+// have. A name that no CA has is that of a new one for a purpose, whose key is
+// made.
+func (a *Authorities) Requests(ctx context.Context, names []string, purpose vetting.Purpose) (text []byte, err error) {
 	have := map[string]*x509.Certificate{}
 	for _, c := range a.List() {
 		have[c.Name] = c.Certificate
@@ -118,7 +120,9 @@ func (a *Authorities) Requests(ctx context.Context, names []string) (text []byte
 		case name == RootName:
 			return nil, errors.New("the root signs itself: another one comes with `touchmark ca root-rollover begin`")
 		case cert == nil:
-			der, err = a.places.RequestIssuingCA(ctx, name, a.Root)
+			der, err = a.places.RequestIssuingCA(ctx, name, purpose, a.Root)
+		case purpose != vetting.ForDevices:
+			return nil, fmt.Errorf("there is a CA %s already, and what it is for does not change: choose another name for a new one", name)
 		default:
 			der, err = a.places.Request(ctx, a.keyName(name), cert)
 		}

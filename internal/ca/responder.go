@@ -130,7 +130,8 @@ func OpenKeyless(ctx context.Context, p Places) (*Authorities, error) {
 	if a.Serials, err = readSerialKey(p.serialKey()); err != nil {
 		return nil, err
 	}
-	a.issuers.Store(newIssuers([]*issuer{{Authority: a.Device, name: DeviceName, serials: a.Serials, lost: errKeyless}}))
+	a.founders = []*issuer{{Authority: a.Device, name: DeviceName, serials: a.Serials, lost: errKeyless}}
+	a.issuers.Store(newIssuers(a.founders))
 	return a, nil
 }
 

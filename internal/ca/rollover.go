@@ -157,10 +157,10 @@ func nameOf(root *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Chain is what leads from a certificate of one of the authorities to either
+// chain is what leads from a certificate of one of the authorities to either
 // root, without the roots themselves: the authority, and in a roll-over its
 // root as signed by the other root's key.
-func (a *Authorities) Chain(by Authority) []*x509.Certificate {
+func (a *Authorities) chain(by Authority) []*x509.Certificate {
 	chain := []*x509.Certificate{by.Certificate}
 	for _, c := range a.further {
 		if c.CheckSignatureFrom(c) != nil && by.Certificate.CheckSignatureFrom(c) == nil {

@@ -59,7 +59,7 @@ func newRoot(t *testing.T, p ca.Places) *x509.Certificate {
 // resign has a root sign CAs of files anew.
 func resign(t *testing.T, a *ca.Authorities, root *ca.Root, names []string) {
 	t.Helper()
-	for _, csr := range must(ca.ParseRequests(must(a.Requests(t.Context(), names)))) {
+	for _, csr := range must(ca.ParseRequests(must(a.Requests(t.Context(), names, vetting.ForDevices)))) {
 		cert := must(root.Sign(csr, time.Now()))
 		if err := a.Replace(must(a.CheckReplacement(cert, time.Now())), cert); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/touchmark/touchmark/vetting"
 )
 
 // VerifyDevice checks that a device issuing CA signed the certificate and
@@ -23,12 +25,12 @@ func (a *Authorities) VerifyDevice(cert *x509.Certificate, at time.Time) error {
 
 // VerifyFactory checks a certificate of a site operator or rig.
 func (a *Authorities) VerifyFactory(cert *x509.Certificate, at time.Time) error {
-	return a.Factory.verify(cert, at)
+	return a.verifyFor(vetting.ForSites, cert, at)
 }
 
 // VerifyOperator checks a certificate of an operator of the OEM.
 func (a *Authorities) VerifyOperator(cert *x509.Certificate, at time.Time) error {
-	return a.Operator.verify(cert, at)
+	return a.verifyFor(vetting.ForOperators, cert, at)
 }
 
 // DeviceKeyIDs are the key identifiers of the CAs that issue to devices.
@@ -44,8 +46,10 @@ func (a *Authorities) DeviceKeyIDs() [][]byte {
 // its issuer.
 func (a *Authorities) OfDevice(cert *x509.Certificate) bool { return a.issuerOf(cert) != nil }
 
-// OfFactory reports whether a certificate names the factory CA as its issuer.
-func (a *Authorities) OfFactory(cert *x509.Certificate) bool { return a.Factory.IssuedBy(cert) }
+// OfFactory reports whether a certificate names a factory CA as its issuer.
+func (a *Authorities) OfFactory(cert *x509.Certificate) bool {
+	return slices.ContainsFunc(a.issuers.Load().all, func(i *issuer) bool { return i.purpose == vetting.ForSites && i.IssuedBy(cert) })
+}
 
 // IssuedBy reports whether a certificate names this authority as its issuer.
 func (a Authority) IssuedBy(cert *x509.Certificate) bool {

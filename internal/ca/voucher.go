@@ -36,17 +36,21 @@ func (s VoucherSigner) SignVoucher(v *vetting.Voucher) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := s.certify(key, v.ExpiresOn)
+	by, err := s.Authorities.present(vetting.ForCodeSigning, s.Now())
 	if err != nil {
 		return nil, err
 	}
-	return cms.SignContent(oidVoucher, content, cert, key, []*x509.Certificate{s.Authorities.CodeSign.Certificate, s.Authorities.Root})
+	cert, err := s.certify(key, by.Authority, v.ExpiresOn)
+	if err != nil {
+		return nil, err
+	}
+	return cms.SignContent(oidVoucher, content, cert, key, []*x509.Certificate{by.Certificate, s.Authorities.Root})
 }
 
 // certify issues the certificate of a voucher's key. It names no purpose, for
 // none is registered; the code signing CA issues no others without one.
-func (s VoucherSigner) certify(key *ecdsa.PrivateKey, until time.Time) (*x509.Certificate, error) {
-	by, now := s.Authorities.CodeSign, s.Now()
+func (s VoucherSigner) certify(key *ecdsa.PrivateKey, by Authority, until time.Time) (*x509.Certificate, error) {
+	now := s.Now()
 	if until.IsZero() {
 		until = by.Certificate.NotAfter
 	}

@@ -15,13 +15,14 @@ type issuingRow struct {
 	Name                      string
 	Subject, Key, Certificate []byte
 	Created, Updated          int64
-	State                     string `json:",omitempty"` // the log has rows of before it came
+	State                     string `json:",omitempty"` // the log has rows of before these came
+	Purpose                   string `json:",omitempty"`
 }
 
-const issuingColumns = `ica.id, ica.name, ica.subject, ica.key, ica.certificate, ica.created, ica.updated, ica.state`
+const issuingColumns = `ica.id, ica.name, ica.subject, ica.key, ica.certificate, ica.created, ica.updated, ica.state, ica.purpose`
 
 func (i *issuingRow) dest() []any {
-	return []any{&i.ID, &i.Name, &i.Subject, &i.Key, &i.Certificate, &i.Created, &i.Updated, &i.State}
+	return []any{&i.ID, &i.Name, &i.Subject, &i.Key, &i.Certificate, &i.Created, &i.Updated, &i.State, &i.Purpose}
 }
 
 func (i *issuingRow) object() audit.Object {
@@ -29,7 +30,7 @@ func (i *issuingRow) object() audit.Object {
 }
 
 func (i *issuingRow) issuingCA() *vetting.IssuingCA {
-	out := &vetting.IssuingCA{ID: i.ID, Name: i.Name, Certificate: i.Certificate, Subject: i.Subject, State: vetting.IssuingState(i.State),
+	out := &vetting.IssuingCA{ID: i.ID, Name: i.Name, Purpose: vetting.Purpose(i.Purpose), Certificate: i.Certificate, Subject: i.Subject, State: vetting.IssuingState(i.State),
 		Created: fromMicros(i.Created), Updated: fromMicros(i.Updated)}
 	copy(out.Key[:], i.Key)
 	return out
@@ -47,8 +48,9 @@ func (s *Store) issuingCAs(ctx context.Context, where string, args ...any) (list
 	return list, err
 }
 
-// IssuingCAs lists the CAs that issue to the devices of owners that name
-// them, oldest first; there are vetting.MaxIssuingCAs at most.
+// IssuingCAs lists the CAs below the root, whatever they are for, oldest first;
+// there are vetting.MaxIssuingCAs at most. A founding CA is among them once
+// its state changed.
 func (s *Store) IssuingCAs(ctx context.Context) ([]*vetting.IssuingCA, error) {
 	return s.issuingCAs(ctx, `ORDER BY ica.id`)
 }
@@ -77,10 +79,7 @@ func (s *Store) CreateIssuingCA(ctx context.Context, a access.Act, c *vetting.Is
 		if count >= vetting.MaxIssuingCAs {
 			return 0, vetting.Errorf(vetting.Conflict, "there are %d issuing CAs already: more would make /cacerts too long for devices", count)
 		}
-		now := micros(w.now)
-		row := &issuingRow{ID: w.ids(1), Name: c.Name, Subject: c.Subject, Key: c.Key[:], Certificate: c.Certificate, Created: now, Updated: now}
-		w.exec(`INSERT INTO issuing_cas (id, name, subject, key, certificate, created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			row.ID, row.Name, row.Subject, row.Key, row.Certificate, row.Created, row.Updated)
+		row := w.insertIssuing(c)
 		w.leaf("issuer.create", operatorOf(a), c.Name, row.object())
 		return row.ID, nil
 	})
@@ -88,6 +87,14 @@ func (s *Store) CreateIssuingCA(ctx context.Context, a access.Act, c *vetting.Is
 		return nil, err
 	}
 	return s.IssuingCA(ctx, c.Name)
+}
+
+func (w *writing) insertIssuing(c *vetting.IssuingCA) *issuingRow {
+	now := micros(w.now)
+	row := &issuingRow{ID: w.ids(1), Name: c.Name, Subject: c.Subject, Key: c.Key[:], Certificate: c.Certificate, Created: now, Updated: now, Purpose: string(c.Purpose)}
+	w.exec(`INSERT INTO issuing_cas (id, name, subject, key, certificate, created, updated, purpose) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		row.ID, row.Name, row.Subject, row.Key, row.Certificate, row.Created, row.Updated, row.Purpose)
+	return row
 }
 
 // RenewIssuingCA replaces the certificate of an issuing CA, whose subject and

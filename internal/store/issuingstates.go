@@ -9,9 +9,10 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// SetDefaultIssuingCA makes an issuing CA, or the device CA, the one that
-// issues to devices whose owner names none. A closed one is refused
-// (Conflict). What is so already stays, without a leaf.
+// SetDefaultIssuingCA makes an issuing CA, or a founding one, the one that
+// issues to devices whose owner names none, or all that there is for another
+// purpose. A closed one is refused (Conflict). What is so already stays,
+// without a leaf.
 func (s *Store) SetDefaultIssuingCA(ctx context.Context, a access.Act, name string) error {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
 		next, err := w.candidate(name)
@@ -20,14 +21,15 @@ func (s *Store) SetDefaultIssuingCA(ctx context.Context, a access.Act, name stri
 		}
 		var changed []audit.Object
 		had := new(issuingRow)
-		w.fetch(`SELECT `+issuingColumns+` FROM issuing_cas ica WHERE ica.state = $1`, []any{string(vetting.IssuingDefault)}, func(r row) error { return r.Scan(had.dest()...) })
-		if err := w.flush(); err != nil || had.ID == next.ID {
+		w.fetch(`SELECT `+issuingColumns+` FROM issuing_cas ica WHERE ica.state = $1 AND ica.purpose = $2`, []any{string(vetting.IssuingDefault), next.Purpose}, func(r row) error { return r.Scan(had.dest()...) })
+		_, founding := vetting.PurposeOfFounding(next.Name)
+		if err := w.flush(); err != nil || had.ID == next.ID || had.ID == 0 && founding {
 			return next.ID, err
 		}
 		if had.ID != 0 {
 			changed = append(changed, w.become(had, vetting.IssuingOpen))
 		}
-		if next.ID != 0 {
+		if !founding { // which is the default if no other is
 			changed = append(changed, w.become(next, vetting.IssuingDefault))
 		}
 		w.leaf("issuer.default", operatorOf(a), name, changed...)
@@ -36,13 +38,13 @@ func (s *Store) SetDefaultIssuingCA(ctx context.Context, a access.Act, name stri
 	return err
 }
 
-// candidate is the row of an issuing CA that may become the default; the
-// device CA has none, and the ID 0.
+// candidate is the row of an issuing CA that may become the default; a
+// founding CA may have none, and the ID 0.
 func (w *writing) candidate(name string) (*issuingRow, error) {
-	if name == vetting.DeviceCA {
-		return new(issuingRow), nil
-	}
 	i, err := w.issuingCA(name)
+	if p, founding := vetting.PurposeOfFounding(name); founding && vetting.ProblemOf(err) == vetting.NotFound {
+		return &issuingRow{Name: name, Purpose: string(p)}, nil
+	}
 	if err == nil && i.State == string(vetting.IssuingClosed) {
 		err = vetting.Errorf(vetting.Conflict, "the issuing CA %s is closed: reopen it first", name)
 	}
@@ -50,11 +52,15 @@ func (w *writing) candidate(name string) (*issuingRow, error) {
 }
 
 // CloseIssuingCA has an issuing CA issue no more. While it is the default, or
-// an owner names it, that is a Conflict.
-func (s *Store) CloseIssuingCA(ctx context.Context, a access.Act, name string) (*vetting.IssuingCA, error) {
-	return s.changeIssuing(ctx, a, name, vetting.IssuingClosed, func(w *writing, i *issuingRow) error {
-		if i.State == string(vetting.IssuingDefault) {
-			return vetting.Errorf(vetting.Conflict, "%s issues to all whose owner names no other: make another the default first, with `touchmark issuer default`", name)
+// an owner names it, that is a Conflict. Of one that has no row yet, which a
+// founding CA but the device CA may be, the rest is taken.
+func (s *Store) CloseIssuingCA(ctx context.Context, a access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
+	name := c.Name
+	return s.changeIssuing(ctx, a, c, vetting.IssuingClosed, func(w *writing, i *issuingRow) error {
+		if used, err := w.isDefault(i); err != nil {
+			return err
+		} else if used {
+			return vetting.Errorf(vetting.Conflict, "%s is the CA that issues: make another the default first, with `touchmark issuer default`", name)
 		}
 		owner, err := w.ownerOf(name)
 		if err == nil && owner != "" {
@@ -66,14 +72,21 @@ func (s *Store) CloseIssuingCA(ctx context.Context, a access.Act, name string) (
 
 // ReopenIssuingCA lets a closed issuing CA issue again.
 func (s *Store) ReopenIssuingCA(ctx context.Context, a access.Act, name string) (*vetting.IssuingCA, error) {
-	return s.changeIssuing(ctx, a, name, vetting.IssuingOpen, func(*writing, *issuingRow) error { return nil })
+	return s.changeIssuing(ctx, a, &vetting.IssuingCA{Name: name}, vetting.IssuingOpen, func(*writing, *issuingRow) error { return nil })
 }
 
 // changeIssuing closes or reopens an issuing CA, if check agrees. One that is
 // so already stays, without a leaf.
-func (s *Store) changeIssuing(ctx context.Context, a access.Act, name string, to vetting.IssuingState, check func(*writing, *issuingRow) error) (*vetting.IssuingCA, error) {
+func (s *Store) changeIssuing(ctx context.Context, a access.Act, c *vetting.IssuingCA, to vetting.IssuingState, check func(*writing, *issuingRow) error) (*vetting.IssuingCA, error) {
+	name := c.Name
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
 		i, err := w.issuingCA(name)
+		if vetting.ProblemOf(err) == vetting.NotFound && c.Purpose != vetting.ForDevices && c.Purpose.FoundingCA() == name {
+			if err := check(w, &issuingRow{Name: name, Purpose: string(c.Purpose)}); err != nil {
+				return 0, err
+			}
+			i, err = w.insertIssuing(c), nil
+		}
 		if err != nil || (i.State == string(vetting.IssuingClosed)) == (to == vetting.IssuingClosed) {
 			return 0, err
 		}
@@ -91,6 +104,16 @@ func (s *Store) changeIssuing(ctx context.Context, a access.Act, name string, to
 		return nil, err
 	}
 	return s.IssuingCA(ctx, name)
+}
+
+// isDefault reports whether a CA issues by default: a founding one does as long
+// as no other of its purpose is the default.
+func (w *writing) isDefault(i *issuingRow) (bool, error) {
+	if _, founding := vetting.PurposeOfFounding(i.Name); !founding {
+		return i.State == string(vetting.IssuingDefault), nil
+	}
+	other, err := w.taken(`SELECT 1 FROM issuing_cas WHERE state = $1 AND purpose = $2`, string(vetting.IssuingDefault), i.Purpose)
+	return !other, err
 }
 
 // ownerOf is an owner that names an issuing CA, "" if none does.
@@ -120,6 +143,8 @@ func (w *writing) issues(name string) error {
 	switch {
 	case vetting.ProblemOf(err) == vetting.NotFound:
 		return vetting.Errorf(vetting.Invalid, "there is no issuing CA %q: name one that `touchmark issuer list` shows, or create it first", name)
+	case err == nil && i.Purpose != string(vetting.ForDevices):
+		return vetting.Errorf(vetting.Invalid, "the CA %s issues to %s and not to devices: name another", name, i.Purpose)
 	case err == nil && i.State == string(vetting.IssuingClosed):
 		return vetting.Errorf(vetting.Invalid, "the issuing CA %s is closed: name another, or reopen it", name)
 	}

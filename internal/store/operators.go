@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -16,18 +17,20 @@ type operatorRow struct {
 	Key        []byte
 	Created    int64
 	Revoked    int64
-	OwnerID    int64 `json:",omitempty"` // later than the others, so absent from their digests
+	OwnerID    int64  `json:",omitempty"` // these came later than the others, so are absent from their digests
+	Issuer     string `json:",omitempty"` // "" is the founding CA
+	NotAfter   int64  `json:",omitempty"`
 }
 
 func (o *operatorRow) dest() []any {
-	return []any{&o.ID, &o.Name, &o.Role, &o.SiteID, &o.Key, &o.Created, &o.Revoked, &o.OwnerID}
+	return []any{&o.ID, &o.Name, &o.Role, &o.SiteID, &o.Key, &o.Created, &o.Revoked, &o.OwnerID, &o.Issuer, &o.NotAfter}
 }
 
 func (o *operatorRow) object() audit.Object {
 	return audit.Object{Kind: audit.KindOperator, ID: o.ID, Digest: audit.DigestOf(o)}
 }
 
-const operatorColumns = `op.id, op.name, op.role, op.site_id, op.key, op.created, op.revoked, op.owner_id`
+const operatorColumns = `op.id, op.name, op.role, op.site_id, op.key, op.created, op.revoked, op.owner_id, op.issuer, op.not_after`
 
 func (s *Store) operators(ctx context.Context, where string, args ...any) (list []*access.Operator, err error) {
 	err = s.db.query(ctx, `SELECT `+operatorColumns+`, COALESCE(s.name, ''), COALESCE(ow.name, '') FROM operators op
@@ -38,12 +41,31 @@ func (s *Store) operators(ctx context.Context, where string, args ...any) (list 
 			return err
 		}
 		out := &access.Operator{ID: o.ID, Name: o.Name, Role: access.Role(o.Role), Site: site, SiteID: o.SiteID, Owner: owner,
-			Created: fromMicros(o.Created), Revoked: fromMicros(o.Revoked)}
+			Created: fromMicros(o.Created), Revoked: fromMicros(o.Revoked), Issuer: o.issuer(), NotAfter: fromMicros(o.NotAfter)}
 		copy(out.Key[:], o.Key)
 		list = append(list, out)
 		return nil
 	})
 	return list, err
+}
+
+// issuer is the CA of the newest certificate.
+func (o *operatorRow) issuer() string {
+	switch {
+	case o.Issuer != "":
+		return o.Issuer
+	case access.Role(o.Role).OfSite():
+		return vetting.FactoryCA
+	}
+	return vetting.OperatorCA
+}
+
+// certified enters the newest certificate.
+func (o *operatorRow) certified(issuer string, notAfter time.Time) {
+	o.Issuer, o.NotAfter = issuer, micros(notAfter)
+	if _, founding := vetting.PurposeOfFounding(issuer); founding {
+		o.Issuer = ""
+	}
 }
 
 func (s *Store) operator(ctx context.Context, where string, arg, name any) (*access.Operator, error) {
@@ -107,8 +129,9 @@ func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error
 		}
 	}
 	row.ID = w.ids(1)
-	w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked, owner_id) VALUES ($1, $2, $3, $4, $5, $6, 0, $7)`,
-		row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created, row.OwnerID)
+	row.certified(o.Issuer, o.NotAfter)
+	w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked, owner_id, issuer, not_after) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9)`,
+		row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created, row.OwnerID, row.Issuer, row.NotAfter)
 	w.leaf("operator.create", operatorOf(a), o.Name+" as "+row.Role, row.object())
 	return row.ID, nil
 }
@@ -116,6 +139,36 @@ func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error
 // RevokeOperator takes an operator's rights away, at once and for good.
 // Revoking again changes nothing.
 func (s *Store) RevokeOperator(ctx context.Context, a access.Act, name string) (*access.Operator, error) {
+	return s.changeOperator(ctx, a, name, func(w *writing, o *operatorRow) error {
+		if o.Revoked != 0 {
+			return nil
+		}
+		o.Revoked = micros(w.now)
+		w.exec(`UPDATE operators SET revoked = $2 WHERE id = $1`, o.ID, o.Revoked)
+		w.leaf("operator.revoke", operatorOf(a), name, o.object())
+		return nil
+	})
+}
+
+// RenewOperator keeps that an operator has another certificate on its key; o
+// is as [Store.CreateOperator] takes it. A revoked operator, or another key,
+// is a Conflict.
+func (s *Store) RenewOperator(ctx context.Context, a access.Act, o *access.Operator) (*access.Operator, error) {
+	return s.changeOperator(ctx, a, o.Name, func(w *writing, have *operatorRow) error {
+		switch {
+		case have.Revoked != 0:
+			return vetting.Errorf(vetting.Conflict, "operator %s was revoked: create another one", o.Name)
+		case !bytes.Equal(have.Key, o.Key[:]):
+			return vetting.Errorf(vetting.Conflict, "operator %s has the key %x, and the request is for %s: a certificate is renewed on the same key", o.Name, have.Key, o.Key)
+		}
+		have.certified(o.Issuer, o.NotAfter)
+		w.exec(`UPDATE operators SET issuer = $2, not_after = $3 WHERE id = $1`, have.ID, have.Issuer, have.NotAfter)
+		w.leaf("operator.renew", operatorOf(a), o.Name, have.object())
+		return nil
+	})
+}
+
+func (s *Store) changeOperator(ctx context.Context, a access.Act, name string, change func(*writing, *operatorRow) error) (*access.Operator, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
 		var o operatorRow
 		w.fetch(`SELECT `+operatorColumns+` FROM operators op WHERE op.name = $1`, []any{name}, func(r row) error { return r.Scan(o.dest()...) })
@@ -125,17 +178,27 @@ func (s *Store) RevokeOperator(ctx context.Context, a access.Act, name string) (
 		if o.ID == 0 {
 			return 0, notFound("operator", name)
 		}
-		if o.Revoked != 0 {
-			return o.ID, nil
-		}
-		o.Revoked = micros(w.now)
-		w.exec(`UPDATE operators SET revoked = $2 WHERE id = $1`, o.ID, o.Revoked)
-		w.leaf("operator.revoke", operatorOf(a), name, o.object())
-		return o.ID, nil
+		return o.ID, change(w, &o)
 	})
 	s.cache.forgetOperators()
 	if err != nil {
 		return nil, err
 	}
 	return s.Operator(ctx, name)
+}
+
+// OperatorCounts says how many operators that were not revoked have their
+// newest certificates of a CA, by its name.
+func (s *Store) OperatorCounts(ctx context.Context) (map[string]int64, error) {
+	counts := map[string]int64{}
+	err := s.db.query(ctx, `SELECT op.role, op.issuer, COUNT(*) FROM operators op WHERE op.revoked = 0 GROUP BY op.role, op.issuer`, nil, func(r row) error {
+		var o operatorRow
+		n := int64(0)
+		if err := r.Scan(&o.Role, &o.Issuer, &n); err != nil {
+			return err
+		}
+		counts[o.issuer()] += n
+		return nil
+	})
+	return counts, err
 }

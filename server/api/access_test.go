@@ -163,6 +163,8 @@ func attempts(t testing.TB) map[string]attempt {
 		"createOperator":       {near: "/operators", body: map[string]any{"name": "new", "role": "support", "csr": csr}, status: 201},
 		"getOperator":          {near: "/operators/planner", status: 200},
 		"revokeOperator":       {near: "/operators/support/revoke", status: 200},
+		"renewOperator":        {near: "/operators/support/certificate", body: map[string]any{"csr": csr}, status: 200},
+		"renewOwn":             {near: "/whoami/certificate", body: map[string]any{"csr": csr}, status: 200},
 		"whoami":               {near: "/whoami", status: 200},
 	}
 }
@@ -195,8 +197,8 @@ var who = map[string]access.Permission{
 	"certifyResponder": access.AnswerStatus, "reportForgeries": access.AnswerStatus,
 	"listTransfers": access.ReadOwners, "getTransfer": access.ReadOwners, "listTransferDevices": access.ReadOwners,
 	"offerTransfer": access.TransferDevices, "acceptTransfer": access.TransferDevices, "declineTransfer": access.TransferDevices, "withdrawTransfer": access.TransferDevices, "reverseTransfer": access.ManageOwners, "createVoucher": access.ManageOwners, "getVoucher": access.ReadOwners,
-	"listOperators": access.ReadAudit, "createOperator": access.ManageOperators, "getOperator": access.ReadAudit, "revokeOperator": access.ManageOperators,
-	"whoami": api.AnyOperator,
+	"listOperators": access.ReadAudit, "createOperator": access.ManageOperators, "getOperator": access.ReadAudit, "revokeOperator": access.ManageOperators, "renewOperator": access.ManageOperators,
+	"renewOwn": api.AnyOperator, "whoami": api.AnyOperator,
 }
 
 // hidden are the things of a device's manufacture, which an owner's operators

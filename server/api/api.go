@@ -52,13 +52,10 @@ type Enroller interface {
 // exists is not its business: a certificate opens nothing before its key is
 // in the store, and nothing after the operator was revoked.
 type OperatorIssuer interface {
-	// IssueOperator makes a certificate on the request's key: by the factory
-	// CA for the roles of a site, by the operator CA for the others. Nothing
-	// else in the request counts.
-	IssueOperator(csr *x509.CertificateRequest, op *access.Operator) (der []byte, err error)
-	// OperatorChain is what leads from such a certificate to the root: the
-	// DER of the issuing CA first, the root's last.
-	OperatorChain(role access.Role) [][]byte
+	// IssueOperator makes a certificate on the request's key: by the present
+	// factory CA for the roles of a site, by the present operator CA for the
+	// others. Nothing else in the request counts.
+	IssueOperator(csr *x509.CertificateRequest, op *access.Operator) (*access.Certificate, error)
 }
 
 // VoucherSigner signs vouchers, each with a key of its own. ca.VoucherSigner
@@ -74,10 +71,10 @@ type ProfileChecker interface {
 	CheckProfile(context.Context, *vetting.Product) error
 }
 
-// IssuingCAs are the CAs that issue to devices, as this server has them.
+// IssuingCAs are the CAs below the root, as this server has them.
 type IssuingCAs interface {
-	// DeviceCA is the one that was there from the beginning.
-	DeviceCA() *vetting.IssuingCA
+	// Founding is the one that was there for a purpose from the beginning.
+	Founding(vetting.Purpose) *vetting.IssuingCA
 	// CheckIssuingCA reads a certificate for an issuing CA of a name. It
 	// refuses, as a *vetting.Error with Invalid, one with which this server
 	// could not issue: not below the root, or without its key.

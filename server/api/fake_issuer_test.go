@@ -17,6 +17,8 @@ func (m *memory) IssuingCA(_ context.Context, name string) (*vetting.IssuingCA, 
 
 func (m *memory) CertificateCounts(context.Context) (map[int64]int64, error) { return nil, nil }
 
+func (m *memory) OperatorCounts(context.Context) (map[string]int64, error) { return nil, nil }
+
 func (m *memory) CreateIssuingCA(_ context.Context, a access.Act, i *vetting.IssuingCA) (*vetting.IssuingCA, error) {
 	return act(m, a, func() (*vetting.IssuingCA, error) { return i, nil })
 }
@@ -33,8 +35,8 @@ func (m *memory) SetDefaultIssuingCA(ctx context.Context, a access.Act, name str
 	return err
 }
 
-func (m *memory) CloseIssuingCA(ctx context.Context, a access.Act, name string) (*vetting.IssuingCA, error) {
-	i, err := m.IssuingCA(ctx, name)
+func (m *memory) CloseIssuingCA(ctx context.Context, a access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
+	i, err := m.IssuingCA(ctx, c.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -42,14 +44,14 @@ func (m *memory) CloseIssuingCA(ctx context.Context, a access.Act, name string) 
 }
 
 func (m *memory) ReopenIssuingCA(ctx context.Context, a access.Act, name string) (*vetting.IssuingCA, error) {
-	return m.CloseIssuingCA(ctx, a, name)
+	return m.CloseIssuingCA(ctx, a, &vetting.IssuingCA{Name: name})
 }
 
 // hands is a server that can use the key of every issuing CA.
 type hands struct{ der []byte }
 
-func (h hands) DeviceCA() *vetting.IssuingCA {
-	return &vetting.IssuingCA{Name: vetting.DeviceCA, Certificate: h.der}
+func (h hands) Founding(p vetting.Purpose) *vetting.IssuingCA {
+	return &vetting.IssuingCA{Name: p.FoundingCA(), Purpose: p, Certificate: h.der}
 }
 
 func (h hands) CheckIssuingCA(_ context.Context, name string, der []byte) (*vetting.IssuingCA, error) {

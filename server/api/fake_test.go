@@ -445,6 +445,10 @@ func (m *memory) RevokeOperator(_ context.Context, a access.Act, name string) (*
 	})
 }
 
+func (m *memory) RenewOperator(_ context.Context, a access.Act, o *access.Operator) (*access.Operator, error) {
+	return act(m, a, func() (*access.Operator, error) { return o, nil })
+}
+
 func (m *memory) OperatorByKey(_ context.Context, key vetting.Fingerprint) (*access.Operator, error) {
 	return find(m, m.operators, func(o *access.Operator) bool { return o.Key == key })
 }

@@ -198,6 +198,8 @@ var docs = map[string]string{
 	"Operator.site":            "The site that confines a site operator or rig",
 	"Operator.owner":           "The owner of an owner operator",
 	"Operator.key":             "The fingerprint of the operator's key",
+	"Operator.issuer":          "The CA that issued the newest certificate",
+	"Operator.notAfter":        "Until when the newest certificate is valid; absent if that is not known",
 	"Operator.revoked":         "When the operator was revoked; absent if never",
 	"OperatorCreated.operator": "The new operator",
 	"OperatorInput.role":       "What the operator is there for",

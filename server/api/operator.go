@@ -20,7 +20,7 @@ type OperatorInput struct {
 // OperatorCreated is a new operator with the certificate.
 type OperatorCreated struct {
 	Operator    access.Operator `json:"operator"`
-	Certificate string          `json:"certificate" doc:"The operator's certificate as PEM"`
+	Certificate string          `json:"certificate" doc:"The certificate as PEM"`
 	Chain       string          `json:"chain" doc:"The certificates above it as PEM, the root last"`
 }
 
@@ -60,6 +60,24 @@ func (a *API) operators() {
 		}
 		return answer(c.RevokeOperator(ctx, c.act, in.Name))
 	})
+	register(a, access.ManageOperators, operation{
+		id: "renewOperator", method: http.MethodPost, path: "/operators/{name}/certificate", tag: tagOperators,
+		summary:     "Issue another certificate on an operator's key",
+		description: "For one whose certificate ran out, or whose issuing CA was closed; all others do it themselves.",
+	}, func(ctx context.Context, c *call, in *operatorRenewal) (*bodyOutput[OperatorCreated], error) {
+		op, err := c.NamedOperator(ctx, in.Name)
+		if err != nil {
+			return nil, err
+		}
+		return a.renewOperator(ctx, c, op, in.Body)
+	})
+	register(a, AnyOperator, operation{
+		id: "renewOwn", method: http.MethodPost, path: "/whoami/certificate", tag: tagOperators,
+		summary:     "Issue another certificate on your own key",
+		description: "By the CA that issues now, for as long as a new one. The certificate that you have counts until it ends or its CA is closed.",
+	}, func(ctx context.Context, c *call, in *bodyOf[OperatorRenewal]) (*bodyOutput[OperatorCreated], error) {
+		return a.renewOperator(ctx, c, c.Operator(), in.Body)
+	})
 	register(a, AnyOperator, operation{
 		id: "whoami", method: http.MethodGet, path: "/whoami", tag: tagOperators,
 		summary: "Show who the server takes you for",
@@ -82,10 +100,11 @@ func (a *API) createOperator(ctx context.Context, c *call, in *bodyOf[OperatorIn
 	}
 	// The certificate is made first and leaves the process only after the
 	// operator is stored: one that is not stored opens nothing.
-	der, err := a.config.Operators.IssueOperator(csr, op)
+	cert, err := a.config.Operators.IssueOperator(csr, op)
 	if err != nil {
 		return nil, err
 	}
+	op.Issuer, op.NotAfter = cert.Issuer, cert.NotAfter
 	stored, err := c.CreateOperator(ctx, c.act, op)
 	if err != nil {
 		return nil, err
@@ -94,8 +113,36 @@ func (a *API) createOperator(ctx context.Context, c *call, in *bodyOf[OperatorIn
 		// A repetition of a request whose operator was revoked since.
 		return nil, vetting.Errorf(vetting.Conflict, "operator %s was created by this request and revoked since: create another one", stored.Name)
 	}
-	out := &OperatorCreated{*stored, toPEM(der), toPEM(a.config.Operators.OperatorChain(stored.Role)...)}
+	out := &OperatorCreated{*stored, toPEM(cert.DER), toPEM(cert.Chain...)}
 	return created(out, nil, func(o *OperatorCreated) string { return "/operators/" + o.Operator.Name })
+}
+
+// OperatorRenewal asks for another certificate.
+type OperatorRenewal struct {
+	CSR string `json:"csr" minLength:"1" doc:"The operator's PKCS#10 request (RFC 2986), as PEM or as base64 of DER, on the key that the operator has"`
+}
+
+type operatorRenewal struct {
+	Name string `path:"name" maxLength:"63" doc:"The name"`
+	Body OperatorRenewal
+}
+
+func (a *API) renewOperator(ctx context.Context, c *call, of *access.Operator, in OperatorRenewal) (*bodyOutput[OperatorCreated], error) {
+	csr, err := parseCSR(in.CSR)
+	if err != nil {
+		return nil, err
+	}
+	op := *of
+	cert, err := a.config.Operators.IssueOperator(csr, &op)
+	if err != nil {
+		return nil, err
+	}
+	op.Key, op.Issuer, op.NotAfter = vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), cert.Issuer, cert.NotAfter
+	stored, err := c.RenewOperator(ctx, c.act, &op)
+	if err != nil {
+		return nil, err
+	}
+	return answer(&OperatorCreated{*stored, toPEM(cert.DER), toPEM(cert.Chain...)}, nil)
 }
 
 func permissionsOf(op *access.Operator) []access.Permission {

@@ -226,15 +226,14 @@ func (w *world) ca(role access.Role) *authority {
 	return w.office
 }
 
-func (w *world) IssueOperator(csr *x509.CertificateRequest, op *access.Operator) ([]byte, error) {
+func (w *world) IssueOperator(csr *x509.CertificateRequest, op *access.Operator) (*access.Certificate, error) {
 	ca := w.ca(op.Role)
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(99), Subject: pkix.Name{CommonName: op.Name}, NotBefore: today, NotAfter: today.AddDate(1, 0, 0)}
-	return x509.CreateCertificate(rand.Reader, tmpl, ca.cert, csr.PublicKey, ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, csr.PublicKey, ca.key)
+	return &access.Certificate{DER: der, Chain: [][]byte{ca.cert.Raw}, NotAfter: tmpl.NotAfter}, err
 }
 
 func (w *world) SignVoucher(*vetting.Voucher) ([]byte, error) { return []byte("voucher"), nil }
-
-func (w *world) OperatorChain(role access.Role) [][]byte { return [][]byte{w.ca(role).cert.Raw} }
 
 // client connects with an operator's certificate; "" means with none.
 func (w *world) client(name string) *http.Client {

@@ -20,10 +20,10 @@ import (
 // start and [Importer.Stop] at the end.
 type Importer struct {
 	Store Store
-	// FactoryCA holds the certificates of the CAs that site operators'
+	// FactoryCAs gives the certificates of the CAs that site operators'
 	// certificates are issued by.
-	FactoryCA *x509.CertPool
-	Log       *slog.Logger
+	FactoryCAs func() *x509.CertPool
+	Log        *slog.Logger
 	// Now is the clock.
 	Now func() time.Time
 	// MaxBody is the largest file that is taken in, in bytes; 0 means

@@ -134,7 +134,7 @@ func (f *factory) importer(t testing.TB) *Importer {
 	roots := x509.NewCertPool()
 	roots.AddCert(f.ca.cert)
 	im := &Importer{
-		Store: f.store, FactoryCA: roots, Log: slog.New(slog.DiscardHandler),
+		Store: f.store, FactoryCAs: func() *x509.CertPool { return roots }, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return now }, Chunk: 4, Retry: time.Microsecond,
 	}
 	t.Cleanup(func() {

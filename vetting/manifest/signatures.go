@@ -91,7 +91,7 @@ type signatureError struct{ err error }
 func (e *signatureError) Error() string { return e.err.Error() }
 
 func (im *Importer) signers(ctx context.Context, m *vetting.Manifest, message []byte, digest cms.Digest) ([]Signature, error) {
-	found, err := cms.VerifyDetached(message, digest, im.FactoryCA, im.Now())
+	found, err := cms.VerifyDetached(message, digest, im.FactoryCAs(), im.Now())
 	if ours := (*cms.DigestError)(nil); errors.As(err, &ours) {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func (t *trial) acts(w *World) map[string]func(a access.Act) (any, error) {
 	noted := t.evidence("acts")
 	closed, quantity := vetting.OrderClosed, int64(50)
 	t.operator("berta", access.RoleAdmin, "")
+	t.operator("clara", access.RoleAdmin, "")
 	return map[string]func(a access.Act) (any, error){
 		"CreateProduct": func(a access.Act) (any, error) {
 			return t.store.CreateProduct(t.ctx, a, &vetting.Product{Name: "lamp"})
@@ -46,6 +47,9 @@ func (t *trial) acts(w *World) map[string]func(a access.Act) (any, error) {
 		},
 		"CreateOperator": func(a access.Act) (any, error) {
 			return t.store.CreateOperator(t.ctx, a, &access.Operator{Name: "anna", Role: access.RoleAdmin, Key: Key("anna", 0)})
+		},
+		"RenewOperator": func(a access.Act) (any, error) {
+			return t.store.RenewOperator(t.ctx, a, &access.Operator{Name: "clara", Key: Key("clara", 0), Issuer: "operator-2027"})
 		},
 		"RevokeOperator": func(a access.Act) (any, error) { return t.store.RevokeOperator(t.ctx, a, "berta") },
 		"DecideRegistration": func(a access.Act) (any, error) {

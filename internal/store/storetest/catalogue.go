@@ -17,6 +17,7 @@ var catalogueCases = []conformance{
 	{"a page has a bound", pageBound},
 	{"an operator is found by name and key", operatorIsKept},
 	{"an operator's name and key are taken once", operatorTaken},
+	{"an operator gets another certificate", operatorRenewed},
 	{"a revoked operator is seen as revoked at once", operatorRevoked},
 	{"another server sees a revocation", operatorRevokedElsewhere},
 }
@@ -131,7 +132,7 @@ func operatorIsKept(t *trial) {
 	if rig.ID < 1 || rig.Created.IsZero() {
 		t.Errorf("a new operator is %+v", rig)
 	}
-	want := &access.Operator{ID: rig.ID, Name: "rig-1", Role: access.RoleRig, Site: "gdansk", SiteID: site.ID, Key: Key("rig-1", 0), Created: rig.Created}
+	want := &access.Operator{ID: rig.ID, Name: "rig-1", Role: access.RoleRig, Site: "gdansk", SiteID: site.ID, Key: Key("rig-1", 0), Created: rig.Created, Issuer: vetting.FactoryCA}
 	same(t, "created", rig, want)
 	anna := t.operator("anna", access.RoleAdmin, "")
 	if anna.Site != "" || anna.SiteID != 0 {
@@ -159,6 +160,35 @@ func operatorTaken(t *trial) {
 		// a revoked operator's name and key do not become free
 		ok(t.store.RevokeOperator(t.ctx, By, "anna"))(t)
 	}
+}
+
+func operatorRenewed(t *trial) {
+	t.operator("anna", access.RoleAdmin, "")
+	t.operator("berta", access.RoleAdmin, "")
+	want := ok(t.store.OperatorByKey(t.ctx, Key("anna", 0)))(t)
+	count := func(founding, next int64) {
+		t.Helper()
+		counts := ok(t.second().OperatorCounts(t.ctx))(t)
+		if counts[vetting.OperatorCA] != founding || counts["operator-2027"] != next {
+			t.Errorf("the counts are %v, want %d of the founding CA and %d of the next", counts, founding, next)
+		}
+	}
+	count(2, 0)
+	next := *want
+	next.Issuer, next.NotAfter = "operator-2027", want.Created.AddDate(1, 0, 0)
+	t.logs("operator.renew", "anna", 1, func() { same(t, "renewed", ok(t.store.RenewOperator(t.ctx, By, &next))(t), &next) })
+	same(t, "by key", ok(t.store.OperatorByKey(t.ctx, want.Key))(t), &next)
+	count(1, 1)
+	back := next
+	back.Issuer = vetting.OperatorCA
+	same(t, "by the founding CA again", ok(t.store.RenewOperator(t.ctx, By, &back))(t), &back)
+	other := next
+	other.Key = Key("other", 0)
+	t.refuses(vetting.Conflict)(t.store.RenewOperator(t.ctx, By, &other))
+	t.refuses(vetting.NotFound)(t.store.RenewOperator(t.ctx, By, &access.Operator{Name: "none"}))
+	ok(t.store.RevokeOperator(t.ctx, By, "anna"))(t)
+	t.refuses(vetting.Conflict)(t.store.RenewOperator(t.ctx, By, &next))
+	count(1, 0)
 }
 
 func operatorRevoked(t *trial) {

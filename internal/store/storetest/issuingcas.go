@@ -15,6 +15,7 @@ var issuingCases = []conformance{
 	{"there are not too many issuing CAs", issuingBounded},
 	{"one issuing CA is the default", issuingDefault},
 	{"an issuing CA closes once nobody needs it", issuingCloses},
+	{"a CA for others than devices takes the place of the founding one", issuingForOthers},
 	{"an owner moves to another issuing CA", issuingMoved},
 	{"what an issuing CA has in the field is counted", issuingCounted},
 	{"the CAs of files are in the log when they change", authoritiesNoted},
@@ -164,13 +165,13 @@ func issuingCloses(t *trial) {
 	}
 	t.done(t.store.SetDefaultIssuingCA(t.ctx, By, "one"))
 	ok(t.store.CreateOwner(t.ctx, By, &vetting.Owner{Name: "acme", Issuer: "two"}))(t)
-	t.refuses(vetting.Conflict)(t.store.CloseIssuingCA(t.ctx, By, "one"))
-	t.refuses(vetting.Conflict)(t.store.CloseIssuingCA(t.ctx, By, "two"))
-	t.refuses(vetting.NotFound)(t.store.CloseIssuingCA(t.ctx, By, "none"))
-	t.refuses(vetting.NotFound)(t.store.CloseIssuingCA(t.ctx, By, vetting.DeviceCA))
+	t.refuses(vetting.Conflict)(t.store.CloseIssuingCA(t.ctx, By, IssuingCA("one")))
+	t.refuses(vetting.Conflict)(t.store.CloseIssuingCA(t.ctx, By, IssuingCA("two")))
+	t.refuses(vetting.NotFound)(t.store.CloseIssuingCA(t.ctx, By, IssuingCA("none")))
+	t.refuses(vetting.NotFound)(t.store.CloseIssuingCA(t.ctx, By, IssuingCA(vetting.DeviceCA)))
 	t.done(t.store.SetDefaultIssuingCA(t.ctx, By, vetting.DeviceCA))
-	t.logs("issuer.close", "one", 1, func() { ok(t.store.CloseIssuingCA(t.ctx, By, "one"))(t) })
-	t.logs("", "", 0, func() { ok(t.store.CloseIssuingCA(t.ctx, By, "one"))(t) })
+	t.logs("issuer.close", "one", 1, func() { ok(t.store.CloseIssuingCA(t.ctx, By, IssuingCA("one")))(t) })
+	t.logs("", "", 0, func() { ok(t.store.CloseIssuingCA(t.ctx, By, IssuingCA("one")))(t) })
 	t.issuingStates(vetting.IssuingClosed, vetting.IssuingOpen)
 	t.refuses(vetting.Conflict)(nil, t.store.SetDefaultIssuingCA(t.ctx, By, "one"))
 	t.refuses(vetting.Invalid)(t.store.CreateOwner(t.ctx, By, &vetting.Owner{Name: "beta", Issuer: "one"}))
@@ -179,6 +180,48 @@ func issuingCloses(t *trial) {
 	t.logs("", "", 0, func() { ok(t.store.ReopenIssuingCA(t.ctx, By, "two"))(t) })
 	t.issuingStates(vetting.IssuingOpen, vetting.IssuingOpen)
 	ok(t.store.SetOwnerIssuer(t.ctx, By, "acme", "one"))(t)
+}
+
+// forSites is an issuing CA for sites to be, or the founding one.
+func forSites(name string) *vetting.IssuingCA {
+	c := IssuingCA(name)
+	c.Purpose = vetting.ForSites
+	return c
+}
+
+func issuingForOthers(t *trial) {
+	made := ok(t.store.CreateIssuingCA(t.ctx, By, forSites("next")))(t)
+	ok(t.store.CreateIssuingCA(t.ctx, By, IssuingCA("devices")))(t)
+	if made.Purpose != vetting.ForSites {
+		t.Errorf("the CA is %+v", made)
+	}
+	t.refuses(vetting.Invalid)(t.store.CreateOwner(t.ctx, By, &vetting.Owner{Name: "acme", Issuer: "next"}))
+	closes := func(name string) func() {
+		return func() { ok(t.store.CloseIssuingCA(t.ctx, By, forSites(name)))(t) }
+	}
+	choose := func(name string) func() {
+		return func() { t.done(t.store.SetDefaultIssuingCA(t.ctx, By, name)) }
+	}
+	t.logs("", "", 0, choose(vetting.FactoryCA))
+	t.refuses(vetting.Conflict)(t.store.CloseIssuingCA(t.ctx, By, forSites(vetting.FactoryCA))) // it issues
+	t.logs("issuer.default", "devices", 1, choose("devices"))
+	t.logs("issuer.default", "next", 1, choose("next"))
+	t.issuingStates(vetting.IssuingDefault, vetting.IssuingDefault) // each for its purpose
+	t.refuses(vetting.Conflict)(t.store.CloseIssuingCA(t.ctx, By, made))
+	t.logs("issuer.default", vetting.FactoryCA, 1, choose(vetting.FactoryCA))
+	t.logs("issuer.default", "next", 1, choose("next"))
+	t.logs("issuer.close", vetting.FactoryCA, 1, closes(vetting.FactoryCA))
+	t.logs("", "", 0, closes(vetting.FactoryCA))
+	t.issuingStates(vetting.IssuingDefault, vetting.IssuingDefault, vetting.IssuingClosed)
+	closed := ok(t.store.IssuingCA(t.ctx, vetting.FactoryCA))(t)
+	if want := forSites(vetting.FactoryCA); closed.Key != want.Key || string(closed.Certificate) != string(want.Certificate) || closed.Purpose != vetting.ForSites {
+		t.Errorf("the founding CA is kept as %+v", closed)
+	}
+	t.refuses(vetting.Conflict)(nil, t.store.SetDefaultIssuingCA(t.ctx, By, vetting.FactoryCA))
+	t.logs("issuer.reopen", vetting.FactoryCA, 1, func() { ok(t.store.ReopenIssuingCA(t.ctx, By, vetting.FactoryCA))(t) })
+	t.logs("issuer.default", vetting.FactoryCA, 1, choose(vetting.FactoryCA))
+	t.issuingStates(vetting.IssuingOpen, vetting.IssuingDefault, vetting.IssuingOpen)
+	t.logs("issuer.close", "next", 1, closes("next"))
 }
 
 func issuingMoved(t *trial) {

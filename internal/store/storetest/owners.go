@@ -36,7 +36,7 @@ func ownersOperator(t *trial) {
 	owner := t.owner("acme")
 	x := &access.Operator{Name: "olga", Role: access.RoleOwnerOperator, Owner: "acme", Key: Key("olga", 0)}
 	made := ok(t.store.CreateOperator(t.ctx, By, x))(t)
-	same(t, "created", made, &access.Operator{ID: made.ID, Name: "olga", Role: access.RoleOwnerOperator, Owner: owner.Name, Key: Key("olga", 0), Created: made.Created})
+	same(t, "created", made, &access.Operator{ID: made.ID, Name: "olga", Role: access.RoleOwnerOperator, Owner: owner.Name, Key: Key("olga", 0), Created: made.Created, Issuer: vetting.OperatorCA})
 	same(t, "by key", ok(t.second().OperatorByKey(t.ctx, x.Key))(t), made)
 	t.refuses(vetting.NotFound)(t.store.CreateOperator(t.ctx, By, &access.Operator{Name: "x", Role: access.RoleOwnerOperator, Owner: "none", Key: Key("x", 0)}))
 	gone := ok(t.store.RevokeOperator(t.ctx, By, "olga"))(t)

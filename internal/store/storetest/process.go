@@ -147,6 +147,10 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"CreateOperator": call(func() (any, error) {
 			return s.CreateOperator(ctx, By, &access.Operator{Name: "zoe", Role: access.RoleAdmin})
 		}),
+		"RenewOperator": call(func() (any, error) {
+			return s.RenewOperator(ctx, By, &access.Operator{Name: "anna", Key: Key("anna", 0)})
+		}),
+		"OperatorCounts":       call(func() (any, error) { return s.OperatorCounts(ctx) }),
 		"RevokeOperator":       call(func() (any, error) { return s.RevokeOperator(ctx, By, "anna") }),
 		"Manifests":            call(func() (any, error) { return s.Manifests(ctx, vetting.ManifestFilter{}, page) }),
 		"Manifest":             call(func() (any, error) { return s.Manifest(ctx, 1) }),
@@ -192,7 +196,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"NoteAuthorities":      func() error { return s.NoteAuthorities(ctx, []string{"root aa"}) },
 		"CertificateCounts":    call(func() (any, error) { return s.CertificateCounts(ctx) }),
 		"SetDefaultIssuingCA":  func() error { return s.SetDefaultIssuingCA(ctx, By, "acme") },
-		"CloseIssuingCA":       call(func() (any, error) { return s.CloseIssuingCA(ctx, By, "acme") }),
+		"CloseIssuingCA":       call(func() (any, error) { return s.CloseIssuingCA(ctx, By, IssuingCA("acme")) }),
 		"ReopenIssuingCA":      call(func() (any, error) { return s.ReopenIssuingCA(ctx, By, "acme") }),
 		"SetOwnerIssuer":       call(func() (any, error) { return s.SetOwnerIssuer(ctx, By, "acme", "") }),
 		"Owners":               call(func() (any, error) { return s.Owners(ctx, page) }),

@@ -17,7 +17,7 @@ type IssuingCAs interface {
 	CreateIssuingCA(context.Context, access.Act, *vetting.IssuingCA) (*vetting.IssuingCA, error)
 	RenewIssuingCA(context.Context, access.Act, *vetting.IssuingCA) (*vetting.IssuingCA, error)
 	SetDefaultIssuingCA(ctx context.Context, act access.Act, name string) error
-	CloseIssuingCA(ctx context.Context, act access.Act, name string) (*vetting.IssuingCA, error)
+	CloseIssuingCA(context.Context, access.Act, *vetting.IssuingCA) (*vetting.IssuingCA, error)
 	ReopenIssuingCA(ctx context.Context, act access.Act, name string) (*vetting.IssuingCA, error)
 }
 
@@ -64,8 +64,8 @@ func (v View) SetDefaultIssuingCA(ctx context.Context, act access.Act, name stri
 }
 
 // CloseIssuingCA has an issuing CA issue no more.
-func (v View) CloseIssuingCA(ctx context.Context, act access.Act, name string) (*vetting.IssuingCA, error) {
-	return ofManufacturer(v, unknownName("issuing CA", name), func() (*vetting.IssuingCA, error) { return v.store.CloseIssuingCA(ctx, act, name) })
+func (v View) CloseIssuingCA(ctx context.Context, act access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
+	return ofManufacturer(v, unknownName("issuing CA", c.Name), func() (*vetting.IssuingCA, error) { return v.store.CloseIssuingCA(ctx, act, c) })
 }
 
 // ReopenIssuingCA lets a closed issuing CA issue again.

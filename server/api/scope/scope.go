@@ -145,6 +145,11 @@ type Operators interface {
 	Operator(ctx context.Context, name string) (*access.Operator, error)
 	CreateOperator(context.Context, access.Act, *access.Operator) (*access.Operator, error)
 	RevokeOperator(ctx context.Context, act access.Act, name string) (*access.Operator, error)
+	// RenewOperator keeps that an operator has another certificate on its key.
+	RenewOperator(context.Context, access.Act, *access.Operator) (*access.Operator, error)
+	// OperatorCounts says how many operators that were not revoked have their
+	// newest certificates of a CA, by its name.
+	OperatorCounts(context.Context) (map[string]int64, error)
 	// OperatorByKey finds the operator that holds a key, revoked ones too.
 	OperatorByKey(context.Context, vetting.Fingerprint) (*access.Operator, error)
 }

@@ -335,6 +335,25 @@ func (v View) CreateOperator(ctx context.Context, act access.Act, o *access.Oper
 	return ofManufacturer(v, unknownName("operator", o.Name), func() (*access.Operator, error) { return v.store.CreateOperator(ctx, act, o) })
 }
 
+// RenewOperator keeps that an operator has another certificate: this one, or
+// for the manufacturer's any.
+func (v View) RenewOperator(ctx context.Context, act access.Act, o *access.Operator) (*access.Operator, error) {
+	own := o.Name == v.op.Name && o.Site == v.op.Site && o.Owner == v.op.Owner
+	if !own && !v.op.Role.OfManufacturer() {
+		return nil, unknownName("operator", o.Name)
+	}
+	return v.store.RenewOperator(ctx, act, o)
+}
+
+// OperatorCounts tells how many operators have their certificates of which
+// CA; only the manufacturer's operators learn it.
+func (v View) OperatorCounts(ctx context.Context) (map[string]int64, error) {
+	if !v.op.Role.OfManufacturer() {
+		return nil, nil
+	}
+	return v.store.OperatorCounts(ctx)
+}
+
 // RevokeOperator takes an operator's access away for good.
 func (v View) RevokeOperator(ctx context.Context, act access.Act, name string) (*access.Operator, error) {
 	unknown := unknownName("operator", name)
