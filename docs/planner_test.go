@@ -26,7 +26,7 @@ func TestPlannerGuide(t *testing.T) {
 		t.Fatal(err)
 	}
 	maker := vendoridtest.New(t, "Chips")
-	for file, text := range map[string]string{"microchip-root.pem": vendoridtest.PEM(maker.Root), "example-idevid.pem": vendoridtest.PEM(maker.Issuing), "example.crl": maker.CRL()} {
+	for file, text := range map[string]string{"microchip-root.pem": vendoridtest.PEM(maker.Root), "example-idevid.pem": vendoridtest.PEM(maker.Issuing), "example.crl": maker.CRL(), "example-ek-roots.pem": vendoridtest.PEM(maker.Root)} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -43,6 +43,12 @@ type AuthError struct{ Reason string }
 
 func (e *AuthError) Error() string { return e.Reason }
 
+// ProofError says that a proof is too old, or was not asked for by this
+// server: its holder begins anew.
+type ProofError struct{ Reason string }
+
+func (e *ProofError) Error() string { return e.Reason }
+
 func authError(format string, args ...any) error {
 	return &AuthError{fmt.Sprintf(format, args...)}
 }

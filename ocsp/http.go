@@ -43,8 +43,7 @@ func (r *Responder) get(w http.ResponseWriter, req *http.Request, text string) {
 		refuse(w, http.StatusRequestURITooLong, "the request is too long for GET: use POST")
 		return
 	}
-	var room [usualSize + 2]byte // so what is asked most takes no memory
-	der, err := base64.StdEncoding.AppendDecode(room[:0], []byte(text))
+	der, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		r.fail(w, malformedRequest)
 		return
@@ -112,10 +111,7 @@ var (
 
 func (a *answer) send(w http.ResponseWriter, control []string) {
 	h := w.Header()
-	h["Content-Type"], h["Cache-Control"] = contentType, control
-	if a.length != nil {
-		h["Content-Length"] = a.length
-	}
+	h["Content-Type"], h["Content-Length"], h["Cache-Control"] = contentType, a.length, control
 	w.Write(a.body)
 }
 

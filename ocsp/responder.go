@@ -1,7 +1,6 @@
 package ocsp
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
 	"sync/atomic"
@@ -85,7 +84,7 @@ func (r *Responder) SetIssuers(list []Issuer) error {
 // take.
 func (r *Responder) CacheSize() (answers, bytes int) { return r.cache.size() }
 
-// respond answers a request in DER, and keeps nothing of it.
+// respond answers a request in DER.
 func (r *Responder) respond(der []byte) (*answer, errorStatus) {
 	t, now := r.issuers.Load(), r.Now()
 	known, fresh := r.Known()
@@ -95,7 +94,7 @@ func (r *Responder) respond(der []byte) (*answer, errorStatus) {
 			return a, 0
 		}
 	}
-	q, err := ParseRequest(bytes.Clone(der))
+	q, err := ParseRequest(der)
 	switch {
 	case err != nil:
 		return nil, malformedRequest

@@ -155,12 +155,7 @@ func (s *Server) settles(t *testing.T, door string, open, resting int) {
 	for _, d := range s.doors {
 		for d.name == door {
 			d.keeper.mu.Lock()
-			o, r := len(d.keeper.open), 0
-			for g := range d.keeper.open {
-				if !g.busy.Load() {
-					r++
-				}
-			}
+			o, r := len(d.keeper.open), d.keeper.resting.Len()
 			d.keeper.mu.Unlock()
 			if o == open && r == resting {
 				return

@@ -164,9 +164,9 @@ func (l *lives) key(d *lived) *ecdsa.PrivateKey {
 	if len(d.grants) > 0 {
 		switch l.rand.IntN(5) {
 		case 0:
-			return d.current().key
+			return d.current().key.(*ecdsa.PrivateKey)
 		case 1:
-			return d.grants[l.rand.IntN(len(d.grants))].key
+			return d.grants[l.rand.IntN(len(d.grants))].key.(*ecdsa.PrivateKey)
 		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -70,6 +70,7 @@ func (s *Server) mqttHandler(pipeline enroller) *mqtt.Handler {
 		Clients:   s.authenticator(),
 		Lives:     s.store,
 		Products:  s.store,
+		TPM:       s.attestor,
 		Witness:   witness{s.store, newRates[vetting.Fingerprint](1)},
 		CACerts:   s.authorities.CACerts,
 		Signatory: s.certificate.Signatory,

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/touchmark/touchmark/enroll/attest"
 	"github.com/touchmark/touchmark/internal/cms"
 	"github.com/touchmark/touchmark/internal/mqtttest"
 )
@@ -153,6 +154,7 @@ type mqttReply struct {
 	Status, RetryAfter   int
 	Certificate          []byte
 	CAs                  [][]byte
+	TPM                  *attest.Challenge
 }
 
 func (w *works) replied(message []byte) (r mqttReply) {

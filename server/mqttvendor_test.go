@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -113,7 +114,7 @@ func TestVendorCertificatesOverMQTT(t *testing.T) {
 			issued++
 			unit := w.chip(maker, fmt.Sprintf("a%03d", issued))
 			_, csr := w.request(nil)
-			forged := pair{unit.key, forger.Certify(&x509.Certificate{Subject: unit.cert.Subject, NotBefore: vendoridtest.Made, NotAfter: vendoridtest.Forever}, unit.key, forger.Issuing).Cert}
+			forged := pair{unit.key, forger.Certify(&x509.Certificate{Subject: unit.cert.Subject, NotBefore: vendoridtest.Made, NotAfter: vendoridtest.Forever}, unit.key.(*ecdsa.PrivateKey), forger.Issuing).Cert}
 			if status, _, text := ask(forged, csr, forger.Issuing.Cert); status != 403 || !strings.Contains(text, "does not chain") {
 				t.Errorf("%s, %s, a forged chain: %d %s", name, carrier, status, text)
 			}

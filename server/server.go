@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/attest"
 	"github.com/touchmark/touchmark/enroll/est"
 	"github.com/touchmark/touchmark/enroll/mqtt"
 	"github.com/touchmark/touchmark/enroll/rest"
@@ -66,6 +67,7 @@ type Server struct {
 	metrics     *metrics
 	health      *health
 	feed        *events.Feed
+	attestor    *attest.Attestor
 	dispatcher  *webhook.Dispatcher
 	stopping    chan struct{} // closed when streams have to end
 
@@ -136,6 +138,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := s.store.Bind(ctx, s.authorities.Name(), s.authorities.Kin()...); err != nil {
+		return err
+	}
+	if s.attestor, err = s.newAttestor(ctx); err != nil {
 		return err
 	}
 	s.issuing = issuing{s.authorities, s.store, s.env.Now}
@@ -230,14 +235,15 @@ var opsLimits = Limits{
 
 // authenticator tells who speaks at a door for devices.
 func (s *Server) authenticator() *enroll.Authenticator {
-	return &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Vendors: &vendorid.Book{Products: s.store, Now: s.env.Now}, Now: s.env.Now}
+	return &enroll.Authenticator{Authorities: s.authorities, Operators: s.store, Vendors: &vendorid.Book{Products: s.store, Vendors: vendorid.ByCertificate, Now: s.env.Now}, Now: s.env.Now}
 }
 
 // deviceHandler serves what devices ask for.
 func (s *Server) deviceHandler(pipeline enroller, forms est.Forms) http.Handler {
 	clients := s.authenticator()
 	est, own := s.estHandler(clients, pipeline, forms), http.NewServeMux()
-	(&rest.Handler{Clients: clients, Lives: s.store, Challenges: s.store, Issuers: s.authorities.DeviceKeyIDs, Log: s.env.Log, Now: s.env.Now}).Routes(own)
+	(&rest.Handler{Clients: clients, Lives: s.store, Challenges: s.store, Issuers: s.authorities.DeviceKeyIDs, Log: s.env.Log, Now: s.env.Now,
+		TPM: rest.TPM{Attestor: s.attestor, Enroller: pipeline, Products: s.store, CACerts: s.authorities.CACerts}}).Routes(own)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, rest.Prefix) {
 			own.ServeHTTP(w, r)

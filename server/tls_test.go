@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -68,7 +69,7 @@ func (w *works) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Lo
 
 // pair is what a client shows in the handshake; the zero pair is nothing.
 type pair struct {
-	key  *ecdsa.PrivateKey
+	key  crypto.Signer
 	cert *x509.Certificate
 }
 

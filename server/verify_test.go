@@ -126,7 +126,7 @@ func TestChallenge(t *testing.T) {
 		t.Helper()
 		spki := sha256.Sum256(p.cert.RawSubjectPublicKeyInfo)
 		sum := sha256.Sum256(append(append([]byte("Touchmark proof of possession, version 1\x00"), n[:]...), spki[:]...))
-		sig, err := ecdsa.SignASN1(rand.Reader, p.key, sum[:])
+		sig, err := ecdsa.SignASN1(rand.Reader, p.key.(*ecdsa.PrivateKey), sum[:])
 		if err != nil {
 			t.Fatal(err)
 		}

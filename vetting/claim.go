@@ -20,6 +20,8 @@ type Claim struct {
 	// Vendors are all that trust the chain that was presented, each for its
 	// product; [Claim.Vouch] picks one.
 	Vendors []VendorMatch `json:"-"`
+	// TPM is what the TPM said that made the key; nil without one.
+	TPM *TPM `json:"tpm,omitempty"`
 	// Label is the product that the request was addressed to; "" if none.
 	Label string `json:"label,omitempty"`
 	// Subject is the DER of the request's subject name; with Key it
@@ -95,6 +97,12 @@ type Facts struct {
 	// Dispute is the disputed record that holds the claim's authenticating
 	// key or asserted identity, when Record is nil.
 	Dispute *Dispute
+
+	// EKHolder is the ID of the device that enrolled with the claim's
+	// endorsement key, 0 if none did; DeviceEK the endorsement key that the
+	// device enrolled with, zero if it did with none.
+	EKHolder int64
+	DeviceEK Fingerprint
 
 	// KeyHolder is the ID of another device, or of another device's record,
 	// that already holds Claim.Key; 0 if none.

@@ -26,7 +26,7 @@ const (
 // EvidenceKinds lists every kind.
 var EvidenceKinds = []EvidenceKind{
 	EvidenceUnknownDevice, EvidenceWrongKey, EvidenceMismatch,
-	EvidenceDuplicateSerial, EvidenceDuplicateUID, EvidenceDuplicateMAC, EvidenceDuplicateKey,
+	EvidenceDuplicateSerial, EvidenceDuplicateUID, EvidenceDuplicateMAC, EvidenceDuplicateKey, EvidenceDuplicateEK, EvidenceAttestation,
 	EvidenceOverQuota, EvidenceOutOfWindow, EvidenceWrongSite, EvidenceSpentKey, EvidenceSuperseded,
 	EvidenceWrongCode, EvidenceMisusedCode,
 	EvidenceForged, EvidenceUnknownCertificate, EvidenceForeignProof,
@@ -90,7 +90,7 @@ func (e *Evidence) Stands(d *Device) bool {
 // duplicate reports whether two records or devices claim the same.
 func (e *Evidence) duplicate() bool {
 	switch e.Kind {
-	case EvidenceDuplicateSerial, EvidenceDuplicateUID, EvidenceDuplicateMAC, EvidenceDuplicateKey:
+	case EvidenceDuplicateSerial, EvidenceDuplicateUID, EvidenceDuplicateMAC, EvidenceDuplicateKey, EvidenceDuplicateEK:
 		return true
 	}
 	return false

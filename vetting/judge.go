@@ -11,7 +11,7 @@ import (
 func Judge(f Facts) Verdict {
 	j := &judgement{Facts: f}
 	switch f.Claim.Auth.Proof {
-	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor:
+	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM:
 		return j.first()
 	case ProofOfficial:
 		return j.renewal()
@@ -36,7 +36,7 @@ func (j *judgement) first() Verdict {
 		return j.unknown()
 	}
 	for _, step := range []func() (Verdict, bool){
-		j.place, j.identity, j.code, j.binding, j.service, j.tested, j.serverKey, j.key,
+		j.place, j.identity, j.code, j.binding, j.endorsement, j.attested, j.service, j.tested, j.serverKey, j.key,
 	} {
 		if v, done := step(); done {
 			return v
@@ -84,6 +84,8 @@ func (j *judgement) unknown() Verdict {
 		return j.refuse(ReasonVendor, "The request was addressed to product %s, which trusts no vendor that the device's certificate chains to.", j.Claim.Label)
 	case len(j.Named) > 1 && auth.Proof == ProofVendor && !slices.ContainsFunc(j.Named, func(r *Record) bool { return !r.BootstrapKey.IsZero() }):
 		return j.refuse(ReasonWrongProduct, "Several products have a record that fits the certificate (%s): address the request to the product, by its name as the label in the path.", j.requester())
+	case len(j.Named) > 0 && auth.Proof == ProofTPM:
+		return j.unknownTPM()
 	case len(j.Named) > 0 && (auth.Proof == ProofBootstrapKey || auth.Proof == ProofVendor):
 		for _, r := range j.Named {
 			j.against(EvidenceWrongKey, r.ID, "A device that calls itself %s came with the key %s instead of %s.", asserted, auth.Key, r.BootstrapKey)
@@ -217,8 +219,11 @@ func (j *judgement) service() (Verdict, bool) {
 		return j.refuse(ReasonAlreadyActive, "The device %s is already in service; it renews with its own certificate.", j.Record.Serial), true
 	default:
 		what := "bootstrap key"
-		if j.Claim.Auth.Proof == ProofVendor {
+		switch j.Claim.Auth.Proof {
+		case ProofVendor:
 			what = "vendor's certificate"
+		case ProofTPM:
+			what = "TPM's word"
 		}
 		j.against(EvidenceSpentKey, j.Record.ID, "The %s of %s was used after activation, from %s.", what, j.Record.Identity, j.Claim.Remote)
 		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its %s no longer counts. If the device lost its official key, ask the OEM.", j.Record.Serial, what), true

@@ -158,7 +158,7 @@ type judged struct {
 	quarantine bool
 }
 
-var judgements = slices.Concat(codeJudgements, renewalJudgements, transferJudgements, []judged{
+var judgements = slices.Concat(codeJudgements, renewalJudgements, transferJudgements, tpmJudgements, []judged{
 	// Let in.
 	{name: "first power-on", outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
 	{name: "no label", given: with(func(f *vetting.Facts) { f.Claim.Label = "" }), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
@@ -398,7 +398,7 @@ func TestNoWayOutOfService(t *testing.T) {
 			"bootstrap key": nil, "rig": with(byRig), "repetition": with(issued), "repetition by a rig": with(issued, byRig),
 			"a person's word": with(contested, func(f *vetting.Facts) { f.Pending = decision(true) }),
 			"renewal":         with(renewal), "lost reply": with(superseded),
-			"code": with(coded), "code of the device": with(coded, ofDevice), "used code": with(issued, coded, usedCode), "rig with a code": with(coded, byRigWithCode),
+			"code": with(coded), "code of the device": with(coded, ofDevice), "used code": with(issued, coded, usedCode), "rig with a code": with(coded, byRigWithCode), "TPM": with(byTPM),
 		} {
 			v := vetting.Judge(build(append(ways, func(f *vetting.Facts) { f.Device.State = state })))
 			if _, ok := v.Admission(); ok && !state.InService() {

@@ -31,12 +31,17 @@ const (
 	// is the one whose record lists the certificate's key, or lists no key and
 	// bears the name that the certificate states.
 	ProofVendor Proof = "vendor-certificate"
+	// ProofTPM: a TPM, known by its endorsement key, in which the key to be
+	// certified was made. The device is the one whose record lists the
+	// endorsement key, or lists none and bears the serial number that is
+	// asserted.
+	ProofTPM Proof = "tpm"
 	// ProofOfficial: the device's official certificate; only for renewal.
 	ProofOfficial Proof = "official-certificate"
 )
 
 // FirstProofs are those on which a first enrolment may rest.
-var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor}
+var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM}
 
 func joinProofs() string {
 	names := make([]string, len(FirstProofs))
@@ -70,6 +75,8 @@ type Product struct {
 	SiteCodes bool `json:"siteCodes,omitempty"`
 	// Vendors are those whose certificates prove devices (ProofVendor).
 	Vendors []Vendor `json:"vendors,omitempty"`
+	// TPM is how TPMs prove devices (ProofTPM).
+	TPM TPMPolicy `json:"tpm,omitzero"`
 	// Life is what comes after the first certificate.
 	Life     Life      `json:"life,omitzero"`
 	Revision int64     `json:"revision"`
@@ -130,8 +137,14 @@ func (p *Product) Check() error {
 	if d, err := time.ParseDuration(p.AwaitRecords); p.AwaitRecords != "" && (err != nil || d < time.Minute || d > maxAwait) {
 		return fmt.Errorf("product %q: awaitRecords %q is no time between 1m and %s, such as 72h", p.Name, p.AwaitRecords, maxAwait)
 	}
-	if err := checkVendors(p); err != nil {
+	if err := checkVendors(p.Vendors); err != nil {
 		return fmt.Errorf("product %q: %w", p.Name, err)
+	}
+	if err := p.TPM.check(); err != nil {
+		return fmt.Errorf("product %q: tpm: %w", p.Name, err)
+	}
+	if p.TPM.Attested && !p.Accepts(ProofTPM) {
+		return fmt.Errorf("product %q: tpm: %w", p.Name, errNotAttested)
 	}
 	if err := checkRules(p.Rules); err != nil {
 		return fmt.Errorf("product %q: %w", p.Name, err)

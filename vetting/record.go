@@ -60,7 +60,7 @@ func (r *Record) Check() error {
 		{"hardwareRevision", r.Made.HardwareRevision}, {"firmware", r.Made.Firmware}, {"line", r.Made.Line},
 		{"rig", r.Made.Rig}, {"ekHash", r.Made.EKHash},
 	} {
-		if err := checkText(f.field, f.value); err != nil {
+		if err := CheckText(f.field, f.value); err != nil {
 			return err
 		}
 	}
@@ -73,9 +73,9 @@ func (r *Record) Check() error {
 	return nil
 }
 
-// checkText bounds free text and refuses control characters, which have no
+// CheckText bounds free text and refuses control characters, which have no
 // place in logs, terminals and certificates.
-func checkText(field, s string) error {
+func CheckText(field, s string) error {
 	if len(s) > MaxRecordText {
 		return fmt.Errorf("%s is %d bytes long: at most %d are allowed", field, len(s), MaxRecordText)
 	}

@@ -13,6 +13,9 @@ func (j *judgement) renewal() Verdict {
 	if v, done := j.served(); done {
 		return v
 	}
+	if v, done := j.sameKey(); done {
+		return v
+	}
 	if p := j.Presented; !j.HandedOver() && (p.State == CertificateRevoked || p.State == CertificateOnHold) {
 		return j.refuse(ReasonCertificateEnded, "The certificate %s is %s.", p.Serial, p.State)
 	}

@@ -64,7 +64,7 @@ func (r *Rule) Check() error {
 	case r.Otherwise != Held && r.Otherwise != Refused:
 		return fmt.Errorf("rule %q: a device that does not pass cannot be %q: otherwise is %q or %q", r.Name, r.Otherwise, Held, Refused)
 	}
-	return checkText(fmt.Sprintf("rule %q: its text", r.Name), r.Text)
+	return CheckText(fmt.Sprintf("rule %q: its text", r.Name), r.Text)
 }
 
 func checkRules(rules []Rule) error {

@@ -44,7 +44,7 @@ const (
 
 // Check reports the first thing wrong with what a rig handed in.
 func (r *TestResult) Check() error {
-	if err := checkText("station", r.Station); err != nil {
+	if err := CheckText("station", r.Station); err != nil {
 		return err
 	}
 	switch {
@@ -84,7 +84,7 @@ func (t *Test) check() error {
 	}
 	what := fmt.Sprintf("test %q: ", t.Name)
 	for _, f := range [...]struct{ field, text string }{{"name", t.Name}, {"unit", t.Unit}, {"limit", t.Limit}} {
-		if err := checkText(what+f.field, f.text); err != nil {
+		if err := CheckText(what+f.field, f.text); err != nil {
 			return err
 		}
 	}
@@ -97,9 +97,9 @@ func (t *Test) check() error {
 	}
 	switch v := v.(type) {
 	case float64, bool:
-		return checkText(what+"value", string(t.Value))
+		return CheckText(what+"value", string(t.Value))
 	case string:
-		return checkText(what+"value", v)
+		return CheckText(what+"value", v)
 	}
 	return fmt.Errorf("%svalue %.40s is neither a number, nor a string, nor true or false", what, t.Value)
 }

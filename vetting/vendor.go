@@ -51,15 +51,15 @@ type VendorMatch struct {
 // MaxVendors is the most vendors of one product.
 const MaxVendors = 8
 
-func checkVendors(p *Product) error {
-	if len(p.Vendors) > MaxVendors {
-		return fmt.Errorf("%d vendors are given: at most %d are allowed", len(p.Vendors), MaxVendors)
+func checkVendors(list []Vendor) error {
+	if len(list) > MaxVendors {
+		return fmt.Errorf("%d vendors are given: at most %d are allowed", len(list), MaxVendors)
 	}
-	for i, v := range p.Vendors {
+	for i, v := range list {
 		if err := CheckName("vendor", v.Name); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(p.Vendors[:i], func(o Vendor) bool { return o.Name == v.Name }) {
+		if slices.ContainsFunc(list[:i], func(o Vendor) bool { return o.Name == v.Name }) {
 			return fmt.Errorf("vendor %q is given twice", v.Name)
 		}
 	}
@@ -68,13 +68,16 @@ func checkVendors(p *Product) error {
 
 // Vouch takes up what a vendor's chain proves where it is for one product.
 // Without a match for the product the claim names no vendor, which no product
-// lets in.
+// lets in. The certificate of a TPM says nothing of what a device is called.
 func (c *Claim) Vouch(product string) {
-	c.Auth.Vendor, c.Asserted = "", Identity{}
+	var found VendorMatch
 	for _, m := range c.Vendors {
 		if m.Product == product {
-			c.Auth.Vendor, c.Asserted = m.Vendor, m.Asserted
-			return
+			found = m
+			break
 		}
+	}
+	if c.Auth.Vendor = found.Vendor; c.Auth.Proof != ProofTPM {
+		c.Asserted = found.Asserted
 	}
 }

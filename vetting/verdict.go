@@ -50,6 +50,8 @@ const (
 	ReasonWrongProduct     Code = "wrong-product"
 	ReasonProof            Code = "proof-not-accepted"
 	ReasonVendor           Code = "vendor-not-trusted" // for this product
+	ReasonNotAttested      Code = "not-attested"       // by a TPM, as the product wants keys
+	ReasonAttestation      Code = "false-attestation"  // what the TPM said is not so
 	ReasonServerKey        Code = "server-key-not-allowed"
 	ReasonNotInService     Code = "not-in-service"
 	ReasonFailed           Code = "test-failed" // at a rig, and passed none since
@@ -172,6 +174,8 @@ const (
 	EvidenceDuplicateUID    EvidenceKind = "duplicate-uid"
 	EvidenceDuplicateMAC    EvidenceKind = "duplicate-mac"
 	EvidenceDuplicateKey    EvidenceKind = "duplicate-key"
+	EvidenceDuplicateEK     EvidenceKind = "duplicate-ek" // two devices, one TPM
+	EvidenceAttestation     EvidenceKind = "false-attestation"
 	EvidenceOverQuota       EvidenceKind = "over-quota"
 	EvidenceOutOfWindow     EvidenceKind = "out-of-window"
 	EvidenceWrongSite       EvidenceKind = "wrong-site"

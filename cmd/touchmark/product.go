@@ -29,6 +29,7 @@ type productFlags struct {
 	await, serverKeys               string
 	keys, proofs                    []string
 	siteCodes, noStatusURLs         bool
+	attested                        bool
 	life                            vetting.Life
 	onClone                         string
 }
@@ -36,7 +37,7 @@ type productFlags struct {
 func (p *productFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&p.description, "description", "", "a few words for people")
-	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, identifiers, code, rig, vendor-certificate; may be repeated")
+	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, identifiers, code, rig, vendor-certificate, tpm; may be repeated")
 	f.StringVar(&p.validity, "validity", "3650d", "lifetime of certificates, such as 825d or 12h, or forever")
 	f.StringVar(&p.await, "await-records", "", "how long a device that is in no record is held, as 72h, because its manifest may come late")
 	f.StringVar(&p.template, "template", "", "certificate template, a JSON `file` (docs/guides/planner.md explains it)")
@@ -44,6 +45,7 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.StringVar(&p.serverKeys, "server-keys", string(vetting.ServerKeysOff), "may devices have their private key made by the server: off, encrypted (to a key of the device), plain (within TLS alone)")
 	f.BoolVar(&p.noStatusURLs, "no-status-urls", false, "leave out of certificates where their status can be learnt, to keep them small")
 	f.BoolVar(&p.siteCodes, "site-codes", false, "let the operators of a site make enrolment codes for its orders")
+	f.BoolVar(&p.attested, "attested", false, "certify only keys that a TPM attested, and renew on the same key")
 	f.StringVar(&p.life.RenewWindow, "renew-window", "", "the part of a certificate's life, at its end, in which it renews, such as 33% or 60d (default all of it)")
 	f.StringVar(&p.life.Grace, "grace", "", "how long after its end a certificate still renews, such as 90d")
 	f.StringVar(&p.life.Rescue, "rescue", "", "how long after its end, beyond the grace, a device that asks is held for a person, such as 3650d")
@@ -79,6 +81,9 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	}
 	if set("site-codes") {
 		in.SiteCodes = p.siteCodes
+	}
+	if set("attested") {
+		in.TPM.Attested = p.attested
 	}
 	p.applyLife(set, &in.Life)
 	if set("proof") {
@@ -130,7 +135,7 @@ func (a *app) productCreate() *cobra.Command {
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Vendors: in.Vendors, Life: in.Life}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Vendors: in.Vendors, TPM: in.TPM, Life: in.Life}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -219,6 +224,12 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	}
 	for _, v := range p.Vendors {
 		field(w, "vendor", v.Name)
+	}
+	for _, m := range p.TPM.Makers {
+		field(w, "TPM maker", m.Name)
+	}
+	if p.TPM.Attested {
+		field(w, "attested", "only keys that a TPM attested are certified")
 	}
 	for _, r := range p.Rules {
 		fmt.Fprintf(w, "rule\t%s, otherwise %s: %s\n", r.Name, r.Otherwise, r.Expression)

@@ -29,10 +29,15 @@ type vendorFlags struct {
 	serial, mac, uid vetting.NameRule
 }
 
-func (v *vendorFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&v.anchors, "anchors", "", "the vendor's root or issuing CAs, a PEM `file`")
-	c.Flags().StringVar(&v.crls, "crls", "", "revocation lists of the vendor's CAs, a PEM `file`")
+// addFiles adds what is said of a vendor, or of whoever else it is, in files.
+func (v *vendorFlags) addFiles(c *cobra.Command, whose string) {
+	c.Flags().StringVar(&v.anchors, "anchors", "", "the "+whose+"'s root or issuing CAs, a PEM `file`")
+	c.Flags().StringVar(&v.crls, "crls", "", "revocation lists of the "+whose+"'s CAs, a PEM `file`")
 	_ = c.MarkFlagRequired("anchors")
+}
+
+func (v *vendorFlags) add(c *cobra.Command) {
+	v.addFiles(c, "vendor")
 	for _, r := range v.rules() {
 		c.Flags().StringVar(&r.rule.From, r.flag, "", "where the certificate has the "+r.what+", such as subject.commonName")
 		c.Flags().StringVar(&r.rule.Pattern, r.flag+"-pattern", "", "a regular expression that matches all of it; its one ( ) is the "+r.what)

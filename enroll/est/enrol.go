@@ -87,7 +87,7 @@ func checkType(contentType string) error {
 func (h *Handler) claim(x *exchange, csr *x509.CertificateRequest) (vetting.Claim, error) {
 	c := vetting.Claim{
 		At: h.Now(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Auth: x.client.Auth, Asserted: x.client.Asserted, Vendors: x.client.Vendors,
-		Label: x.label, Subject: csr.RawSubject, Transport: "est", Remote: remote(x.r),
+		Label: x.label, Subject: csr.RawSubject, Transport: "est", Remote: httperr.Remote(x.r),
 	}
 	if c.Auth.Proof != vetting.ProofRig {
 		return c, nil

@@ -11,7 +11,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -194,14 +193,6 @@ func (h *Handler) use(x *exchange) error {
 
 func (h *Handler) notImplemented(x *exchange) error {
 	return httperr.New(http.StatusNotImplemented, "%s is not implemented: enrol with /simpleenroll, renew with /simplereenroll", x.r.URL.Path)
-}
-
-func remote(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 // fail is the one place where errors become answers: text/plain that a

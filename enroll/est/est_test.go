@@ -62,7 +62,7 @@ func open(t testing.TB, quantity int64) *door {
 	issuer := ca.NewDeviceIssuer(cas, time.Now)
 	h := &est.Handler{
 		Forms: issuer, Enroller: &enroll.Enroller{Ledger: s, Issuer: issuer, Log: logger, Now: time.Now, RetryAfter: 90 * time.Second},
-		Clients: &enroll.Authenticator{Authorities: cas, Operators: s, Vendors: &vendorid.Book{Products: s, Now: time.Now}, Now: time.Now},
+		Clients: &enroll.Authenticator{Authorities: cas, Operators: s, Vendors: &vendorid.Book{Products: s, Vendors: vendorid.ByCertificate, Now: time.Now}, Now: time.Now},
 		Active:  s, Products: s, CACerts: cas.CACerts, Log: logger, Now: time.Now,
 	}
 	cert, err := ca.NewServerCertificate(cas, []string{"127.0.0.1"}, time.Now)

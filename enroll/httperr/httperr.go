@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -57,6 +58,7 @@ func Of(ctx context.Context, err error, log *slog.Logger, now time.Time, attrs .
 	var refused *Error
 	var bad *enroll.RequestError
 	var auth *enroll.AuthError
+	var stale *enroll.ProofError
 	var full *enroll.BusyError
 	var mute *enroll.IssuerError
 	switch {
@@ -68,6 +70,8 @@ func Of(ctx context.Context, err error, log *slog.Logger, now time.Time, attrs .
 		return a
 	case errors.As(err, &bad):
 		return Answer{Status: http.StatusBadRequest, Text: err.Error()}
+	case errors.As(err, &stale):
+		return Answer{Status: http.StatusUnauthorized, Text: err.Error()}
 	case errors.As(err, &auth):
 		return Answer{Status: http.StatusForbidden, Text: err.Error()}
 	case errors.As(err, &full) && full.Share:
@@ -93,4 +97,13 @@ func SetRetryAfter(h http.Header, d time.Duration) {
 	if d != 0 {
 		h.Set("Retry-After", strconv.FormatInt(max(1, int64((d+time.Second-1)/time.Second)), 10))
 	}
+}
+
+// Remote is the address that a request came from, without the port.
+func Remote(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }

@@ -18,7 +18,7 @@ type codec struct {
 var codecs = map[string]codec{
 	"json": {json.Marshal, func(b []byte, into any) error {
 		if err := json.Unmarshal(b, into); err != nil {
-			return enroll.BadRequest("the payload is no JSON of this request: %s", jsonFault(err))
+			return enroll.BadRequest("the payload is no JSON of this request: %s", enroll.JSONFault(err))
 		}
 		return nil
 	}},

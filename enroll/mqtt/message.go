@@ -1,14 +1,11 @@
 package mqtt
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"io"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/attest"
 )
 
 // What a device may ask for.
@@ -16,6 +13,9 @@ const (
 	opEnrol    = "enrol"
 	opRenew    = "renew"
 	opActivate = "activate"
+
+	opTPMChallenge = "tpm-challenge"
+	opTPMEnrol     = "tpm-enrol"
 )
 
 // request is what a device signs, as JSON.
@@ -29,6 +29,8 @@ type request struct {
 	Reply string `json:"reply"`
 	// Product is the product's name; it may be left out.
 	Product string `json:"product,omitempty"`
+	// TPM is what a TPM says (docs/tpm.md).
+	TPM *attest.Proof `json:"tpm,omitempty"`
 }
 
 // Bounds of a nonce, in characters.
@@ -41,13 +43,8 @@ const (
 // reply topic is the signer's is not its business.
 func parseRequest(content []byte) (*request, error) {
 	var r request
-	d := json.NewDecoder(bytes.NewReader(content))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return nil, enroll.BadRequest("the signed content is no request: %s; want JSON with operation, csr, nonce, reply and, if wanted, product", jsonFault(err))
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, enroll.BadRequest("the signed content goes on after the request's closing brace")
+	if err := enroll.DecodeJSON("the signed content is no request (JSON with operation, csr, nonce, reply and, if wanted, product)", content, &r); err != nil {
+		return nil, err
 	}
 	if n := len(r.Nonce); n < minNonce || n > maxNonce {
 		return nil, enroll.BadRequest("the nonce is %d characters long: want %d to %d, never used before", n, minNonce, maxNonce)
@@ -58,18 +55,6 @@ func parseRequest(content []byte) (*request, error) {
 		}
 	}
 	return &r, nil
-}
-
-// jsonFault is what is wrong in JSON, without the names of Go's types.
-func jsonFault(err error) string {
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &kind):
-		return "the field " + kind.Field + " cannot hold a JSON " + kind.Value
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the JSON ends too early"
-	}
-	return err.Error()
 }
 
 // reply is what the server signs, as JSON.
@@ -90,6 +75,8 @@ type reply struct {
 	CAs         [][]byte `json:"cas,omitempty"`
 
 	Activation *enroll.Activation `json:"activation,omitempty"`
+
+	TPM *attest.Challenge `json:"tpm,omitempty"`
 }
 
 // digest names a message.

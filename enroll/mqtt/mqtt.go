@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/attest"
 	"github.com/touchmark/touchmark/enroll/httperr"
 	"github.com/touchmark/touchmark/internal/cms"
 	"github.com/touchmark/touchmark/vetting"
@@ -59,6 +60,7 @@ type Handler struct {
 	Clients  Identifier
 	Lives    enroll.Lives
 	Products Products
+	TPM      *attest.Attestor
 	Witness  Witness
 	// CACerts are the CA certificates that go with an official one, as DER.
 	CACerts func() [][]byte
@@ -231,8 +233,10 @@ func (h *Handler) run(ctx context.Context, x *exchange) (*reply, error) {
 		return h.activate(ctx, x)
 	case opEnrol, opRenew:
 		return h.enrol(ctx, x)
+	case opTPMChallenge, opTPMEnrol:
+		return h.byTPM(ctx, x)
 	}
-	return nil, enroll.BadRequest("there is no operation %q: there are %s, %s and %s", x.request.Operation, opEnrol, opRenew, opActivate)
+	return nil, enroll.BadRequest("there is no operation %q: there are %s, %s, %s, %s and %s", clip(x.request.Operation), opEnrol, opRenew, opActivate, opTPMChallenge, opTPMEnrol)
 }
 
 // fresh refuses a message that was signed too long ago, or is ahead of time.

@@ -31,6 +31,7 @@ type Handler struct {
 	Clients    Identifier
 	Lives      enroll.Lives
 	Challenges Challenges
+	TPM        TPM
 	// Issuers are the key identifiers of the CAs that issue to devices, as
 	// their certificates' authorityKeyIdentifiers name them.
 	Issuers func() [][]byte
@@ -45,6 +46,7 @@ type Handler struct {
 func (h *Handler) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+Prefix+"activation", h.answering(h.activation))
 	mux.HandleFunc("POST "+Prefix+"challenges/{nonce}", h.answering(h.challenge))
+	h.TPM.routes(h, mux)
 	mux.HandleFunc("GET "+Prefix+"renewal-info/{id}", h.answering(h.renewalInfo))
 	mux.HandleFunc(Prefix, h.answering(func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, httperr.New(http.StatusNotFound, "there is no %s %s; there are POST %sactivation, POST %schallenges/{nonce} and GET %srenewal-info/{certificate}", r.Method, r.URL.Path, Prefix, Prefix, Prefix)

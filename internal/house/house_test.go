@@ -200,6 +200,14 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "internal/ca", to: "go.step.sm/crypto/kms"}, {from: "server", to: "go.step.sm/crypto/kms/apiv1"}},
 			keeps:  []link{{from: "internal/keys", to: "go.step.sm/crypto/kms"}, {from: "internal/ca", to: "go.step.sm/crypto/x509util"}},
 		},
+		"the structures of TPMs are read in one place": {
+			breaks: []link{{from: "server", to: "github.com/google/go-tpm/tpm2"}, {from: "enroll/acme", to: "github.com/google/go-tpm/tpm2"}},
+			keeps:  []link{{from: "enroll/attest", to: "github.com/google/go-tpm/tpm2"}, {from: "device/tpm", to: "github.com/google/go-tpm/tpm2"}},
+		},
+		"what a TPM says is no protocol's": {
+			breaks: []link{{from: "enroll/attest", to: module + "/internal/ca"}, {from: "enroll/attest", to: module + "/internal/store"}},
+			keeps:  []link{{from: "enroll/attest", to: module + "/enroll"}, {from: "enroll/attest", to: module + "/vetting"}},
+		},
 		"CMS goes through the guard": {
 			breaks: []link{{from: "server/api", to: "go.mozilla.org/pkcs7"}, {from: "vetting/manifest", to: "github.com/smallstep/pkcs7"}},
 			keeps:  []link{{from: "internal/cms", to: "go.mozilla.org/pkcs7"}, {from: "device", to: "go.mozilla.org/pkcs7"}},

@@ -133,10 +133,13 @@ func (e *enrolment) gone(w *writing) bool {
 }
 
 // bind notes the bootstrap key that a device came with whose record lists
-// none. A code made for the device may bring another, or none.
-func (e *enrolment) bind(d *deviceRow) {
+// none, or its TPM. A code made for the device may bring another, or none.
+func (e *enrolment) bind(w *writing, d *deviceRow) {
 	auth, code := e.facts.Claim.Auth, e.admission.Code()
 	switch {
+	case auth.Proof == vetting.ProofTPM:
+		d.EK = auth.Key[:]
+		w.eks[auth.Key] = d.ID
 	case !e.facts.Record.BootstrapKey.IsZero():
 	case (auth.Proof == vetting.ProofIdentifiers || auth.Proof == vetting.ProofVendor) && e.admission.TakesUnit():
 		d.Bound = auth.Key[:]

@@ -87,6 +87,9 @@ func (e *enrolment) load(w *writing) {
 		return
 	}
 	w.loadKey(e.facts.Claim.Key)
+	if auth := e.facts.Claim.Auth; auth.Proof == vetting.ProofTPM {
+		w.loadEK(auth.Key)
+	}
 	if e.facts.Order.Limits.Any() && e.admission.TakesUnit() {
 		w.loadPace(e.facts.Order.ID, w.store.now())
 	}
@@ -158,6 +161,9 @@ func (e *enrolment) stale(w *writing) bool {
 	d, o := w.devices[e.facts.Record.ID], w.orders[e.facts.Record.OrderID]
 	key := e.facts.Claim.Key
 	if holder, taken := w.keys[key]; taken && holder != d.ID {
+		return true
+	}
+	if holder, taken := w.eks[e.facts.Claim.Auth.Key]; taken && e.facts.Claim.Auth.Proof == vetting.ProofTPM && holder != d.ID {
 		return true
 	}
 	switch {
@@ -266,7 +272,7 @@ func (e *enrolment) admit(w *writing) []audit.Object {
 			supersedes = current.ID
 		}
 	}
-	e.bind(d)
+	e.bind(w, d)
 	if c := e.useCode(w); c != nil {
 		objects = append(objects, c.object())
 	}

@@ -115,6 +115,8 @@ func (s *Store) Facts(ctx context.Context, c vetting.Claim) (vetting.Facts, erro
 		err = s.byBootstrapKey(ctx, &f)
 	case vetting.ProofVendor:
 		err = s.byVendor(ctx, &f)
+	case vetting.ProofTPM:
+		err = s.byTPM(ctx, &f)
 	case vetting.ProofCode:
 		err = s.byCode(ctx, &f)
 	case vetting.ProofRig:

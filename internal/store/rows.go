@@ -82,13 +82,15 @@ type deviceRow struct {
 	HandoverID int64 `json:",omitempty"` // the certificate that ended with a transfer
 	Owned      int64 `json:",omitempty"` // since when the owner has it
 
+	EK []byte `json:",omitempty"` // of the TPM that it enrolled by
+
 	stored, dirty bool // it has a row; it changed in this transaction
 }
 
-const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision, d.bound, d.test_id, d.replaced_by, d.replaces, d.owner_id, d.transfer_id, d.handover_id, d.owned`
+const deviceColumns = `d.id, d.state, d.before, d.key, d.certificate_id, d.issued, d.activated, d.updated, d.revision, d.bound, d.test_id, d.replaced_by, d.replaces, d.owner_id, d.transfer_id, d.handover_id, d.owned, d.ek`
 
 func (d *deviceRow) dest() []any {
-	return []any{&d.ID, &d.State, &d.Before, &d.Key, &d.CertificateID, &d.Issued, &d.Activated, &d.Updated, &d.Revision, &d.Bound, &d.TestID, &d.ReplacedBy, &d.Replaces, &d.OwnerID, &d.TransferID, &d.HandoverID, &d.Owned}
+	return []any{&d.ID, &d.State, &d.Before, &d.Key, &d.CertificateID, &d.Issued, &d.Activated, &d.Updated, &d.Revision, &d.Bound, &d.TestID, &d.ReplacedBy, &d.Replaces, &d.OwnerID, &d.TransferID, &d.HandoverID, &d.Owned, &d.EK}
 }
 
 func (d *deviceRow) object() audit.Object {
@@ -105,12 +107,12 @@ func (w *writing) save(d *deviceRow) {
 // write queues a device that changed.
 func (w *writing) write(d *deviceRow) {
 	if !d.stored {
-		w.insert(`devices (id, state, before, key, certificate_id, issued, activated, updated, revision, bound, test_id, replaced_by, replaces, owner_id, transfer_id, handover_id, owned)`,
-			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces, d.OwnerID, d.TransferID, d.HandoverID, d.Owned)
+		w.insert(`devices (id, state, before, key, certificate_id, issued, activated, updated, revision, bound, test_id, replaced_by, replaces, owner_id, transfer_id, handover_id, owned, ek)`,
+			d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces, d.OwnerID, d.TransferID, d.HandoverID, d.Owned, bytesOrNull(d.EK, len(d.EK) == 0))
 		return
 	}
-	w.exec(`UPDATE devices SET state = $2, before = $3, key = $4, certificate_id = $5, issued = $6, activated = $7, updated = $8, revision = $9, bound = $10, test_id = $11, replaced_by = $12, replaces = $13, owner_id = $14, transfer_id = $15, handover_id = $16, owned = $17 WHERE id = $1`,
-		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces, d.OwnerID, d.TransferID, d.HandoverID, d.Owned)
+	w.exec(`UPDATE devices SET state = $2, before = $3, key = $4, certificate_id = $5, issued = $6, activated = $7, updated = $8, revision = $9, bound = $10, test_id = $11, replaced_by = $12, replaces = $13, owner_id = $14, transfer_id = $15, handover_id = $16, owned = $17, ek = $18 WHERE id = $1`,
+		d.ID, d.State, d.Before, bytesOrNull(d.Key, len(d.Key) == 0), d.CertificateID, d.Issued, d.Activated, d.Updated, d.Revision, bytesOrNull(d.Bound, len(d.Bound) == 0), d.TestID, d.ReplacedBy, d.Replaces, d.OwnerID, d.TransferID, d.HandoverID, d.Owned, bytesOrNull(d.EK, len(d.EK) == 0))
 }
 
 // certificateRow is a row of certificates, with its first use.

@@ -37,6 +37,9 @@ func (w *writing) loadCode(id int64) {
 // loadKey asks which device, or which device's record, holds a key.
 func (w *writing) loadKey(key vetting.Fingerprint) { w.wantKeys = append(w.wantKeys, key[:]) }
 
+// loadEK asks which device enrolled by the TPM with an endorsement key.
+func (w *writing) loadEK(ek vetting.Fingerprint) { w.wantEKs = append(w.wantEKs, ek[:]) }
+
 // read reads what was asked for by now.
 func (w *writing) read() error {
 	w.fetchOneOf(`SELECT `+deviceColumns+` FROM devices d WHERE d.id IN`, nil, w.wantDevices, func(r row) error {
@@ -63,8 +66,9 @@ func (w *writing) read() error {
 		w.codes[c.ID] = c
 		return err
 	})
-	w.fetchOneOf(`SELECT rec.key, rec.id FROM records rec WHERE rec.key IN`, nil, w.wantKeys, w.readHolder)
-	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, nil, w.wantKeys, w.readHolder)
+	w.fetchOneOf(`SELECT rec.key, rec.id FROM records rec WHERE rec.key IN`, nil, w.wantKeys, readHolder(w.keys))
+	w.fetchOneOf(`SELECT d.ek, d.id FROM devices d WHERE d.ek IN`, nil, w.wantEKs, readHolder(w.eks))
+	w.fetchOneOf(`SELECT d.key, d.id FROM devices d WHERE d.key IN`, nil, w.wantKeys, readHolder(w.keys))
 	w.fetchOneOf(`SELECT rec.id FROM records rec WHERE rec.contested <> 0 AND rec.id IN`, nil, w.wantContested, func(r row) error {
 		var id int64
 		err := r.Scan(&id)
@@ -77,14 +81,16 @@ func (w *writing) read() error {
 		w.messages[[32]byte(digest)] = true
 		return err
 	})
-	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantCodes, w.wantKeys, w.wantContested, w.wantMessages = nil, nil, nil, nil, nil, nil, nil
+	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantCodes, w.wantKeys, w.wantEKs, w.wantContested, w.wantMessages = nil, nil, nil, nil, nil, nil, nil, nil
 	return w.flush()
 }
 
-func (w *writing) readHolder(r row) error {
-	var key []byte
-	var id int64
-	err := r.Scan(&key, &id)
-	w.keys[vetting.Fingerprint(key)] = id
-	return err
+func readHolder(into map[vetting.Fingerprint]int64) func(row) error {
+	return func(r row) error {
+		var key []byte
+		var id int64
+		err := r.Scan(&key, &id)
+		into[vetting.Fingerprint(key)] = id
+		return err
+	}
 }

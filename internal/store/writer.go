@@ -202,7 +202,7 @@ func (s *Store) attempt(jobs []*job) (errs []error, err error) {
 		tx = s.fault(tx)
 	}
 	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{},
-		certificates: map[int64]*certificateRow{}, codes: map[int64]*codeRow{}, keys: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, messages: map[[32]byte]bool{}, contested: map[int64]bool{},
+		certificates: map[int64]*certificateRow{}, codes: map[int64]*codeRow{}, keys: map[vetting.Fingerprint]int64{}, eks: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, messages: map[[32]byte]bool{}, contested: map[int64]bool{},
 		paces: map[int64]vetting.Pace{}, counts: map[countKey]int64{}, certified: map[certifiedKey]int64{}}
 	if err := w.open(jobs); err != nil {
 		return nil, err
@@ -247,6 +247,7 @@ type writing struct {
 	certificates map[int64]*certificateRow
 	codes        map[int64]*codeRow
 	keys         map[vetting.Fingerprint]int64 // which device, or record, holds a key
+	eks          map[vetting.Fingerprint]int64 // which device enrolled by a TPM
 	contested    map[int64]bool                // records
 	messages     map[[32]byte]bool             // that counted before
 	rewritten    map[int64]bool                // registrations that are not as the jobs' loads found them
@@ -259,7 +260,7 @@ type writing struct {
 
 	// What loadDevice, loadOrder, loadCertificate, loadCode and loadKey have yet
 	// to read.
-	wantDevices, wantOrders, wantCertificates, wantCodes, wantKeys, wantContested, wantMessages []any
+	wantDevices, wantOrders, wantCertificates, wantCodes, wantKeys, wantEKs, wantContested, wantMessages []any
 
 	inserts []*rowset
 }

@@ -26,10 +26,11 @@ var environment = must(cel.NewEnv(
 	cel.Variable("claim", cel.ObjectType("rules.Claim")),
 	cel.Variable("record", cel.ObjectType("rules.Record")),
 	cel.Variable("test", cel.ObjectType("rules.Test")),
+	cel.Variable("tpm", cel.ObjectType("rules.TPM")),
 	cel.Variable("order", cel.ObjectType("rules.Order")),
 	cel.Variable("history", cel.ObjectType("rules.History")),
 	cel.Variable("now", cel.TimestampType),
-	ext.NativeTypes(ext.ParseStructTags(true), typeOf[Claim](), typeOf[Record](), typeOf[Test](), typeOf[Order](), typeOf[History]()),
+	ext.NativeTypes(ext.ParseStructTags(true), typeOf[Claim](), typeOf[Record](), typeOf[Test](), typeOf[TPM](), typeOf[Order](), typeOf[History]()),
 	ext.Strings(),
 	cel.OptionalTypes(),
 ))

@@ -15,8 +15,9 @@ var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 func facts() *vetting.Facts {
 	return &vetting.Facts{
-		Now:   now,
-		Claim: vetting.Claim{Auth: vetting.Auth{Proof: vetting.ProofRig, Operator: "rig-7", Site: "penang"}, Label: "lamp", Transport: "api", Remote: "192.0.2.7"},
+		Now: now,
+		Claim: vetting.Claim{Auth: vetting.Auth{Proof: vetting.ProofRig, Operator: "rig-7", Site: "penang"}, Label: "lamp", Transport: "api", Remote: "192.0.2.7",
+			TPM: &vetting.TPM{Manufacturer: "id:49465800", Model: "SLB9670", Firmware: "00070055", PCRs: map[string]string{"7": "beef"}}},
 		Record: &vetting.Record{Identity: vetting.Identity{Serial: "A-0007", MAC: "02:00:00:00:00:07", UID: "beef"}, Made: vetting.Manufacturing{
 			Line: "L2", HardwareRevision: "C", Rig: "rig-7", Time: now.Add(-time.Hour),
 			Tests: json.RawMessage(`{"rssi": -60.5, "leds": ["red", "green"], "passed": true}`)}},
@@ -38,18 +39,22 @@ func TestRules(t *testing.T) {
 		`record.line in ["L1", "L2"]`:    "",
 		`record.serial.startsWith("A-")`: "",
 		`record.tests.rssi > -70.0`:      "",
-		`record.tests.passed && record.tests.leds.exists(l, l == "green")`:            "",
-		`now - record.made < duration("24h")`:                                         "",
-		`history.order_last_hour < 100`:                                               "",
-		`claim.proof == "rig" && claim.rig == record.rig && claim.site == order.site`: "",
-		`order.issued < order.quantity / 2`:                                           "",
-		`record.tests.passed`:                                                         "",
-		`!has(record.tests.fail)`:                                                     "",
-		`!claim.code && !claim.bootstrap_key && !claim.on_site`:                       "",
-		`test.passed && test.rig == claim.rig && test.station == "FCT-2"`:             "",
-		`test.values.rssi > -70.0 && test.values["tx power"] < 20`:                    "",
-		`now - test.at < duration("1h")`:                                              "",
+		`record.tests.passed && record.tests.leds.exists(l, l == "green")`:                 "",
+		`now - record.made < duration("24h")`:                                              "",
+		`history.order_last_hour < 100`:                                                    "",
+		`claim.proof == "rig" && claim.rig == record.rig && claim.site == order.site`:      "",
+		`order.issued < order.quantity / 2`:                                                "",
+		`record.tests.passed`:                                                              "",
+		`!has(record.tests.fail)`:                                                          "",
+		`!claim.code && !claim.bootstrap_key && !claim.on_site`:                            "",
+		`test.passed && test.rig == claim.rig && test.station == "FCT-2"`:                  "",
+		`test.values.rssi > -70.0 && test.values["tx power"] < 20`:                         "",
+		`now - test.at < duration("1h")`:                                                   "",
+		`tpm.attested && tpm.manufacturer == "id:49465800" && tpm.model.startsWith("SLB")`: "",
+		`tpm.firmware >= "00070000" && tpm.pcrs["7"] in ["beef", "f00d"]`:                  "",
 		// what does not, and why
+		`"0" in tpm.pcrs`:                                    "tpm.pcrs=map[7:beef]",
+		`tpm.version == "1"`:                                 "tpm.version=",
 		`test.values.rssi > -50.0`:                           "test.values.rssi=-61.5",
 		`test.values.missing == 1`:                           "test.values.missing=unknown: no such key: missing",
 		`test.rig == "rig-8"`:                                "test.rig=rig-7",
@@ -226,6 +231,22 @@ func BenchmarkTenRules(b *testing.B) {
 	for b.Loop() {
 		if len(set.Broken(f)) > 0 {
 			b.Fatal("broken")
+		}
+	}
+}
+
+// What a TPM is found to lie about, and a device without one, tell no rule
+// anything.
+func TestRulesWithoutATPM(t *testing.T) {
+	set, err := rules.Compile(rule(`tpm.attested || tpm.pcrs.size() > 0 || tpm.manufacturer != ""`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tpm := range map[string]*vetting.TPM{"none": nil, "untrue": {Untrue: "another key", Manufacturer: "id:49465800", PCRs: map[string]string{"7": "beef"}}} {
+		f := facts()
+		f.Claim.TPM = tpm
+		if len(set.Broken(f)) != 1 {
+			t.Errorf("%s: the rule sees a TPM", name)
 		}
 	}
 }

@@ -45,6 +45,17 @@ type Test struct {
 	Values  any       `cel:"values"`
 }
 
+// TPM is what the TPM said that the key to be certified was made in: the
+// variable tpm. Without one Attested is false and the rest empty.
+type TPM struct {
+	Attested     bool              `cel:"attested"`
+	Manufacturer string            `cel:"manufacturer"` // of the EK certificate, as are the next two
+	Model        string            `cel:"model"`
+	Version      string            `cel:"version"`
+	Firmware     string            `cel:"firmware"` // of the TPM's statements
+	PCRs         map[string]string `cel:"pcrs"`     // those that were quoted, in hex, by number
+}
+
 // Order is the production order: the variable order.
 type Order struct {
 	Name     string `cel:"name"`
@@ -70,6 +81,7 @@ claim.code, claim.bootstrap_key   whether a code, and the record's bootstrap key
 claim.on_site   whether the request came from the networks of the order's site
 record.serial, record.mac, record.uid, record.hardware_revision, record.firmware, record.line, record.rig, record.made (a time), record.tests (as in the manifest)
 test.passed, test.rig, test.station, test.at (a time), test.values (by the test's name)   what a rig of ours found last; passed is false where none tested the unit
+tpm.attested, tpm.manufacturer, tpm.model, tpm.version, tpm.firmware, tpm.pcrs (by number, as tpm.pcrs["7"])   what the TPM said that made the key; attested is false without one
 order.name, order.product, order.site, order.quantity, order.issued
 history.order_last_hour, history.order_last_day   units that the order issued
 history.rig_last_hour, history.line_last_hour   units by the claim's rig and on the record's line, of the order
@@ -89,9 +101,21 @@ func variables(f *vetting.Facts) map[string]any {
 		"record": &Record{r.Serial, r.MAC, r.UID, r.Made.HardwareRevision, r.Made.Firmware, r.Made.Line, r.Made.Rig, r.Made.Time,
 			tests(r.Made.Tests)},
 		"test":    lastTest(f.Device),
+		"tpm":     ofTPM(c.TPM),
 		"order":   &Order{o.Name, o.Product, o.Site, o.Quantity, o.Issued},
 		"history": &History{h.OrderLastHour, h.OrderLastDay, h.RigLastHour, h.LineLastHour, h.Attempts, h.Refusals},
 	}
+}
+
+func ofTPM(t *vetting.TPM) *TPM {
+	if t == nil || t.Untrue != "" {
+		return &TPM{PCRs: map[string]string{}}
+	}
+	pcrs := t.PCRs
+	if pcrs == nil {
+		pcrs = map[string]string{}
+	}
+	return &TPM{true, t.Manufacturer, t.Model, t.Version, t.Firmware, pcrs}
 }
 
 func lastTest(d *vetting.Device) *Test {

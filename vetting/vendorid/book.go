@@ -19,11 +19,29 @@ type Products interface {
 // once, before use.
 type Book struct {
 	Products Products
-	Now      func() time.Time
+	// Vendors are those that a product trusts; ByCertificate or ByTPM.
+	Vendors func(*vetting.Product) []vetting.Vendor
+	Now     func() time.Time
 
 	mu      sync.Mutex
 	read    time.Time
 	entries []*entry
+}
+
+// ByCertificate gives the vendors whose certificates prove a product's devices.
+func ByCertificate(p *vetting.Product) []vetting.Vendor {
+	if !p.Accepts(vetting.ProofVendor) {
+		return nil
+	}
+	return p.Vendors
+}
+
+// ByTPM gives the makers whose TPMs prove a product's devices.
+func ByTPM(p *vetting.Product) []vetting.Vendor {
+	if !p.Accepts(vetting.ProofTPM) {
+		return nil
+	}
+	return p.TPM.Makers
 }
 
 // entry is a product in one of its revisions.
@@ -108,7 +126,7 @@ func (b *Book) reread(ctx context.Context) error {
 			page.After = p.ID
 			e := known[p.ID]
 			if e == nil || e.revision != p.Revision {
-				if e, err = enter(p); err != nil {
+				if e, err = b.enter(p); err != nil {
 					return err
 				}
 			}
@@ -123,12 +141,9 @@ func (b *Book) reread(ctx context.Context) error {
 	}
 }
 
-func enter(p *vetting.Product) (*entry, error) {
+func (b *Book) enter(p *vetting.Product) (*entry, error) {
 	e := &entry{id: p.ID, revision: p.Revision, product: p.Name}
-	if !p.Accepts(vetting.ProofVendor) {
-		return e, nil
-	}
-	for _, v := range p.Vendors {
+	for _, v := range b.Vendors(p) {
 		t, err := Compile(v)
 		if err != nil {
 			return nil, fmt.Errorf("product %s: %w", p.Name, err)

@@ -48,6 +48,7 @@ var subjects = []struct {
 	{"counts", countCases},
 	{"identifiers", identifierCases},
 	{"codes", codeCases},
+	{"tpm", tpmCases},
 	{"commit", commitCases},
 	{"activate", activateCases},
 	{"devices", deviceCases},

@@ -1,0 +1,103 @@
+package vetting_test
+
+import (
+	"testing"
+
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// byTPM: the device comes with the TPM that its record lists.
+func byTPM(f *vetting.Facts) {
+	f.Record.BootstrapKey, f.Record.Made.EKHash = vetting.Fingerprint{}, bootstrapKey.String()
+	f.Product.Proofs = []vetting.Proof{vetting.ProofRig, vetting.ProofTPM}
+	f.Claim.Auth.Proof, f.Claim.TPM = vetting.ProofTPM, &vetting.TPM{AK: "000b"}
+}
+
+// certified: the record lists no TPM, but it is one of a maker's, and comes
+// from the site.
+func certified(f *vetting.Facts) {
+	byTPM(f)
+	f.Record.Made.EKHash = ""
+	f.Product.TPM.Makers = []vetting.Vendor{{Name: "maker"}}
+	f.Claim.Auth.Vendor, f.OnSite = "maker", true
+}
+
+// namedTPM: records were found by the name alone, or several by the TPM.
+func namedTPM(ekHashes ...string) change {
+	return func(f *vetting.Facts) {
+		byTPM(f)
+		for i, hash := range ekHashes {
+			f.Named = append(f.Named, &vetting.Record{ID: 11 + int64(i), Identity: f.Record.Identity, Made: vetting.Manufacturing{EKHash: hash}})
+		}
+		unknown(f)
+	}
+}
+
+func onlyAttested(f *vetting.Facts) {
+	f.Product.TPM.Attested = true
+	f.Product.Proofs = append(f.Product.Proofs, vetting.ProofTPM)
+}
+
+var tpmJudgements = []judged{
+	{name: "by the TPM that the record lists", given: with(byTPM), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "by a listed TPM with a maker's certificate", given: with(byTPM, func(f *vetting.Facts) {
+		f.Product.TPM.Makers, f.Claim.Auth.Vendor = []vetting.Vendor{{Name: "maker"}}, "maker"
+	}), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "by a listed TPM of an unknown maker", given: with(byTPM, func(f *vetting.Facts) {
+		f.Product.TPM.Makers = []vetting.Vendor{{Name: "maker"}}
+	}), outcome: vetting.Refused, codes: codes(vetting.ReasonVendor)},
+	{name: "by a TPM, which the product does not accept", given: with(byTPM, func(f *vetting.Facts) {
+		f.Product.Proofs = []vetting.Proof{vetting.ProofBootstrapKey}
+	}), outcome: vetting.Refused, codes: codes(vetting.ReasonProof)},
+	{name: "by a TPM, with another name", given: with(byTPM, func(f *vetting.Facts) { f.Claim.Asserted.Serial = "SN-9" }),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonMismatch), evidence: signs(vetting.EvidenceMismatch, 11)},
+	{name: "by a maker's TPM from the site", given: with(certified), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "by a maker's TPM from elsewhere", given: with(certified, func(f *vetting.Facts) { f.OnSite = false }),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonOffSite), evidence: signs(vetting.EvidenceWrongSite, 11)},
+	{name: "by the TPM that it came with before, from elsewhere", given: with(certified, issued, func(f *vetting.Facts) {
+		f.OnSite, f.DeviceEK, f.EKHolder = false, bootstrapKey, 11
+	}), outcome: vetting.Admitted, codes: codes(vetting.ReasonRepeated), repeat: "21"},
+	{name: "by another TPM than before", given: with(certified, func(f *vetting.Facts) { f.DeviceEK = otherKey }),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonBound), evidence: signs(vetting.EvidenceWrongKey, 11)},
+	{name: "by another device's TPM", given: with(byTPM, func(f *vetting.Facts) { f.EKHolder = 12 }),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonBound), evidence: signs(vetting.EvidenceDuplicateEK, 11, vetting.EvidenceDuplicateEK, 12)},
+	{name: "by a TPM that neither the record nor a maker knows", given: with(certified, func(f *vetting.Facts) {
+		f.Product.TPM.Makers = nil
+	}), outcome: vetting.Refused, codes: codes(vetting.ReasonProof)},
+	{name: "by a TPM that two records list", given: with(namedTPM(bootstrapKey.String(), bootstrapKey.String())),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonDisputed), evidence: signs(vetting.EvidenceDuplicateEK, 11, vetting.EvidenceDuplicateEK, 12)},
+	{name: "by another TPM than the record lists", given: with(namedTPM(otherKey.String())),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonWrongKey), evidence: signs(vetting.EvidenceWrongKey, 11)},
+	{name: "by a TPM, with a name in two products", given: with(namedTPM("", "")), outcome: vetting.Refused, codes: codes(vetting.ReasonWrongProduct)},
+	{name: "by an unknown TPM", given: with(byTPM, unknown), outcome: vetting.Refused, codes: codes(vetting.ReasonUnknownDevice), evidence: signs(vetting.EvidenceUnknownDevice, 0)},
+	{name: "a TPM that says what is not so", given: with(byTPM, func(f *vetting.Facts) { f.Claim.TPM.Untrue = "key.attestation is about another key" }),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonAttestation), evidence: signs(vetting.EvidenceAttestation, 11)},
+	{name: "by a TPM, in service", given: with(byTPM, issued, func(f *vetting.Facts) { f.Device.State = vetting.DeviceActive }),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonBootstrapSpent), evidence: signs(vetting.EvidenceSpentKey, 11)},
+	{name: "no TPM where only attested keys count", given: with(onlyAttested), outcome: vetting.Refused, codes: codes(vetting.ReasonNotAttested)},
+	{name: "a TPM where only attested keys count", given: with(byTPM, onlyAttested), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
+	{name: "renewal on another key where only attested keys count", given: with(renewal, onlyAttested), outcome: vetting.Refused, codes: codes(vetting.ReasonNotAttested)},
+	{name: "renewal on its key where only attested keys count", given: with(renewal, onlyAttested, func(f *vetting.Facts) { f.Claim.Key = officialKey }),
+		outcome: vetting.Admitted, codes: codes(vetting.ReasonRenewed)},
+}
+
+func TestTPMPolicyIsChecked(t *testing.T) {
+	good := func() *vetting.Product {
+		return &vetting.Product{Name: "lamp", Proofs: []vetting.Proof{vetting.ProofTPM}, TPM: vetting.TPMPolicy{Attested: true, Makers: []vetting.Vendor{{Name: "maker"}}}}
+	}
+	if err := good().Check(); err != nil {
+		t.Errorf("a good policy: %v", err)
+	}
+	for name, spoil := range map[string]func(*vetting.Product){
+		"attested without the proof": func(p *vetting.Product) { p.Proofs = []vetting.Proof{vetting.ProofRig} },
+		"a maker twice":              func(p *vetting.Product) { p.TPM.Makers = append(p.TPM.Makers, p.TPM.Makers[0]) },
+		"a maker with name rules":    func(p *vetting.Product) { p.TPM.Makers[0].Serial = &vetting.NameRule{From: "subject.commonName"} },
+		"a maker without a name":     func(p *vetting.Product) { p.TPM.Makers[0].Name = "" },
+	} {
+		p := good()
+		spoil(p)
+		if err := p.Check(); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}

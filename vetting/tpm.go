@@ -1,0 +1,124 @@
+package vetting
+
+import (
+	"errors"
+	"fmt"
+)
+
+// TPM is what a TPM said of itself, signed by a key that was shown to be its
+// own, and what its maker's certificate says of it. The endorsement key itself
+// is the claim's Auth.Key.
+type TPM struct {
+	// AK is the Name of the attestation key, in hex.
+	AK string `json:"ak"`
+	// Manufacturer, Model and Version are those in the EK certificate's
+	// subjectAltName, such as "id:49465800"; "" without one.
+	Manufacturer string `json:"manufacturer,omitempty"`
+	Model        string `json:"model,omitempty"`
+	Version      string `json:"version,omitempty"`
+	// Firmware is the firmwareVersion of the TPM's statements, in hex. TPMs
+	// hide it where the attestation key is not of the endorsement hierarchy.
+	Firmware string `json:"firmware,omitempty"`
+	// PCRs are the values of the registers of the SHA-256 bank that were
+	// quoted, in hex, by their number.
+	PCRs map[string]string `json:"pcrs,omitempty"`
+	// Untrue says what of the statements is not so; "" if they are good.
+	// Otherwise there is no firmware version, and no register.
+	Untrue string `json:"untrue,omitempty"`
+}
+
+// TPMPolicy is how a product takes TPMs.
+type TPMPolicy struct {
+	// Makers are those whose EK certificates count; they have no name rules.
+	// With none, an endorsement key counts that the record lists, and no
+	// other.
+	Makers []Vendor `json:"makers,omitempty"`
+	// Attested wants every key that is certified to be one that a TPM attested:
+	// the proof must be tpm, and a renewal is on the same key.
+	Attested bool `json:"attested,omitempty"`
+}
+
+func (p TPMPolicy) check() error {
+	if err := checkVendors(p.Makers); err != nil {
+		return err
+	}
+	for _, m := range p.Makers {
+		if m.Serial != nil || m.MAC != nil || m.UID != nil {
+			return fmt.Errorf("maker %q has name rules: an EK certificate names no device", m.Name)
+		}
+	}
+	return nil
+}
+
+var errNotAttested = errors.New("attested is set, but the proof tpm is not accepted: no device could ever enrol")
+
+// endorsement checks that the claim's endorsement key is this device's: the
+// record lists it, or it is a trusted maker's and was bound to the device when
+// that came first, from its site. One endorsement key is one device.
+func (j *judgement) endorsement() (Verdict, bool) {
+	auth := j.Claim.Auth
+	if auth.Proof != ProofTPM {
+		return Verdict{}, false
+	}
+	listed, bound := j.Record.Made.EKHash, j.DeviceEK
+	switch {
+	case len(j.Product.TPM.Makers) > 0 && auth.Vendor == "":
+		return j.refuse(ReasonVendor, "Product %s trusts no maker that the TPM's EK certificate chains to. The device must send the certificate of its endorsement key, and the planner must trust its maker.", j.Product.Name), true
+	case j.EKHolder != 0 && j.EKHolder != j.Record.ID:
+		j.against(EvidenceDuplicateEK, j.Record.ID, "It came with the TPM of device %d (endorsement key %s).", j.EKHolder, auth.Key)
+		j.against(EvidenceDuplicateEK, j.EKHolder, "Device %d (%s) came with this device's TPM (endorsement key %s).", j.Record.ID, j.Record.Identity, auth.Key)
+		return j.refuse(ReasonBound, "The TPM with the endorsement key %s belongs to another device already.", auth.Key), true
+	case !bound.IsZero() && bound != auth.Key:
+		j.against(EvidenceWrongKey, j.Record.ID, "A second device that calls itself %s came with the endorsement key %s; the first had %s.", j.Record.Identity, auth.Key, bound)
+		return j.refuse(ReasonBound, "Another device has claimed the identity %s already, with another TPM. One of the two is a copy.", j.Record.Identity), true
+	case listed != "" || !bound.IsZero():
+		return Verdict{}, false // found by it, or bound to it
+	case len(j.Product.TPM.Makers) == 0:
+		return j.refuse(ReasonProof, "The record of %s lists no endorsement key, and product %s trusts no maker of TPMs: nothing tells that this is the device's TPM.", j.Record.Identity, j.Product.Name), true
+	case !j.OnSite:
+		j.against(EvidenceWrongSite, j.Record.ID, "It asked from %s, which is not in the networks of site %s.", j.Claim.Remote, j.Order.Site)
+		return j.refuse(ReasonOffSite, "A device whose record lists no endorsement key may first enrol from the networks of its site only, and %s is not one of them.", j.Claim.Remote), true
+	}
+	return Verdict{}, false
+}
+
+// attested checks that the TPM's statements are true, and that there are some
+// where the product wants them.
+func (j *judgement) attested() (Verdict, bool) {
+	switch tpm := j.Claim.TPM; {
+	case tpm == nil && j.Product.TPM.Attested:
+		return j.refuse(ReasonNotAttested, "Product %s certifies only keys that a TPM attested: enrol with the proof tpm.", j.Product.Name), true
+	case tpm != nil && tpm.Untrue != "":
+		j.against(EvidenceAttestation, j.Record.ID, "Its TPM (endorsement key %s) came with a statement that is not true, from %s: %s.", j.Claim.Auth.Key, j.Claim.Remote, tpm.Untrue)
+		return j.refuse(ReasonAttestation, "The TPM's statement is not true: %s.", tpm.Untrue), true
+	}
+	return Verdict{}, false
+}
+
+// sameKey holds a renewal to its key, where keys must be attested: over a
+// renewal no TPM speaks.
+func (j *judgement) sameKey() (Verdict, bool) {
+	if !j.Product.TPM.Attested || j.Claim.Key == j.Presented.Key {
+		return Verdict{}, false
+	}
+	return j.refuse(ReasonNotAttested, "Product %s certifies only keys that a TPM attested, so the certificate %s renews on its own key only.", j.Product.Name, j.Presented.Serial), true
+}
+
+// unknownTPM refuses a TPM that no one record is found by.
+func (j *judgement) unknownTPM() Verdict {
+	key := j.Claim.Auth.Key
+	for _, r := range j.Named {
+		switch r.Made.EKHash {
+		case "":
+			return j.refuse(ReasonWrongProduct, "Several products have a record of %s: address the request to the product by its name.", j.Claim.Asserted)
+		case key.String():
+			j.against(EvidenceDuplicateEK, r.ID, "Its TPM (endorsement key %s) is listed for %d devices.", key, len(j.Named))
+		default:
+			j.against(EvidenceWrongKey, r.ID, "A device that calls itself %s came with the endorsement key %s instead of %s.", j.Claim.Asserted, key, r.Made.EKHash)
+		}
+	}
+	if j.Named[0].Made.EKHash == key.String() {
+		return j.refuse(ReasonDisputed, "Several records list the TPM with the endorsement key %s: one of them is wrong. Set the unit aside; the planner sees the records as evidence.", key)
+	}
+	return j.refuse(ReasonWrongKey, "There is a record of %s, but with another TPM. Either the record is wrong or this is not the device it describes.", j.Claim.Asserted)
+}
