@@ -24,10 +24,11 @@ func main() {
 	clients := flag.Int("clients", 64, "clients at the same time")
 	postgres := flag.String("postgres", os.Getenv("TOUCHMARK_TEST_POSTGRES"), "a PostgreSQL to make databases in; empty leaves it out")
 	records := flag.Int("records", 100_000, "records in the manifest that is imported; 0 leaves that out")
-	only := flag.String("only", "", "measure only this: enrol, renew, mqtt, overload, rules, verify, import, bulk, growth, crl, beside-crl, filter or ocsp; or soak, which is not measured otherwise")
+	only := flag.String("only", "", "measure only this: enrol, renew, mqtt, overload, rules, verify, import, bulk, growth, crl, beside-crl, filter, firmware or ocsp; or soak, which is not measured otherwise")
 	fill := flag.Int("fill", 50_000, "devices that the database is filled with to measure growth; 0 leaves that out")
 	revoked := flag.Int("revoked", 1_000_000, "certificates on the revocation lists that are made; 0 leaves that out")
 	issued := flag.Int("issued", 10_000_000, "certificates that the offline filter knows; 0 leaves that out")
+	image := flag.Int("image", 1024, "MiB of the firmware image that is signed; 0 leaves that out")
 	statuses := flag.Int("statuses", 1_000_000, "revoked certificates that an OCSP responder loads; 0 leaves that out")
 	minutes := flag.Float64("minutes", 30, "how long the soak is")
 	restart := flag.Duration("restart", 3*time.Minute, "how long the server's process lives in the soak")
@@ -38,7 +39,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	b := &bench{units: *units, runs: *runs, clients: *clients, postgres: *postgres, profile: *profile, profiled: *profiled,
-		records: *records, only: *only, fill: *fill, revoked: *revoked, issued: *issued, statuses: *statuses,
+		records: *records, only: *only, fill: *fill, revoked: *revoked, issued: *issued, statuses: *statuses, image: *image,
 		lives: max(1, int(*minutes*float64(time.Minute)/float64(*restart))), life: *restart}
 	run := b.run
 	switch {
@@ -58,6 +59,7 @@ type bench struct {
 	records, fill        int
 	revoked, issued      int
 	statuses             int
+	image                int // MiB
 	only                 string
 	postgres             string
 	profile, profiled    string
@@ -145,7 +147,7 @@ func (b *bench) run(ctx context.Context) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context, string, *table) error
-	}{{"enrol", b.enrolments}, {"renew", b.renewals}, {"mqtt", b.messages}, {"overload", b.overload}, {"rules", b.rules}, {"verify", b.verifications}, {"import", b.imports}, {"bulk", b.bulk}, {"growth", b.growth}, {"crl", b.crls}, {"beside-crl", b.besideCRL}, {"filter", b.filters}, {"ocsp", b.answers}} {
+	}{{"enrol", b.enrolments}, {"renew", b.renewals}, {"mqtt", b.messages}, {"overload", b.overload}, {"rules", b.rules}, {"verify", b.verifications}, {"import", b.imports}, {"bulk", b.bulk}, {"growth", b.growth}, {"crl", b.crls}, {"beside-crl", b.besideCRL}, {"filter", b.filters}, {"firmware", b.firmware}, {"ocsp", b.answers}} {
 		for _, db := range databases {
 			if b.only == "" || b.only == part.name {
 				if err := part.measure(ctx, db, &t); err != nil {
