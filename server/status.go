@@ -80,7 +80,7 @@ func (st *status) check(context.Context) error {
 // cleans them.
 func (s *Server) statusHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET "+cacertsPrefix, caCertificates(s.authorities.Issuing))
+	mux.Handle("GET "+cacertsPrefix, caCertificates(s.authorities.Issuing, s.authorities.Cross()))
 	mux.Handle(publish.Prefix, &publish.Handler{Directory: s.offline.Directory, Issuer: s.issuerID})
 	limit := time.Duration(s.config.Status.RequestTimeout)
 	published, lists := within(limit, mux), within(limit, s.status.lists.handler)

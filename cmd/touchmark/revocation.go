@@ -107,7 +107,7 @@ func whoseFilter(err error) error {
 }
 
 // issuingCAs are the CAs whose files are believed: those of --ca, and those
-// that one of them signed.
+// to which one of them leads by the others, as in a root roll-over.
 func (a *app) issuingCAs(files []string, further []*x509.Certificate) ([]*x509.Certificate, error) {
 	from := a.profile.CA
 	if from == "" {
@@ -127,12 +127,15 @@ func (a *app) issuingCAs(files []string, further []*x509.Certificate) ([]*x509.C
 		}
 		further = append(further, more...)
 	}
-	roots := x509.NewCertPool()
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	for _, c := range trusted {
 		roots.AddCert(c)
 	}
 	for _, c := range further {
-		if _, err := c.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err == nil && c.IsCA {
+		between.AddCert(c)
+	}
+	for _, c := range further {
+		if _, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err == nil && c.IsCA {
 			trusted = append(trusted, c)
 		}
 	}

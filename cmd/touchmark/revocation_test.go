@@ -225,3 +225,66 @@ func mustRead(t *testing.T, path string) []byte {
 	}
 	return b
 }
+
+// In a root roll-over the CA of a filter is signed by one root, and who asks
+// knows the old one or the new one: by the certificates of the roots by each
+// other, filter and certificates from before and after count for both. A
+// stranger's root leads nowhere.
+func TestRevocationInRootRollover(t *testing.T) {
+	w, rig := rigWorld(t, 2)
+	key, old := w.safe(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	unit := func(serial string) {
+		t.Helper()
+		rig("--server", "https://"+w.server.Addr["api"], "register", "--serial", serial, "--csr", request(t, serial), "--out", at(serial)).want(t, 0, "admitted")
+	}
+	restart := func() {
+		t.Helper()
+		w.server.stop(t)
+		w.server = serve(t, w.dir)
+	}
+	unit("A-000000")
+	touchmark(t, "ca", "root-rollover", "begin", "--root-key", key, "--root-cert", old, "--new-key", key+"-new", "-o", at("rollover"), "--yes").want(t, 0)
+	next := mustRead(t, at("rollover"))
+	next = next[len("-----BEGIN")+strings.Index(string(next[len("-----BEGIN"):]), "-----BEGIN"):] // the second of the four
+	if err := os.WriteFile(at("next"), next[:strings.Index(string(next), "-----END CERTIFICATE-----")+len("-----END CERTIFICATE-----\n")], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.admin(t, "ca", "import", at("rollover"), "--yes").want(t, 0)
+	restart()
+	roots := map[string]string{"old": old, "new": at("next")}
+	stranger := newFilterWorld(t, time.Now()).path("root.crt")
+	asked := func(step string, units ...string) {
+		t.Helper()
+		w.admin(t, "revocation", "make", "--base").want(t, 0)
+		for name, root := range roots {
+			out := at(step + name)
+			if err := os.Mkdir(out, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%s, by the %s root", step, name)
+			touchmark(t, "revocation", "fetch", "http://"+w.server.Addr["status"], "--ca", root, "--out", out).want(t, 0, "base")
+			for _, u := range units {
+				check := func(root string) ran {
+					return touchmark(t, "revocation", "check", at(u), "--offline", filepath.Join(out, "device-ca.filter"), "--ca", root, "--issuer", filepath.Join(out, "device-ca.crt"))
+				}
+				check(root).want(t, exitCannotTell, "not-covered") // it is that new, and of this CA
+				check(stranger).want(t, exitFailed, "no certificate of that CA was given")
+			}
+		}
+		touchmark(t, "revocation", "fetch", "http://"+w.server.Addr["status"], "--ca", stranger, "--out", at("none")).want(t, exitFailed, "not signed by one of --ca")
+	}
+	asked("begun", "A-000000")
+	w.admin(t, "ca", "request", "--all", "-o", at("all")).want(t, 0)
+	touchmark(t, "ca", "sign", at("all"), "--root-key", key+"-new", "--root-cert", at("rollover"), "-o", at("signed"), "--yes").want(t, 0)
+	w.admin(t, "ca", "import", at("signed"), "--yes").want(t, 0)
+	w.admin(t, "ca", "root-rollover", "switch", "--yes").want(t, 0)
+	restart()
+	touchmark(t, "ca", "list", "--dir", w.dir).want(t, 0, "the new root")
+	if err := os.WriteFile(filepath.Join(w.rig, "root.crt"), mustRead(t, at("next")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	unit("A-000001")
+	asked("switched", "A-000000", "A-000001")
+}

@@ -28,7 +28,8 @@ func (a *app) revocationFetch() *cobra.Command {
 	f := fetcher{client: &http.Client{Timeout: 10 * time.Minute}}
 	c := &cobra.Command{
 		Use: "fetch URL [ISSUER]", Short: "Get an issuing CA's newest offline filter and delta from a status listener", Args: cobra.RangeArgs(1, 2),
-		Long: `fetch writes ISSUER.filter, ISSUER.delta and ISSUER.crt, the CA's certificate, into a directory; ISSUER is device-ca if it is not named.
+		Long: `fetch writes ISSUER.filter, ISSUER.delta and ISSUER.crt, the CA's certificate, into a directory; ISSUER is device-ca if it is not named. In a
+root roll-over ISSUER.crt also holds the certificates by which the roots signed each other, so that whoever knows one of them can use it.
 It asks a status listener, over plain HTTP, and needs no access to the operators' API: what it gets is signed. Nothing is replaced by what cannot be verified
 by --ca, or is older. What has not changed is not transferred again, so it may run every hour.`,
 		Example: "  touchmark revocation fetch http://status.example.com:8446 --ca ca/root.crt --out /var/lib/touchmark-offline",
@@ -65,7 +66,11 @@ func (a *app) fetch(ctx context.Context, f *fetcher) (*offline.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	trusted, err := a.issuingCAs(nil, []*x509.Certificate{issuer})
+	cross, err := f.cross(ctx)
+	if err != nil {
+		return nil, err
+	}
+	trusted, err := a.issuingCAs(nil, append(cross, issuer))
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +89,7 @@ func (a *app) fetch(ctx context.Context, f *fetcher) (*offline.Filter, error) {
 			return nil, fmt.Errorf("%s offers older files than those in %s, which stay: %w", f.url, f.dir, err)
 		}
 	}
-	return filter, f.write(map[string][]byte{".crt": ca.PEM(issuer.Raw), ".filter": base, ".delta": delta})
+	return filter, f.write(map[string][]byte{".crt": allPEM(append([]*x509.Certificate{issuer}, cross...)), ".filter": base, ".delta": delta})
 }
 
 // fetcher gets an issuing CA's files from a status listener.
@@ -104,6 +109,16 @@ func (f *fetcher) issuer(ctx context.Context) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("%s knows no issuing CA %s", f.url, f.name)
 	}
 	return x509.ParseCertificate(der)
+}
+
+// cross gets the certificates by which the roots of a roll-over signed each
+// other; none if there is no roll-over.
+func (f *fetcher) cross(ctx context.Context) ([]*x509.Certificate, error) {
+	text, err := f.get(ctx, "/cacerts/cross.pem", "")
+	if err != nil || text == nil {
+		return nil, err
+	}
+	return ca.ParseCertificates(text)
 }
 
 // files gets a base and its delta, which is nil if there is none.

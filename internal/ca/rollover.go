@@ -152,6 +152,15 @@ func (a *Authorities) Kin() []string {
 	return []string{nameOf(other)}
 }
 
+// Cross are the certificates by which the roots of a roll-over signed each
+// other; none if there is no roll-over.
+func (a *Authorities) Cross() []*x509.Certificate {
+	if a.rollover == nil {
+		return nil
+	}
+	return []*x509.Certificate{a.rollover.OldWithNew, a.rollover.NewWithOld}
+}
+
 func nameOf(root *x509.Certificate) string {
 	sum := sha256.Sum256(root.Raw)
 	return hex.EncodeToString(sum[:])
