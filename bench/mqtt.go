@@ -14,7 +14,6 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/cluster"
 	"github.com/touchmark/touchmark/internal/cms"
+	"github.com/touchmark/touchmark/internal/mqtttest"
 	"github.com/touchmark/touchmark/server"
 )
 
@@ -54,11 +54,12 @@ func (b *bench) measureMessages(ctx context.Context, db string, embedded bool) (
 	defer os.RemoveAll(dir)
 	address := ""
 	if !embedded {
-		var stop func()
-		if address, stop, err = mosquitto(dir); err != nil {
+		m, err := mqtttest.StartMosquitto(dir)
+		if err != nil {
 			return nil, nil, err
 		}
-		defer stop()
+		defer m.Stop()
+		address = "mqtt://" + m.Address
 	}
 	w, drop, err := b.worldWith(ctx, db, filepath.Join(dir, "touchmark"), b.units, func(ctx context.Context, c *server.Config) (map[string]string, func(), error) {
 		if !embedded {
@@ -295,43 +296,4 @@ func (w *world) bareAt(address string, s *bareSigner) (string, func(), error) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return "", nil, errors.New("no connection to Mosquitto")
-}
-
-// mosquitto starts a broker of Debian's that keeps its sessions in memory.
-func mosquitto(dir string) (address string, stop func(), err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	host := l.Addr().String()
-	l.Close()
-	_, port, err := net.SplitHostPort(host)
-	if err != nil {
-		return "", nil, err
-	}
-	config := filepath.Join(dir, "mosquitto.conf")
-	if err := os.WriteFile(config, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\n"), 0o600); err != nil {
-		return "", nil, err
-	}
-	program := "mosquitto"
-	if _, err := exec.LookPath(program); err != nil {
-		program = "/usr/sbin/mosquitto"
-	}
-	process := exec.Command(program, "-c", config)
-	if err := process.Start(); err != nil {
-		return "", nil, err
-	}
-	stop = func() {
-		_ = process.Process.Kill()
-		_ = process.Wait()
-	}
-	for range 500 {
-		if c, err := net.Dial("tcp", host); err == nil {
-			c.Close()
-			return "mqtt://" + host, stop, nil
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	stop()
-	return "", nil, errors.New("mosquitto does not listen")
 }

@@ -5,11 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,65 +13,22 @@ import (
 	"github.com/touchmark/touchmark/internal/store/storetest"
 )
 
-// mosquitto is a broker of Debian's that can be restarted. It trusts
-// everybody with everything: no security rests on it.
-type mosquitto struct {
-	*testing.T
-	address, config string
-	process         *exec.Cmd
-}
-
-func newMosquitto(t *testing.T) *mosquitto {
+func newMosquitto(t *testing.T) *mqtttest.Mosquitto {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	m, err := mqtttest.StartPersistent(t.TempDir())
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("mosquitto (Debian: mosquitto): %v", err)
 	}
-	m := &mosquitto{T: t, address: l.Addr().String(), config: filepath.Join(t.TempDir(), "mosquitto.conf")}
-	_, port, _ := net.SplitHostPort(m.address)
-	l.Close()
-	text := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s/\nmax_queued_messages 10000\n", port, filepath.Dir(m.config))
-	if os.Geteuid() == 0 {
-		text += "user root\n" // else it becomes a user who cannot write here
-	}
-	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m.start()
-	t.Cleanup(m.stop)
+	t.Cleanup(m.Stop)
 	return m
 }
 
-func (m *mosquitto) start() {
-	m.Helper()
-	program := "mosquitto"
-	if _, err := exec.LookPath(program); err != nil {
-		program = "/usr/sbin/mosquitto" // which is not on everybody's path
-	}
-	m.process = exec.Command(program, "-c", m.config)
-	if err := m.process.Start(); err != nil {
-		m.Fatalf("mosquitto (Debian: mosquitto): %v", err)
-	}
-	for begin := time.Now(); time.Since(begin) < answerTime; time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", m.address); err == nil {
-			c.Close()
-			return
-		}
-	}
-	m.Fatal("mosquitto does not listen")
-}
-
-func (m *mosquitto) stop() {
-	m.process.Process.Signal(syscall.SIGTERM)
-	m.process.Wait()
-}
-
 // shared starts two servers on one database that share a broker's messages.
-func shared(t *testing.T, m *mosquitto) (w, other *works) {
+func shared(t *testing.T, m *mqtttest.Mosquitto) (w, other *works) {
 	t.Helper()
 	join := func(id string) func(*Config) {
 		return func(c *Config) {
-			c.MQTT.Listen, c.MQTT.Broker = "", MQTTBroker{URL: "mqtt://" + m.address, ClientID: id}
+			c.MQTT.Listen, c.MQTT.Broker = "", MQTTBroker{URL: "mqtt://" + m.Address, ClientID: id}
 		}
 	}
 	w = opened(t, join("touchmark-1"))
@@ -185,7 +138,7 @@ func TestTwoServersShareABroker(t *testing.T) {
 	answers := make([][]byte, len(list))
 	half := make(chan struct{}, len(list))
 	for i, unit := range list {
-		v := &traveller{w: w, broker: m.address, unit: unit, name: fmt.Sprint("device-", i), order: w.order(unit, "enrol", "")}
+		v := &traveller{w: w, broker: m.Address, unit: unit, name: fmt.Sprint("device-", i), order: w.order(unit, "enrol", "")}
 		visits.Go(func() {
 			if i >= len(list)/2 {
 				<-half
@@ -195,8 +148,10 @@ func TestTwoServersShareABroker(t *testing.T) {
 		})
 	}
 	<-half
-	m.stop()
-	m.start()
+	m.Stop()
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
 	visits.Wait()
 	for i, a := range answers {
 		if a == nil {

@@ -70,7 +70,7 @@ func (m chipMaker) chip(uid string) pair {
 
 // carriers are the ways of a request over MQTT; each gives status, certificate
 // and text of the answer.
-func (w *works) carriers(m *mosquitto) map[string]func(p pair, csr []byte, issuers ...*x509.Certificate) (int, []byte, string) {
+func (w *works) carriers(m *mqtttest.Mosquitto) map[string]func(p pair, csr []byte, issuers ...*x509.Certificate) (int, []byte, string) {
 	signed := func(c *mqttClient, p pair, csr []byte, issuers []*x509.Certificate) (int, []byte, string) {
 		order := w.order(p, "enrol", fmt.Sprintf("%x", sha256.Sum256(append(csr, byte(len(issuers))))))
 		order["csr"] = csr
@@ -82,7 +82,7 @@ func (w *works) carriers(m *mosquitto) map[string]func(p pair, csr []byte, issue
 			return signed(w.mqtt(p, "chip"), p, csr, issuers)
 		},
 		"Mosquitto": func(p pair, csr []byte, issuers ...*x509.Certificate) (int, []byte, string) {
-			conn, err := net.Dial("tcp", m.address)
+			conn, err := net.Dial("tcp", m.Address)
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func (w *works) carriers(m *mosquitto) map[string]func(p pair, csr []byte, issue
 // nothing that the product trusts leaves no trace.
 func TestVendorCertificatesOverMQTT(t *testing.T) {
 	m := newMosquitto(t)
-	w := opened(t, func(c *Config) { c.MQTT.Broker = MQTTBroker{URL: "mqtt://" + m.address, ClientID: "touchmark-1"} })
+	w := opened(t, func(c *Config) { c.MQTT.Broker = MQTTBroker{URL: "mqtt://" + m.Address, ClientID: "touchmark-1"} })
 	w.joined()
 	makers := chipMakers(t)
 	w.trusts(makers)
