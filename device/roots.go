@@ -10,13 +10,21 @@ import (
 // FollowRoots asks the server for its CA certificates and trusts, from now on,
 // also the roots that one which the device trusts already vouches for by a
 // certificate of their name and key: the new root of a change of the root's
-// key (RFC 7030 §4.1.3, RFC 4210 §4.4). It returns those that are new, which
-// the caller keeps and gives as Successors when the device is made again. The
-// old root stays trusted: the change may be taken back.
+// key (RFC 7030 §4.1.3, RFC 4210 §4.4). It returns those that are new. If
+// the store is a [RootStore], it keeps them before they are trusted, and
+// [Device.RecallRoots] finds them when the device is made again; otherwise the
+// caller keeps them and gives them as Successors then. The old root stays
+// trusted: the change may be taken back.
 func (d *Device) FollowRoots(ctx context.Context) ([]*x509.Certificate, error) {
 	fresh, err := d.NewRoots(ctx)
+	if err == nil {
+		err = d.keepRoots(fresh)
+	}
+	if err != nil {
+		return nil, err
+	}
 	d.Succeed(fresh)
-	return fresh, err
+	return fresh, nil
 }
 
 // NewRoots are the roots that [Device.FollowRoots] would trust. Over MQTT they
