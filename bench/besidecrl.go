@@ -55,7 +55,7 @@ func (b *bench) measureBeside(ctx context.Context, db string) (without, with *be
 		return nil, nil, err
 	}
 	defer drop()
-	if _, err := w.anyAnswer(ctx); err != nil {
+	if _, _, err := w.anyAnswer(ctx); err != nil {
 		return nil, nil, err
 	}
 	asks := w.asks(b.units)

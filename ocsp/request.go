@@ -81,17 +81,21 @@ func ParseRequest(der []byte) (*Request, error) {
 	return parseTBS(tbs)
 }
 
+// usualSize is the most that a usual request takes: all lengths in it have one
+// byte.
+const usualSize = 2 + 0x7f
+
 // usual reads the request that most clients send: about one certificate, that
 // can be ours, with nothing besides. Each of its elements begins right within
 // the one before and ends with it. The issuer's part is not looked into; one
 // that is known is right. All other requests are left to ParseRequest.
 func usual(der []byte) (id CertID, ok bool) {
 	const wrappers, serial = 10, 2 + SerialLength // OCSPRequest, TBSRequest, requestList, Request, CertID
-	if len(der) < wrappers+serial {
+	if len(der) < wrappers+serial || len(der) > usualSize {
 		return id, false
 	}
 	for at := 0; at < wrappers; at += 2 {
-		if rest := len(der) - at - 2; der[at] != byte(tag.SEQUENCE) || rest >= 0x80 || int(der[at+1]) != rest {
+		if rest := len(der) - at - 2; der[at] != byte(tag.SEQUENCE) || int(der[at+1]) != rest {
 			return id, false
 		}
 	}

@@ -1,6 +1,7 @@
 package ocsp
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"sync/atomic"
@@ -84,7 +85,7 @@ func (r *Responder) SetIssuers(list []Issuer) error {
 // take.
 func (r *Responder) CacheSize() (answers, bytes int) { return r.cache.size() }
 
-// respond answers a request in DER.
+// respond answers a request in DER, and keeps nothing of it.
 func (r *Responder) respond(der []byte) (*answer, errorStatus) {
 	t, now := r.issuers.Load(), r.Now()
 	known, fresh := r.Known()
@@ -94,7 +95,7 @@ func (r *Responder) respond(der []byte) (*answer, errorStatus) {
 			return a, 0
 		}
 	}
-	q, err := ParseRequest(der)
+	q, err := ParseRequest(bytes.Clone(der))
 	switch {
 	case err != nil:
 		return nil, malformedRequest

@@ -40,7 +40,8 @@ type keeper struct {
 	open  map[*guest]struct{}
 	homes map[netip.Prefix]int // open connections of each address
 	// resting are the connections on which no request is being worked on,
-	// the longest first: when the door is full they make room.
+	// the longest first: when the door is full they make room. There are busy
+	// ones among them, which are taken out when they are come upon.
 	resting *list.List
 }
 
@@ -159,7 +160,7 @@ func (k *keeper) admit(c net.Conn) (g *guest, why string) {
 	if len(k.open) >= k.limits.MaxConnections && !k.evict() {
 		return nil, shedConnections
 	}
-	g = &guest{Conn: c, keeper: k, home: home, greeting: true}
+	g = newGuest(k, c, home)
 	g.rest = k.resting.PushBack(g)
 	k.open[g] = struct{}{}
 	k.homes[home]++
@@ -175,14 +176,17 @@ func (k *keeper) makeRoom() {
 
 // evict is makeRoom with the lock held.
 func (k *keeper) evict() bool {
-	e := k.resting.Front()
-	if e == nil {
-		return false
+	for e := k.resting.Front(); e != nil; e = k.resting.Front() {
+		g := e.Value.(*guest)
+		if g.busy.Load() {
+			k.unrest(g)
+			continue
+		}
+		k.forget(g)
+		k.refuse(g.Conn, shedIdle)
+		return true
 	}
-	g := e.Value.(*guest)
-	k.forget(g)
-	k.refuse(g.Conn, shedIdle)
-	return true
+	return false
 }
 
 // refuse ends a connection without a farewell: nothing of it stays behind,
@@ -276,13 +280,21 @@ func (k *keeper) state(c net.Conn, s http.ConnState) {
 	if !ok {
 		return
 	}
+	if s == http.StateIdle || s == http.StateNew {
+		k.settle(g)
+	} else {
+		g.busy.Store(true)
+	}
+}
+
+// settle notes that a connection begins to rest.
+func (k *keeper) settle(g *guest) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if _, ok := k.open[g]; !ok {
-		return
-	}
-	k.unrest(g)
-	if s == http.StateIdle || s == http.StateNew {
+	g.busy.Store(false)
+	if g.rest != nil {
+		k.resting.MoveToBack(g.rest)
+	} else if _, ok := k.open[g]; ok {
 		g.rest = k.resting.PushBack(g)
 	}
 }
@@ -299,6 +311,7 @@ type guest struct {
 	net.Conn
 	keeper *keeper
 	home   netip.Prefix
+	busy   atomic.Bool // a request is being worked on
 
 	// Kept under the keeper's lock.
 	rest     *list.Element
@@ -306,6 +319,12 @@ type guest struct {
 
 	greets bool        // of the goroutine that does the handshake
 	begun  atomic.Bool // the client has begun to speak
+
+	reads, writes deadline
+}
+
+func newGuest(k *keeper, c net.Conn, home netip.Prefix) *guest {
+	return &guest{Conn: c, keeper: k, home: home, greeting: true, reads: deadline{set: c.SetReadDeadline}, writes: deadline{set: c.SetWriteDeadline}}
 }
 
 var errBusy = errors.New("too many handshakes at once")
@@ -315,16 +334,16 @@ var errBusy = errors.New("too many handshakes at once")
 // last moment at which turning it away costs nothing.
 func (g *guest) Read(b []byte) (int, error) {
 	if !g.greets {
-		return g.Conn.Read(b)
+		return g.receive(b)
 	}
 	turns := g.keeper.turns
 	if g.begun.Load() {
 		turns.pause()
-		n, err := g.Conn.Read(b)
+		n, err := g.receive(b)
 		turns.resume()
 		return n, err
 	}
-	n, err := g.Conn.Read(b)
+	n, err := g.receive(b)
 	if err != nil {
 		return n, err
 	}
@@ -337,6 +356,30 @@ func (g *guest) Read(b []byte) (int, error) {
 	}
 	g.begun.Store(true)
 	return n, nil
+}
+
+func (g *guest) receive(b []byte) (n int, err error) {
+	err = g.reads.during(func() (err error) {
+		n, err = g.Conn.Read(b)
+		return err
+	})
+	return n, err
+}
+
+func (g *guest) Write(b []byte) (sent int, err error) {
+	err = g.writes.during(func() error {
+		n, err := g.Conn.Write(b[sent:])
+		sent += n
+		return err
+	})
+	return sent, err
+}
+
+func (g *guest) SetReadDeadline(t time.Time) error  { return g.reads.want(t) }
+func (g *guest) SetWriteDeadline(t time.Time) error { return g.writes.want(t) }
+
+func (g *guest) SetDeadline(t time.Time) error {
+	return errors.Join(g.reads.want(t), g.writes.want(t))
 }
 
 func (g *guest) Close() error {

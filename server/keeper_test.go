@@ -155,7 +155,12 @@ func (s *Server) settles(t *testing.T, door string, open, resting int) {
 	for _, d := range s.doors {
 		for d.name == door {
 			d.keeper.mu.Lock()
-			o, r := len(d.keeper.open), d.keeper.resting.Len()
+			o, r := len(d.keeper.open), 0
+			for g := range d.keeper.open {
+				if !g.busy.Load() {
+					r++
+				}
+			}
 			d.keeper.mu.Unlock()
 			if o == open && r == resting {
 				return
