@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/ocsp/offline"
 	"github.com/touchmark/touchmark/ocsp/offline/publish"
@@ -32,13 +34,19 @@ func offlineMargin(c *Config) time.Duration {
 // newOffline makes the maker of offline status files.
 func (s *Server) newOffline(store publish.Store) *publish.Maker {
 	o := s.config.Status.Offline
-	return publish.NewMaker(publish.Maker{
+	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "touchmark_offline_failures_total", Help: "Attempts to make an offline status file of an issuing CA that failed.",
+	}, []string{"issuer"})
+	m := publish.NewMaker(publish.Maker{
 		Schedule: publish.Schedule{Every: time.Duration(o.Every), BaseEvery: time.Duration(o.BaseEvery), Validity: time.Duration(o.Validity), Margin: offlineMargin(s.config),
 			Lag: rand.N(time.Duration(o.Every)/offlineLags + 1)},
 		Directory: &publish.Directory{Store: store},
 		Issuers:   s.offlineIssuers,
+		Failed:    func(issuer string) { failures.WithLabelValues(issuer).Inc() },
 		Log:       s.env.Log, Now: s.env.Now,
 	})
+	s.metrics.registry.MustRegister(offlineCollector{m}, failures)
+	return m
 }
 
 func (s *Server) offlineIssuers() []publish.Issuer {
@@ -60,12 +68,7 @@ func (o offlineFiles) OfflineFiles(issuer string) (list []*publish.File, err err
 	if !ok {
 		return nil, vetting.Errorf(vetting.NotFound, "there is no issuing CA %q", issuer)
 	}
-	for _, f := range []*publish.File{o.maker.Directory.Base(id), o.maker.Directory.Delta(id)} {
-		if f != nil {
-			list = append(list, f)
-		}
-	}
-	return list, nil
+	return o.maker.Directory.Files(id), nil
 }
 
 func (o offlineFiles) WantOfflineFile(by, issuer string, kind offline.Kind) (after int64, err error) {

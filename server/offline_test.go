@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"testing"
@@ -48,6 +49,8 @@ func TestOfflineStatus(t *testing.T) {
 	}
 	w.ahead.Add(int64(6 * 24 * time.Hour))
 	step() // eight days after a base that may have been made at the start
+	_, text := get(t, http.DefaultClient, "http://"+w.server.Addrs()["ops"]+"/metrics")
+	wantContains(t, text, `touchmark_offline_age_seconds{issuer="device-ca",kind="base"}`, fmt.Sprintf(`touchmark_offline_bytes{issuer="device-ca",kind="base"} %d`, len(w.offlineFile("/filter/device-ca"))), `touchmark_offline_next_update_seconds{issuer="device-ca"}`)
 	filter, err := offline.Open(w.offlineFile("/filter/device-ca"), w.server.authorities.Device.Certificate)
 	if err != nil {
 		t.Fatal(err)

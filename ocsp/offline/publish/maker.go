@@ -37,8 +37,10 @@ type Maker struct {
 	// Spool is the directory for a temporary file of 18 bytes for each
 	// certificate of a CA; "" is the system's.
 	Spool string
-	Log   *slog.Logger
-	Now   func() time.Time
+	// Failed, if set, is told whenever the file of a CA could not be made.
+	Failed func(issuer string)
+	Log    *slog.Logger
+	Now    func() time.Time
 
 	wanted chan wish
 	turn   chan struct{}       // one makes at a time
@@ -122,6 +124,7 @@ func (m *Maker) fulfil(ctx context.Context, w wish) {
 		err = m.make(ctx, w.by, i, w.kind)
 	}
 	if err != nil && ctx.Err() == nil {
+		m.count(w.issuer)
 		m.Log.ErrorContext(ctx, "the offline status that was wanted could not be made", "issuer", w.issuer, "by", w.by, "error", err)
 	}
 }
@@ -156,10 +159,17 @@ func (m *Maker) report(ctx context.Context, i Issuer, err error) {
 		delete(m.failed, i.ID)
 		return
 	}
+	m.count(i.Name)
 	if m.failed[i.ID].IsZero() {
 		m.Log.ErrorContext(ctx, "the offline status could not be made; it is tried again", "issuer", i.Name, "error", err)
 	}
 	m.failed[i.ID] = m.Now()
+}
+
+func (m *Maker) count(issuer string) {
+	if m.Failed != nil {
+		m.Failed(issuer)
+	}
 }
 
 // retryAfter is how long a failed attempt, which may have read all

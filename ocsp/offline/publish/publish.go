@@ -126,6 +126,16 @@ func (d *Directory) Delta(issuer int64) *File {
 	return delta
 }
 
+// Files are a CA's newest base and its delta, as far as there are any.
+func (d *Directory) Files(issuer int64) (list []*File) {
+	for _, f := range []*File{d.Base(issuer), d.Delta(issuer)} {
+		if f != nil {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
 // newest is the delta if there is one, else the base, else nil.
 func (d *Directory) newest(issuer int64) *File {
 	if delta := d.Delta(issuer); delta != nil {

@@ -240,14 +240,21 @@ func TestFailures(t *testing.T) {
 		t.Errorf("without a database the newest is %s %d", kind, number)
 	}
 	w.store.err = nil
-	spool := w.Spool
-	w.Spool = "/dev/null/nowhere"
+	spool, failures := w.Spool, 0
+	w.Spool, w.Failed = "/dev/null/nowhere", func(issuer string) {
+		if failures++; issuer == "" {
+			t.Error("a failure is nobody's")
+		}
+	}
 	for range 3 {
 		w.Round(t.Context())
 		w.clock = w.clock.Add(retryAfter)
 	}
 	if n := strings.Count(w.log.String(), "could not be made"); n != 1 {
 		t.Errorf("the log says %d times that it fails:\n%s", n, &w.log)
+	}
+	if failures != 3 {
+		t.Errorf("%d failures are counted, want 3", failures)
 	}
 	w.clock = w.clock.Add(-time.Second)
 	w.Spool = spool
