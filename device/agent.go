@@ -39,9 +39,9 @@ type Agent struct {
 	Deliver func(context.Context, *Credential) error
 	// Notices, if set, brings what the server tells unasked.
 	Notices <-chan Notice
-	// Succeed, if set, makes the agent follow a change of the root: it is given
-	// new roots to keep, before the device trusts them.
-	Succeed func([]*x509.Certificate) error
+	// FollowRoots makes the agent follow a change of the root, whenever it asks
+	// the server when to renew.
+	FollowRoots bool
 }
 
 // Steps of an agent, as [Attempt] names them.

@@ -62,8 +62,8 @@ const pulse = keepAlive * time.Second / 2
 
 // Listen is connected with the official credential until ctx ends or the line
 // breaks, and hands on each notice that comes and that the server signed. It
-// returns why it ended, never nil.
-func (c *MQTTClient) Listen(ctx context.Context, by *Credential, heard func(Notice)) error {
+// calls ready once it would hear one. It returns why it ended, never nil.
+func (c *MQTTClient) Listen(ctx context.Context, by *Credential, ready func(), heard func(Notice)) error {
 	const op = "notices"
 	conn, err := c.dial(ctx, op, by)
 	if err != nil {
@@ -75,6 +75,7 @@ func (c *MQTTClient) Listen(ctx context.Context, by *Credential, heard func(Noti
 	if err := p.subscribe(branchOf(by) + "/notice"); err != nil {
 		return &LineError{op, err}
 	}
+	ready()
 	stop := p.keepAlive()
 	defer stop()
 	for {

@@ -118,18 +118,14 @@ func (a *Agent) rest(ctx context.Context, c *Credential, d time.Duration) (notic
 // consultRoots follows a change of the root's key. What went wrong is tried
 // again with the next question to the server.
 func (a *Agent) consultRoots(ctx context.Context, s *schedule) {
-	if a.Succeed == nil {
+	if !a.FollowRoots {
 		return
 	}
-	fresh, err := a.Device.NewRoots(ctx)
-	if err == nil && len(fresh) > 0 {
-		err = a.Succeed(fresh)
-	}
-	if err != nil {
-		return
-	}
-	a.Device.Succeed(fresh)
-	if len(fresh) > 0 {
+	fresh, err := a.Device.FollowRoots(ctx)
+	switch {
+	case err != nil && a.Log != nil:
+		a.Log.InfoContext(ctx, "whether the root changed could not be seen", "error", err)
+	case len(fresh) > 0:
 		s.deliver = a.Device.now()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/touchmark/touchmark/device/agent"
 	"github.com/touchmark/touchmark/internal/swtpm"
@@ -22,7 +23,7 @@ import (
 func TestAgentOnTPM(t *testing.T) {
 	i := install(t, "sqlite:touchmark.db")
 	i.start()
-	m := newMachine(t, i, buildAgent(t))
+	m := newMachine(t, i, buildAgent(t), overEST, strings.TrimPrefix(i.est, "https://"))
 	i.manifest(2, []byte(m.must("bootstrap")), 1, "bootstrap-key")
 	m.interrupted("once", []cut{{1, asked}, {1, answered}, {2, answered}, {3, asked}})
 	number := m.active()
@@ -38,6 +39,30 @@ func TestAgentOnTPM(t *testing.T) {
 		}
 	}
 	m.revoked()
+	i.stop()
+	m.check()
+}
+
+// How an agent's configuration names a server.
+const (
+	overEST  = "server: https://"
+	overMQTT = "mqtt: "
+)
+
+// TestAgentOverMQTT has the agent enrol over MQTT with a line that breaks. While
+// it runs it hears that its certificate was revoked, and lets it rest.
+func TestAgentOverMQTT(t *testing.T) {
+	i := install(t, "sqlite:touchmark.db")
+	door := i.overMQTT()
+	i.start()
+	m := newMachine(t, i, buildAgent(t), overMQTT, door)
+	i.manifest(2, []byte(m.must("bootstrap")), 1, "bootstrap-key")
+	m.interrupted("once", []cut{{1, asked}, {2, asked}})
+	number := m.active()
+	if m.must("renew"); m.active() == number {
+		t.Error("after a renewal the certificate is the same")
+	}
+	m.hears()
 	i.stop()
 	m.check()
 }
@@ -65,10 +90,11 @@ type machine struct {
 	powers  int
 }
 
-func newMachine(t *testing.T, i *installation, program string, more ...string) *machine {
+// newMachine makes one that reaches the server at address, by the setting door.
+func newMachine(t *testing.T, i *installation, program, door, address string, more ...string) *machine {
 	t.Helper()
-	m := &machine{t: t, server: i, program: program, dir: t.TempDir(), tpm: swtpm.New(t), line: newLine(t, strings.TrimPrefix(i.est, "https://"))}
-	lines := append([]string{"serial: GW-1", "server: https://" + m.line.address(), "root: " + filepath.Join(i.dir, "ca", "root.crt"),
+	m := &machine{t: t, server: i, program: program, dir: t.TempDir(), tpm: swtpm.New(t), line: newLine(t, address)}
+	lines := append([]string{"serial: GW-1", door + m.line.address(), "root: " + filepath.Join(i.dir, "ca", "root.crt"),
 		"dir: state", "keys: tpmkms:device=" + m.tpm.Socket, "rekey: true"}, more...)
 	if err := os.WriteFile(m.config(), []byte(strings.Join(lines, "\n")), 0o600); err != nil {
 		t.Fatal(err)
@@ -189,6 +215,33 @@ func (m *machine) revoked() {
 	}
 	if s := m.status(); s.State != agent.StateRefused || !strings.Contains(s.Problem, "revoked") {
 		m.t.Errorf("after the revocation the status is %+v", s)
+	}
+}
+
+// hears has the certificate revoked while the agent runs.
+func (m *machine) hears() {
+	m.t.Helper()
+	cmd, _, complaints := m.command("run")
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	m.until(complaints, func(s agent.Status) bool { return s.Listening })
+	body := map[string]any{"reason": "keyCompromise", "note": "stolen"}
+	m.do("POST", fmt.Sprintf("/devices/%d/revoke", m.known().ID), body, nil)
+	m.until(complaints, func(s agent.Status) bool { return s.State == agent.StateRevoked })
+}
+
+// until waits until the status is so.
+func (m *machine) until(complaints *bytes.Buffer, so func(agent.Status) bool) {
+	m.t.Helper()
+	deadline := time.After(time.Minute) // only an agent that never comes to it meets it
+	for s := m.status(); !so(s); s = m.status() {
+		select {
+		case <-deadline:
+			m.t.Fatalf("the status is %+v: %s", s, complaints)
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 

@@ -92,6 +92,17 @@ func (i *installation) config() *server.Config {
 	return c
 }
 
+// overMQTT opens the MQTT door, too, and gives its address.
+func (i *installation) overMQTT() string {
+	i.t.Helper()
+	c := i.config()
+	c.MQTT.Listen, c.Dir = freePort(i.t), "."
+	if err := os.WriteFile(filepath.Join(i.dir, server.ConfigFile), []byte(server.Sample(c)), 0o600); err != nil {
+		i.t.Fatal(err)
+	}
+	return c.MQTT.Listen
+}
+
 // sibling is a second server of the same Touchmark, with ports and a
 // checkpoint file of its own.
 func (i *installation) sibling() *installation {

@@ -15,6 +15,8 @@ import (
 type listener struct {
 	client  *device.MQTTClient
 	notices chan device.Notice
+	// listening is told when it begins to hear notices, and when it ends.
+	listening func(bool)
 
 	mu     sync.Mutex
 	by     *device.Credential
@@ -46,6 +48,9 @@ func (l *listener) stop() {
 	l.by, l.cancel = nil, nil
 }
 
+// kept is how many notices wait for the agent.
+const kept = 8
+
 // Bounds of the pause before a listener comes back.
 const (
 	soonest = 5 * time.Second
@@ -56,7 +61,8 @@ func (l *listener) listen(ctx context.Context, client *device.MQTTClient, by *de
 	pause := soonest
 	for ctx.Err() == nil {
 		began := time.Now()
-		_ = client.Listen(ctx, by, l.hear)
+		_ = client.Listen(ctx, by, func() { l.listening(true) }, l.hear)
+		l.listening(false)
 		if time.Since(began) > latest {
 			pause = soonest
 		}
@@ -68,11 +74,11 @@ func (l *listener) listen(ctx context.Context, client *device.MQTTClient, by *de
 	}
 }
 
-// hear hands a notice on if the agent waits for one. If it is busy, the notice
-// is lost: it asks the server when to renew anyway.
+// hear keeps a notice until the agent has time for it. A flood is cut short:
+// the agent asks the server when to renew anyway.
 func (l *listener) hear(n device.Notice) {
 	select {
 	case l.notices <- n:
-	case <-time.After(soonest):
+	default:
 	}
 }

@@ -14,6 +14,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.pulse.working()
 	stop := s.signs()
 	defer stop()
+	s.listener.client = s.device.MQTT
 	defer s.listener.stop()
 	s.manager.tell("READY=1", "STATUS=starting")
 	err := s.agent.Run(ctx)
@@ -47,7 +48,6 @@ func (s *Service) once(ctx context.Context, do func(*device.Agent) (*device.Cred
 	a := *s.agent
 	a.Notices = nil
 	a.Pause = func(context.Context, time.Duration) error { return errNoWait }
-	defer s.listener.stop()
 	official, err := do(&a)
 	if err != nil {
 		return err

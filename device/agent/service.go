@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/device"
-	"github.com/touchmark/touchmark/device/atomicfile"
 	"github.com/touchmark/touchmark/device/keyuri"
 )
 
@@ -45,9 +43,9 @@ func Open(c *Config, log *slog.Logger) (*Service, error) {
 	if s.device, err = s.open(); err != nil {
 		return nil, err
 	}
-	s.listener = listener{client: s.device.MQTT, notices: make(chan device.Notice)}
+	s.listener = listener{notices: make(chan device.Notice, kept), listening: s.listening}
 	s.agent = &device.Agent{Device: s.device, Rekey: c.Rekey, Log: log, Refused: c.Refused,
-		Ready: s.ready, Tell: s.tell, Deliver: s.deliver, Succeed: s.succeed, Notices: s.listener.notices, Pause: s.pulse.pause}
+		Ready: s.ready, Tell: s.tell, Deliver: s.deliver, FollowRoots: true, Notices: s.listener.notices, Pause: s.pulse.pause}
 	s.recall()
 	return s, nil
 }
@@ -63,7 +61,7 @@ func (s *Service) recall() {
 	}
 	scheme, _, _ := strings.Cut(s.config.Keys, ":") // the rest may hold a PIN
 	s.status.Running, s.status.Serial, s.status.Server, s.status.Keys = os.Getpid(), s.config.Serial, where, scheme
-	s.status.Certificate = nil
+	s.status.Certificate, s.status.Listening = nil, false
 	if official, err := s.store.Load(device.Official); err == nil && official.Leaf() != nil {
 		s.status.Certificate = short(official)
 	}
@@ -76,21 +74,17 @@ func (s *Service) open() (*device.Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("root: %w", err)
 	}
-	later, err := readRoots(s.successors())
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	d := &device.Device{Serial: c.Serial, Store: s.store, Kind: c.KeyType, Root: roots[0], Successors: append(roots[1:], later...)}
+	d := &device.Device{Serial: c.Serial, Store: s.store, Kind: c.KeyType, Root: roots[0], Successors: roots[1:]}
 	if c.Proof == ProofTPM {
 		d.Prover = s.store.TPM
 	}
 	pool := x509.NewCertPool()
-	for _, r := range append(roots, later...) {
+	for _, r := range roots {
 		pool.AddCert(r)
 	}
 	if c.MQTT != "" {
 		d.MQTT = &device.MQTTClient{Address: c.MQTT, Product: c.Product, Roots: pool}
-		return d, nil
+		return d, d.RecallRoots()
 	}
 	d.Client = &device.Client{URL: c.Server, Label: c.Product, Roots: pool}
 	if c.Proof == ProofCode {
@@ -100,7 +94,7 @@ func (s *Service) open() (*device.Device, error) {
 		}
 		d.Client.Login = &device.Login{User: c.Serial, Code: strings.TrimSpace(string(code))}
 	}
-	return d, nil
+	return d, d.RecallRoots()
 }
 
 // needsProof reports whether the device has no official certificate yet.
@@ -131,24 +125,6 @@ func readRoots(file string) (roots []*x509.Certificate, err error) {
 	return roots, nil
 }
 
-// successors is the file with the roots that followed the configured ones.
-func (s *Service) successors() string { return filepath.Join(s.config.Dir, "roots.pem") }
-
-// succeed keeps new roots.
-func (s *Service) succeed(fresh []*x509.Certificate) error {
-	s.log.Info("the server's root changed: the new one is trusted, too", "roots", len(fresh))
-	return atomicfile.Write(s.successors(), certificates(append(s.device.Successors[s.configured():], fresh...)), atomicfile.Private)
-}
-
-// configured is how many of the successors stand in the configured file.
-func (s *Service) configured() int {
-	roots, err := readRoots(s.config.Root)
-	if err != nil {
-		return 0
-	}
-	return len(roots) - 1
-}
-
 // ready says why the server should not be asked now.
 func (s *Service) ready() error {
 	if now, root := time.Now(), s.device.Root; now.Before(root.NotBefore) {
@@ -170,10 +146,25 @@ func (s *Service) tell(t device.Attempt) {
 	if t.Credential.Leaf() != nil && t.Step != device.StepEnrol {
 		s.listener.use(t.Credential)
 	}
+	s.show()
+	s.manager.tell("STATUS=" + s.status.line())
+}
+
+// listening notes whether the server's notices arrive.
+func (s *Service) listening(now bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.Listening != now {
+		s.status.Listening = now
+		s.show()
+	}
+}
+
+// show writes the state file.
+func (s *Service) show() {
 	if err := s.status.write(s.config.Dir); err != nil {
 		s.log.Warn("the status could not be written", "error", err)
 	}
-	s.manager.tell("STATUS=" + s.status.line())
 }
 
 // line is the status in a line.

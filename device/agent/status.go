@@ -43,6 +43,8 @@ type Status struct {
 	Retry   *time.Time `json:"retry,omitempty"`
 	// Failures is how often in a row.
 	Failures int `json:"failures"`
+	// Listening is true while notices of the server arrive, over MQTT.
+	Listening bool `json:"listening"`
 	// Delivered names what the files and the hook were last given.
 	Delivered string `json:"delivered,omitempty"`
 }
@@ -71,6 +73,7 @@ func ReadStatus(dir string) (*Status, error) {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, statusFile), err)
 	}
 	s.Running = Holder(dir)
+	s.Listening = s.Listening && s.Running > 0
 	return &s, nil
 }
 

@@ -37,10 +37,21 @@ func newDevice(s *devicetest.Server, keys device.KeyStore) *device.Device {
 	return &device.Device{Serial: "SN-1", Store: keys, Root: s.Root, Client: &device.Client{URL: s.URL, Roots: roots}}
 }
 
-// TestLife has a device enrol, renew and re-key with all its keys in a TPM,
+// TestTPM is what one TPM bears.
+func TestTPM(t *testing.T) {
+	soft := swtpm.New(t)
+	for name, test := range map[string]func(*testing.T, *swtpm.TPM){
+		"life": testLife, "authorization": testAuthorization, "left-overs": testLeftOvers, "proof": testProof,
+		"bad challenges": testBadChallenges, "bad blocks": testBadBlocks,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, soft) })
+	}
+}
+
+// testLife has a device enrol, renew and re-key with all its keys in a TPM,
 // which restarts before each step, in order and by the plug.
-func TestLife(t *testing.T) {
-	soft, server, dir := swtpm.New(t), devicetest.New(t), t.TempDir()
+func testLife(t *testing.T, soft *swtpm.TPM) {
+	server, dir := devicetest.New(t), t.TempDir()
 	open := func() *device.Device {
 		return newDevice(server, store(t, dir, &tpm.TPM{Path: soft.Socket, Auth: []byte("secret")}))
 	}
@@ -129,8 +140,8 @@ func TestStrangeTPM(t *testing.T) {
 	}
 }
 
-func TestAuthorization(t *testing.T) {
-	soft, dir := swtpm.New(t), t.TempDir()
+func testAuthorization(t *testing.T, soft *swtpm.TPM) {
+	dir := t.TempDir()
 	if _, err := store(t, dir, &tpm.TPM{Path: soft.Socket, Auth: []byte("right")}).Create(device.Official, device.P256); err != nil {
 		t.Fatal(err)
 	}
@@ -146,10 +157,9 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-// TestLeftOvers: what a process that was killed left in a TPM without a
+// testLeftOvers: what a process that was killed left in a TPM without a
 // resource manager is not in the way.
-func TestLeftOvers(t *testing.T) {
-	soft := swtpm.New(t)
+func testLeftOvers(t *testing.T, soft *swtpm.TPM) {
 	conn, err := soft.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -165,10 +175,9 @@ func TestLeftOvers(t *testing.T) {
 	}
 }
 
-// TestProof answers challenges by each EK, with a restart in between, and
+// testProof answers challenges by each EK, with a restart in between, and
 // looks at what the TPM said as the standard has it.
-func TestProof(t *testing.T) {
-	soft := swtpm.New(t)
+func testProof(t *testing.T, soft *swtpm.TPM) {
 	for _, kind := range append(tpm.EKs(), "") {
 		chip := &tpm.TPM{Path: soft.Socket, EK: kind}
 		made, err := store(t, t.TempDir(), chip).Create(device.Pending, device.P256)
@@ -292,8 +301,7 @@ func checkSaid(t *testing.T, ak *ecdsa.PublicKey, said, signature []byte, kind t
 	}
 }
 
-func TestBadChallenges(t *testing.T) {
-	soft := swtpm.New(t)
+func testBadChallenges(t *testing.T, soft *swtpm.TPM) {
 	chip := &tpm.TPM{Path: soft.Socket}
 	made, err := store(t, t.TempDir(), chip).Create(device.Pending, device.P256)
 	if err != nil {
@@ -329,8 +337,7 @@ func TestBadChallenges(t *testing.T) {
 	}
 }
 
-func TestBadBlocks(t *testing.T) {
-	soft := swtpm.New(t)
+func testBadBlocks(t *testing.T, soft *swtpm.TPM) {
 	chip := &tpm.TPM{Path: soft.Socket}
 	_, block, err := chip.Make(device.P256, nil)
 	if err != nil {
