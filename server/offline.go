@@ -28,7 +28,7 @@ const clockDifference = 5 * time.Minute
 // commit, by this server's clock: it is backdated, and the request that it is
 // made in may take its time.
 func offlineMargin(c *Config) time.Duration {
-	return ca.Backdate + time.Duration(max(c.EST.RequestTimeout, c.API.RequestTimeout)) + time.Duration(c.DatabaseTimeout) + clockDifference
+	return ca.Backdate + time.Duration(max(c.EST.RequestTimeout, c.MQTT.RequestTimeout, c.API.RequestTimeout)) + time.Duration(c.DatabaseTimeout) + clockDifference
 }
 
 // newOffline makes the maker of offline status files.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/ocsp/offline"
 	"github.com/touchmark/touchmark/ocsp/offline/publish"
@@ -80,6 +82,52 @@ func TestOfflineStatus(t *testing.T) {
 	check("without another delta for three days", late, offline.ErrOutdated)
 	if err := w.server.offline.Check(t.Context()); err == nil {
 		t.Error("nobody says that the files are late")
+	}
+}
+
+// A file covers a certificate that no request could still be committing: to the
+// second, and whichever door or database takes how long.
+func TestOfflineCoverage(t *testing.T) {
+	w := opened(t)
+	first := w.enrol(v13, w.build("A-1", w.now().Add(time.Hour)), "simpleenroll", nil)
+	makes := func() *offline.Filter {
+		t.Helper()
+		w.server.offline.Round(t.Context()) // the first, if it was not made yet
+		before := w.offlineFile("/filter/device-ca")
+		if _, err := w.server.offline.Want("test", vetting.DeviceCA, offline.Base); err != nil {
+			t.Fatal(err)
+		}
+		for bytes.Equal(w.offlineFile("/filter/device-ca"), before) && t.Context().Err() == nil {
+			continue // the server makes it in the background
+		}
+		filter, err := offline.Open(w.offlineFile("/filter/device-ca"), w.server.authorities.Device.Certificate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return filter
+	}
+	filter := makes()
+	if h := filter.Header(); h.ThisUpdate.Sub(h.CoversUntil) != 6*time.Minute+50*time.Second {
+		t.Errorf("a file covers until %s before it was made: docs/offline-status.md says otherwise", h.ThisUpdate.Sub(h.CoversUntil))
+	}
+	if err := filter.Check(first.cert, w.now()); !errors.Is(err, offline.ErrNotCovered) {
+		t.Errorf("a certificate from just now: %v", err)
+	}
+	w.ahead.Add(int64(5*time.Minute + 50*time.Second))
+	if err := makes().Check(first.cert, w.now()); err != nil {
+		t.Errorf("a certificate from 5 min 50 s before: %v", err)
+	}
+	for name, timeout := range map[string]func(*Config) *Duration{
+		"est":      func(c *Config) *Duration { return &c.EST.RequestTimeout },
+		"mqtt":     func(c *Config) *Duration { return &c.MQTT.RequestTimeout },
+		"api":      func(c *Config) *Duration { return &c.API.RequestTimeout },
+		"database": func(c *Config) *Duration { return &c.DatabaseTimeout },
+	} {
+		c := Default()
+		*timeout(c) = Duration(time.Hour)
+		if m := offlineMargin(c); m < time.Hour+ca.Backdate+clockDifference {
+			t.Errorf("with an hour's timeout of %s the margin is %s", name, m)
+		}
 	}
 }
 
