@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/touchmark/touchmark/enroll/attest/attesttest"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -29,7 +31,7 @@ func TestLives(t *testing.T) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			w := opened(t)
 			l := &lives{works: w, rand: mathrand.New(mathrand.NewPCG(seed, 3)), seen: seen}
-			l.doors = []entry{l.estDoor(), l.rigDoor(), l.mqttDoor(), l.provisioningDoor()}
+			l.doors = []entry{l.estDoor(), l.rigDoor(), l.mqttDoor(), l.provisioningDoor(), l.tpmDoor()}
 			l.openMarket()
 			for range 6 {
 				l.born()
@@ -47,9 +49,10 @@ func TestLives(t *testing.T) {
 			verifyLog(t, w.config)
 		})
 	}
-	for _, door := range []string{"est", "rig", "mqtt", "provisioning"} {
+	for _, door := range []string{"est", "rig", "mqtt", "provisioning", "tpm"} {
 		for _, what := range []string{"enrolled", "repeated", "barred", "renewed"} {
-			if want := door + ": " + what; seen[want] == 0 && want != "rig: renewed" {
+			never := what == "renewed" && (door == "rig" || door == "tpm")
+			if want := door + ": " + what; seen[want] == 0 && !never {
 				t.Errorf("no run met %q: %v", want, seen)
 			}
 		}
@@ -77,12 +80,14 @@ func lifeSeeds(t *testing.T) []uint64 {
 // TestLives, in a file of its own.
 type entry struct {
 	name string
+	// open is to whom it is; nil is to all.
+	open func(d *lived) bool
 	// enrol asks for a first certificate on a key, by the device's first
 	// proof or in its name.
-	enrol func(d *lived, key *ecdsa.PrivateKey) answered
+	enrol func(d *lived, key crypto.Signer) answered
 	// renew asks for another by an official one; nil if the door has no such
 	// thing, as use.
-	renew func(by *grant, key *ecdsa.PrivateKey) answered
+	renew func(by *grant, key crypto.Signer) answered
 	use   func(by *grant)
 }
 
@@ -90,6 +95,7 @@ type entry struct {
 type answered struct {
 	cert *x509.Certificate
 	text string
+	key  crypto.Signer // if not the one that was asked for
 }
 
 // lives is a server with its devices.
@@ -107,8 +113,9 @@ type lived struct {
 	serial string
 	id     int64
 	boot   pair
-	out    bool // of service
-	spent  bool // its official key was used
+	tpm    *attesttest.Device // nil if it has none
+	out    bool               // of service
+	spent  bool               // its official key was used
 	grants []*grant
 	owner  string // "" is the manufacturer
 	deal   *deal  // the latest transfer that it was part of
@@ -133,14 +140,23 @@ func (d *lived) current() *grant {
 
 func (l *lives) born() {
 	serial := fmt.Sprintf("L-%d", len(l.all))
-	d := &lived{serial: serial, boot: l.build(serial, l.now().Add(time.Hour))}
+	d := &lived{serial: serial, boot: l.issued(serial, pair{}, l.now().Add(time.Hour))}
+	r := vetting.Record{Row: 1, Identity: vetting.Identity{Serial: serial}, BootstrapKey: vetting.KeyFingerprint(d.boot.cert.RawSubjectPublicKeyInfo)}
+	if len(l.all) == 0 {
+		d.tpm = l.newTPM()
+		r.Made.EKHash = d.tpm.EK().String()
+	}
+	l.world.Load(l.t, r)
 	d.id = l.device(serial).ID
 	l.all = append(l.all, d)
 }
 
 func (l *lives) step() {
 	d := l.all[l.rand.IntN(len(l.all))]
-	door := l.door(func(entry) bool { return true })
+	if l.rand.IntN(4) == 0 {
+		d = l.all[0] // which has a TPM
+	}
+	door := l.entrance(d)
 	switch n := l.rand.IntN(100); {
 	case n < 25:
 		l.enrol(door, d)
@@ -160,13 +176,13 @@ func (l *lives) step() {
 }
 
 // key is a new one, or one that the device has or has held before.
-func (l *lives) key(d *lived) *ecdsa.PrivateKey {
+func (l *lives) key(d *lived) crypto.Signer {
 	if len(d.grants) > 0 {
 		switch l.rand.IntN(5) {
 		case 0:
-			return d.current().key.(*ecdsa.PrivateKey)
+			return d.current().key
 		case 1:
-			return d.grants[l.rand.IntN(len(d.grants))].key.(*ecdsa.PrivateKey)
+			return d.grants[l.rand.IntN(len(d.grants))].key
 		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -194,8 +210,18 @@ func (l *lives) enrol(door entry, d *lived) {
 		if c != nil {
 			c.ended = true // replaced
 		}
+		if a.key != nil {
+			key = a.key
+		}
 		d.grants = append(d.grants, &grant{pair: pair{key, a.cert}})
 	}
+}
+
+// entrance is a door for a first enrolment; those that are not open to all are
+// taken as often as the others together.
+func (l *lives) entrance(d *lived) entry {
+	own := d.tpm != nil && l.rand.IntN(2) == 0
+	return l.door(func(e entry) bool { return own == (e.open != nil) && (!own || e.open(d)) })
 }
 
 // door is one of those that can do something.
@@ -306,6 +332,7 @@ func (l *lives) act(d *lived) {
 	case n == 4:
 		if _, err := s.RevokeDevice(ctx, by, d.id, vetting.RevokedUnspecified, "test"); err == nil {
 			l.seen["revoked"]++
+			d.handover = nil
 			end()
 		}
 	case n == 5:
@@ -329,7 +356,7 @@ func (l *lives) sleep() {
 }
 
 // csr asks for a certificate on a key, in a subject's name.
-func (l *lives) csr(key *ecdsa.PrivateKey, template x509.CertificateRequest) []byte {
+func (l *lives) csr(key crypto.Signer, template x509.CertificateRequest) []byte {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &template, key)
 	if err != nil {
 		l.t.Fatal(err)
@@ -338,6 +365,6 @@ func (l *lives) csr(key *ecdsa.PrivateKey, template x509.CertificateRequest) []b
 }
 
 // renewal asks for a certificate in the name of one that is there.
-func (l *lives) renewal(by *grant, key *ecdsa.PrivateKey) []byte {
+func (l *lives) renewal(by *grant, key crypto.Signer) []byte {
 	return l.csr(key, x509.CertificateRequest{RawSubject: by.cert.RawSubject})
 }

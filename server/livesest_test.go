@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,10 +26,10 @@ func (l *lives) posted(p pair, operation string, csr []byte) answered {
 func (l *lives) estDoor() entry {
 	return entry{
 		name: "est",
-		enrol: func(d *lived, key *ecdsa.PrivateKey) answered {
+		enrol: func(d *lived, key crypto.Signer) answered {
 			return l.posted(d.boot, "simpleenroll", l.csr(key, x509.CertificateRequest{}))
 		},
-		renew: func(by *grant, key *ecdsa.PrivateKey) answered {
+		renew: func(by *grant, key crypto.Signer) answered {
 			return l.posted(by.pair, "simplereenroll", l.renewal(by, key))
 		},
 		use: func(by *grant) { l.getsCACerts(v13, by.pair, "use") },
@@ -52,7 +53,7 @@ func (l *lives) rigDoor() entry {
 	if _, err := l.server.store.CreateOperator(l.t.Context(), storetest.By, &access.Operator{Name: "rig-1", Role: access.RoleRig, Site: "hsinchu", Key: print}); err != nil {
 		l.t.Fatal(err)
 	}
-	return entry{name: "rig", enrol: func(d *lived, official *ecdsa.PrivateKey) answered {
+	return entry{name: "rig", enrol: func(d *lived, official crypto.Signer) answered {
 		// A new one each time, for years go by.
 		made, err := ca.OperatorIssuer{Authorities: l.server.authorities, Now: l.now}.IssueOperator(csr, &access.Operator{Name: "rig-1", Role: access.RoleRig, Site: "hsinchu"})
 		if err != nil {

@@ -1,7 +1,7 @@
 package server
 
 import (
-	"crypto/ecdsa"
+	"crypto"
 	"crypto/x509"
 	"fmt"
 )
@@ -10,10 +10,10 @@ import (
 func (l *lives) mqttDoor() entry {
 	return entry{
 		name: "mqtt",
-		enrol: func(d *lived, key *ecdsa.PrivateKey) answered {
+		enrol: func(d *lived, key crypto.Signer) answered {
 			return l.messaged(d.boot, "enrol", l.csr(key, x509.CertificateRequest{}))
 		},
-		renew: func(by *grant, key *ecdsa.PrivateKey) answered {
+		renew: func(by *grant, key crypto.Signer) answered {
 			return l.messaged(by.pair, "renew", l.renewal(by, key))
 		},
 		use: func(by *grant) { l.messaged(by.pair, "activate", nil) },
@@ -34,10 +34,10 @@ func (l *lives) messaged(p pair, operation string, csr []byte) answered {
 func (l *lives) provisioningDoor() entry {
 	return entry{
 		name: "provisioning",
-		enrol: func(d *lived, key *ecdsa.PrivateKey) answered {
+		enrol: func(d *lived, key crypto.Signer) answered {
 			return l.answered(l.created(d.boot, l.csr(key, x509.CertificateRequest{})))
 		},
-		renew: func(by *grant, key *ecdsa.PrivateKey) answered {
+		renew: func(by *grant, key crypto.Signer) answered {
 			return l.answered(l.created(by.pair, l.renewal(by, key)))
 		},
 	}
