@@ -42,8 +42,10 @@ type Image struct {
 	// goes to the key and is at most [firmwaresign.MaxMessage] long.
 	Pure bool
 	// ContentKey, of 16 or 32 bytes, encrypts the payload with AES-CTR. It must
-	// be random and of this image alone. See [Wrap] for what devices need.
+	// be random and of this image alone. Recipient is who can decrypt the image;
+	// without one it is for [Wrap] to add one after the other.
 	ContentKey []byte
+	Recipient  *Recipient
 	// Slot holds the image to its place in flash; nil leaves that unchecked.
 	Slot *Slot
 }
@@ -102,6 +104,8 @@ func (im *Image) check() error {
 		return errors.New("an image that is copied to RAM has no fixed place in flash: give one address")
 	case im.ContentKey != nil && len(im.ContentKey) != 16 && len(im.ContentKey) != 32:
 		return fmt.Errorf("the content key is %d bytes long: AES takes 16 or 32 here", len(im.ContentKey))
+	case im.Recipient != nil && im.ContentKey == nil:
+		return errors.New("there is a recipient, but no content key")
 	case im.ContentKey != nil && im.Pure:
 		return errors.New("an encrypted image cannot have a pure signature: the bootloader checks that over flash as it is")
 	case im.ContentKey != nil && im.HeaderSize%16 != 0:

@@ -136,6 +136,13 @@ func (d *draft) Finish(out io.Writer, signatures [][]byte) error {
 		}
 		a.add(s.signature, signatures[i])
 	}
+	if to := d.im.Recipient; to != nil {
+		wrapped, err := to.wrap(d.im.ContentKey)
+		if err != nil {
+			return err
+		}
+		a.add(wrapped.Type, wrapped.Value)
+	}
 	tlvs, err := a.bytes()
 	if err != nil {
 		return err
@@ -156,6 +163,9 @@ func (d *draft) trailer() (n int64) {
 		} else {
 			n += int64(s.hash.Size())
 		}
+	}
+	if d.im.ContentKey != nil {
+		n += tlvLen + 65 + 32 + 32 // the longest wrapped key
 	}
 	return n
 }

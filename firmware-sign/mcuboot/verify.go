@@ -292,8 +292,8 @@ func (f *found) digest(file *io.SectionReader, h hash.Hash, contentKey []byte) e
 	head, tail := int64(f.info.HeaderSize), int64(f.info.HeaderSize)+int64(f.info.PayloadSize)
 	payload := io.Reader(io.NewSectionReader(file, head, tail-head))
 	if f.info.Encrypted {
-		if want := map[uint32]int{0x4: 16, 0x8: 32}[f.flags&0xc]; len(contentKey) != want {
-			return fmt.Errorf("the content key is %d bytes long: the image says %d", len(contentKey), want)
+		if len(contentKey) != f.keyLength() {
+			return fmt.Errorf("the content key is %d bytes long: the image says %d", len(contentKey), f.keyLength())
 		}
 		block, err := aes.NewCipher(contentKey)
 		if err != nil {
@@ -307,6 +307,9 @@ func (f *found) digest(file *io.SectionReader, h hash.Hash, contentKey []byte) e
 	}
 	return nil
 }
+
+// keyLength is that of an encrypted image's content key, in bytes.
+func (f *found) keyLength() int { return map[uint32]int{0x4: 16, 0x8: 32}[f.flags&0xc] }
 
 // signedBy looks for a key and the signature that follows it.
 func (f *found) signedBy(file *io.SectionReader, key crypto.PublicKey, hashKind uint16) error {
