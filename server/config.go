@@ -71,6 +71,10 @@ type Config struct {
 	// process.
 	MQTT MQTT `yaml:"mqtt"`
 
+	// ACME is where ACME clients enrol devices that attest their keys (RFC 8555,
+	// device-attest-01), and the manufacturer's own servers.
+	ACME ACME `yaml:"acme"`
+
 	// API is where operators and rigs work, and where anybody may read the
 	// published audit log.
 	API API `yaml:"api"`
@@ -229,6 +233,7 @@ func Default() *Config {
 		Keys:     map[string]string{},
 		EST:      EST{Listen: ":8443", RetryAfter: Duration(time.Minute), Limits: limits},
 		MQTT:     MQTT{Listen: ":8883", Window: Duration(5 * time.Minute), Limits: limits},
+		ACME:     ACME{Bound: true, Limits: limits},
 		API:      API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
 		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
 		Exempt:   []string{"127.0.0.0/8", "::1/128"},
@@ -282,6 +287,7 @@ func (c *Config) Check() error {
 	}
 	checkListen("est.listen", c.EST.Listen, false, bad)
 	checkListen("mqtt.listen", c.MQTT.Listen, true, bad)
+	c.ACME.check(bad)
 	checkListen("api.listen", c.API.Listen, false, bad)
 	checkListen("ops.listen", c.Ops.Listen, true, bad)
 	c.Status.check(bad)

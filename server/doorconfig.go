@@ -60,6 +60,39 @@ type MQTTBroker struct {
 	PasswordFile string `yaml:"password_file"`
 }
 
+// ACME configures the listener for ACME clients.
+type ACME struct {
+	// Listen is the TLS address for ACME, "HOST:PORT" or ":PORT". Empty turns
+	// it off.
+	Listen string `yaml:"listen"`
+	// URL is where clients reach the listener, "https://HOST" or
+	// "https://HOST:PORT", if that is not where they connect to: behind a proxy
+	// that changes the Host header. Empty takes the Host of each request.
+	URL string `yaml:"url"`
+	// Bound says that an account is opened only with an account key, which
+	// `touchmark acme eab create` makes, and then speaks for the devices of one
+	// order or site alone. Without it anybody may open accounts, which speak for
+	// all devices whose proofs they bring.
+	Bound bool `yaml:"bound"`
+	// Terms is the URL of the terms of service that clients must agree to; empty
+	// is none.
+	Terms string `yaml:"terms"`
+	// Website is a URL that the directory names; empty is none.
+	Website string `yaml:"website"`
+	Limits  `yaml:",inline"`
+}
+
+func (a ACME) check(bad func(string, ...any)) {
+	checkListen("acme.listen", a.Listen, true, bad)
+	for key, text := range map[string]string{"acme.url": a.URL, "acme.terms": a.Terms, "acme.website": a.Website} {
+		u, err := url.Parse(text)
+		if text != "" && (err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || key == "acme.url" && strings.Trim(u.Path+u.RawQuery+u.Fragment, "") != "") {
+			bad("%s is %q: want https://HOST, for terms and website with a path", key, text)
+		}
+	}
+	a.Limits.check("acme", bad)
+}
+
 // API configures the operators' listener.
 type API struct {
 	// Listen is the TLS address for operators, "HOST:PORT" or ":PORT".

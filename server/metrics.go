@@ -30,6 +30,7 @@ type metrics struct {
 	panics        prometheus.Counter
 	shed          *prometheus.CounterVec
 	refused       *prometheus.CounterVec
+	acmeRefused   *prometheus.CounterVec
 	working       *prometheus.GaugeVec
 	connections   connectionCollector
 	checkpoint    prometheus.Gauge
@@ -46,7 +47,7 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		registry: prometheus.NewRegistry(),
 		registrations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "touchmark_registrations_total",
-			Help: "Requests for a certificate by verdict (admitted, held, refused, bad-request, error), first reason, and door (est, mqtt, api).",
+			Help: "Requests for a certificate by verdict (admitted, held, refused, bad-request, error), first reason, and door (est, acme, mqtt, api).",
 		}, []string{"verdict", "reason", "door"}),
 		enroll: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "touchmark_enroll_seconds", Help: "Time from a parsed request to its durable verdict.",
@@ -73,6 +74,9 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "touchmark_shed_total", Help: "What was turned away because it was too much, by door and by the bound that it met.",
 		}, []string{"door", "bound"}),
+		acmeRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "touchmark_acme_problems_total", Help: "Requests, challenges and orders over ACME that came to nothing, by the type of the problem (RFC 8555 §6.7).",
+		}, []string{"problem"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "touchmark_mqtt_refused_total", Help: "Messages over MQTT that were refused before they were judged, by reason (topic, oversized, unsigned, re-addressed, malformed, reply-topic, stale, repeated).",
 		}, []string{"reason"}),
@@ -96,7 +100,7 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		}),
 	}
 	m.registry.MustRegister(
-		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.refused, m.working, m.connections, m.checkpoint, m.published, m.unpublished, m.streams,
+		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.refused, m.acmeRefused, m.working, m.connections, m.checkpoint, m.published, m.unpublished, m.streams,
 		&m.tally, expiryCollector{expiries, now}, newBuildInfo(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

@@ -59,6 +59,7 @@ func (s *Server) begin(work context.Context) error {
 	s.every(work, resumeEvery, s.resume)
 	s.every(work, jobsEvery, s.jobs)
 	s.every(work, forgetEvery, s.forgetMessages)
+	s.every(work, forgetEvery, s.forgetOrders)
 	s.every(work, watchEvery, s.feed.Watch)
 	s.status.credentials.refresh(work)
 	s.tellStatus(work)
@@ -132,7 +133,7 @@ func (s *Server) count(ctx context.Context) {
 	s.metrics.tally.newest.Store(&t)
 }
 
-// Addrs gives the bound addresses by door: "est", "mqtt", "api", "status", "ops".
+// Addrs gives the bound addresses by door: "est", "acme", "mqtt", "api", "status", "ops".
 func (s *Server) Addrs() map[string]string {
 	m := map[string]string{}
 	for _, d := range s.doors {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/enroll/acme"
 	"github.com/touchmark/touchmark/enroll/attest"
 	"github.com/touchmark/touchmark/enroll/est"
 	"github.com/touchmark/touchmark/enroll/mqtt"
@@ -190,6 +191,7 @@ func (s *Server) wire() error {
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
 	s.door(door{name: "api", addr: s.config.API.Listen, limits: s.config.API.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.apiHandler(pipeline), 0)
+	s.acmeDoor(pipeline)
 	if err := s.mqttDoors(pipeline); err != nil {
 		return err
 	}
@@ -225,7 +227,7 @@ func (s *Server) add(made *door) {
 }
 
 // maxDoors is how many doors a server can have.
-const maxDoors = 5
+const maxDoors = 6
 
 // opsLimits suit a door that only the machine's own supervision uses.
 var opsLimits = Limits{
@@ -287,6 +289,8 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Observing:   s.config.Observe.rules(),
 		Manifests:   s.importer,
 		EST:         s.estAddress,
+		ACME:        func() string { return s.acmeURL() + acme.Prefix + "directory" },
+		AccountKeys: s.acmeSecret().AccountKey,
 		Prover:      prover{checkpoints: s.store, tiles: tiles, verifier: signer.Verifier()},
 		Feed:        s.feed,
 		Webhooks:    s.dispatcher,
@@ -303,9 +307,20 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 }
 
 // estAddress is where devices find the EST door, as far as the configuration
-// tells: at the first of the server's names.
-func (s *Server) estAddress() string {
-	_, port, err := net.SplitHostPort(s.Addrs()["est"])
+// tells.
+func (s *Server) estAddress() string { return s.address("est") }
+
+// acmeURL is where ACME clients find the server.
+func (s *Server) acmeURL() string {
+	if s.config.ACME.URL != "" {
+		return s.config.ACME.URL
+	}
+	return "https://" + s.address("acme")
+}
+
+// address is a door's at the first of the server's names.
+func (s *Server) address(door string) string {
+	_, port, err := net.SplitHostPort(s.Addrs()[door])
 	if err != nil { // the door is not open
 		return s.config.Names[0]
 	}

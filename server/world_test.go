@@ -20,6 +20,7 @@ import (
 func local() *Config {
 	c := Default()
 	c.EST.Listen, c.MQTT.Listen, c.API.Listen, c.Status.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	c.ACME.Listen = "127.0.0.1:0"
 	c.Audit.Interval = Duration(20 * time.Millisecond)
 	c.Stop = Duration(5 * time.Second)
 	return c

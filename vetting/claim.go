@@ -31,7 +31,7 @@ type Claim struct {
 	// where nothing but its commit keeps a message from counting twice; zero
 	// elsewhere.
 	Message   [32]byte `json:"-"`
-	Transport string   `json:"transport"` // "est", "mqtt", "api"
+	Transport string   `json:"transport"` // "est", "mqtt", "acme", "api"
 	Remote    string   `json:"remote"`    // the peer's address
 }
 
@@ -53,6 +53,10 @@ type Auth struct {
 	// Operator and Site name the rig.
 	Operator string `json:"operator,omitempty"`
 	Site     string `json:"site,omitempty"`
+	// Account is the ID of the ACME account, and Order, or Site, what it is
+	// confined to, if anything.
+	Account int64  `json:"account,omitempty"`
+	Order   string `json:"order,omitempty"`
 }
 
 // Facts is everything that [Judge] may look at. Whoever gathers it leaves a

@@ -21,6 +21,9 @@ const (
 const (
 	EvidenceReplayed    EvidenceKind = "replayed-message"
 	EvidenceReaddressed EvidenceKind = "re-addressed-message"
+	// EvidenceAttestation: an attestation came that is not what it should be:
+	// swapped, replayed, forged, or of hardware that nobody vouches for.
+	EvidenceAttestation EvidenceKind = "bad-attestation"
 )
 
 // EvidenceKinds lists every kind.
@@ -31,7 +34,7 @@ var EvidenceKinds = []EvidenceKind{
 	EvidenceWrongCode, EvidenceMisusedCode,
 	EvidenceForged, EvidenceUnknownCertificate, EvidenceForeignProof,
 	EvidenceConcurrentUse, EvidenceImpossibleTravel, EvidenceRevokedInUse,
-	EvidenceReplayed, EvidenceReaddressed,
+	EvidenceReplayed, EvidenceReaddressed, EvidenceAttestation,
 }
 
 // Evidence is one observed sign, kept with the device it speaks against.
@@ -64,6 +67,12 @@ func SuspiciousMessage(device int64, key Fingerprint, kind EvidenceKind, text st
 	return Evidence{Kind: kind, DeviceID: device, Text: text, Mark: evidenceMark(kind, key[:])}
 }
 
+// BadAttestation is evidence of a bad attestation that came for a device, by
+// whomever. What comes up about the same device again is counted.
+func BadAttestation(device int64, text string) Evidence {
+	return Evidence{Kind: EvidenceAttestation, DeviceID: device, Text: text, Mark: evidenceMark(EvidenceAttestation, fmt.Append(nil, device))}
+}
+
 // Clearing is a person's word that evidence was a false alarm.
 type Clearing struct {
 	By   string    `json:"by"`
@@ -81,7 +90,7 @@ func (e *Evidence) Stands(d *Device) bool {
 		if !d.Issued.IsZero() && !e.At.After(d.Issued) {
 			return false
 		}
-	case EvidenceWrongCode, EvidenceReplayed, EvidenceReaddressed:
+	case EvidenceWrongCode, EvidenceReplayed, EvidenceReaddressed, EvidenceAttestation:
 		return false
 	}
 	return e.Cleared == nil

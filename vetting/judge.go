@@ -11,7 +11,7 @@ import (
 func Judge(f Facts) Verdict {
 	j := &judgement{Facts: f}
 	switch f.Claim.Auth.Proof {
-	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM:
+	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation, ProofDomain:
 		return j.first()
 	case ProofOfficial:
 		return j.renewal()
@@ -80,6 +80,8 @@ func (j *judgement) unknown() Verdict {
 		return j.refuse(ReasonDisputed, "Another record already holds the identity or key of this device (%s). Set the unit aside; the planner sees both records as evidence.", j.Dispute.Record.Identity)
 	case len(j.Named) > 0 && auth.Proof == ProofBootstrapKey && !slices.ContainsFunc(j.Named, func(r *Record) bool { return !r.BootstrapKey.IsZero() }):
 		return j.refuse(ReasonProof, "The record of %s lists no bootstrap key, so the device cannot speak for itself: a rig has to register it.", asserted)
+	case (auth.Proof == ProofAttestation || auth.Proof == ProofDomain) && len(j.Named) > 0:
+		return j.refuse(ReasonWrongProduct, "Several records fit %s: use an ACME account for the order.", asserted)
 	case auth.Proof == ProofVendor && auth.Vendor == "":
 		return j.refuse(ReasonVendor, "The request was addressed to product %s, which trusts no vendor that the device's certificate chains to.", j.Claim.Label)
 	case len(j.Named) > 1 && auth.Proof == ProofVendor && !slices.ContainsFunc(j.Named, func(r *Record) bool { return !r.BootstrapKey.IsZero() }):
@@ -139,16 +141,38 @@ func (j *judgement) place() (Verdict, bool) {
 		v.Reasons[0].Values = nil // another site's order is not the rig's to see
 		return v, true
 	}
+	if v, done := j.scope(); done {
+		return v, true
+	}
 	if label := j.Claim.Label; label != "" && label != j.Product.Name {
 		return j.refuse(ReasonWrongProduct, "The request was addressed to product %s, but the device is recorded as another product.", label), true
 	}
 	if !j.Product.Accepts(auth.Proof) {
 		return j.refuse(ReasonProof, "Product %s does not accept the proof %q.", j.Product.Name, auth.Proof), true
 	}
-	if auth.Proof == ProofVendor && auth.Vendor == "" {
+	if (auth.Proof == ProofVendor || auth.Proof == ProofAttestation) && auth.Vendor == "" {
 		return j.refuse(ReasonVendor, "Product %s trusts no vendor that the device's certificate chains to.", j.Product.Name), true
 	}
 	return Verdict{}, false
+}
+
+// scope checks that the ACME account speaks for the device's order and site.
+func (j *judgement) scope() (Verdict, bool) {
+	auth := j.Claim.Auth
+	code, what, mine := ReasonWrongOrder, "order", auth.Order
+	switch {
+	case auth.Account == 0:
+		return Verdict{}, false
+	case auth.Order != "" && auth.Order != j.Order.Name:
+	case auth.Site != "" && auth.Site != j.Order.Site:
+		code, what, mine = ReasonWrongSite, "site", auth.Site
+	default:
+		return Verdict{}, false
+	}
+	j.against(EvidenceWrongSite, j.Record.ID, "ACME account %d, which is for %s %s, asked for a certificate for %s of order %s, which was built for site %s.", auth.Account, what, mine, j.Record.Identity, j.Order.Name, j.Order.Site)
+	v := j.refuse(code, "The ACME account is for the devices of %s %s, and this is none of them.", what, mine)
+	v.Reasons[0].Values = nil // another order is not the account's to see
+	return v, true
 }
 
 // identity checks that what the requester calls the device fits its record.
@@ -224,6 +248,10 @@ func (j *judgement) service() (Verdict, bool) {
 			what = "vendor's certificate"
 		case ProofTPM:
 			what = "TPM's word"
+		case ProofAttestation:
+			what = "attestation"
+		case ProofDomain:
+			what = "domain name"
 		}
 		j.against(EvidenceSpentKey, j.Record.ID, "The %s of %s was used after activation, from %s.", what, j.Record.Identity, j.Claim.Remote)
 		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its %s no longer counts. If the device lost its official key, ask the OEM.", j.Record.Serial, what), true

@@ -36,12 +36,22 @@ const (
 	// endorsement key, or lists none and bears the serial number that is
 	// asserted.
 	ProofTPM Proof = "tpm"
-	// ProofOfficial: the device's official certificate; only for renewal.
+	// ProofAttestation: a statement by hardware that a vendor vouches for, that
+	// the key to be certified lives in the device that it names (ACME's
+	// device-attest-01). The device is the one whose record bears the name.
+	ProofAttestation Proof = "attestation"
+	// ProofDomain: control of a server's DNS name (ACME's http-01, dns-01 and
+	// tls-alpn-01), which is its record's serial number. It is for the
+	// manufacturer's own servers.
+	ProofDomain Proof = "domain-control"
+	// ProofOfficial: the device's official certificate; only for renewal. Over
+	// ACME it is the account that was given it, and the proof that it brought
+	// then, brought again.
 	ProofOfficial Proof = "official-certificate"
 )
 
 // FirstProofs are those on which a first enrolment may rest.
-var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM}
+var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation, ProofDomain}
 
 func joinProofs() string {
 	names := make([]string, len(FirstProofs))
@@ -73,7 +83,8 @@ type Product struct {
 	// SiteCodes lets the operators of a site make enrolment codes for its
 	// orders.
 	SiteCodes bool `json:"siteCodes,omitempty"`
-	// Vendors are those whose certificates prove devices (ProofVendor).
+	// Vendors are those whose certificates prove devices (ProofVendor), or
+	// attest their keys (ProofAttestation).
 	Vendors []Vendor `json:"vendors,omitempty"`
 	// TPM is how TPMs prove devices (ProofTPM).
 	TPM TPMPolicy `json:"tpm,omitzero"`

@@ -47,6 +47,7 @@ const (
 	ReasonMismatch         Code = "identity-mismatch"
 	ReasonDisputed         Code = "disputed"
 	ReasonWrongSite        Code = "wrong-site"
+	ReasonWrongOrder       Code = "wrong-order"
 	ReasonWrongProduct     Code = "wrong-product"
 	ReasonProof            Code = "proof-not-accepted"
 	ReasonVendor           Code = "vendor-not-trusted" // for this product

@@ -59,7 +59,7 @@ const (
 	ReadDevices     Permission = "read devices"
 	ManageDevices   Permission = "manage devices"
 	ScrapRecords    Permission = "scrap records"        // of devices that were never powered on
-	MakeCodes       Permission = "make enrolment codes" // a site operator only where the product says so
+	MakeCodes       Permission = "make enrolment codes" // and account keys for ACME; a site operator only where the product says so
 	ReadCodes       Permission = "read enrolment codes"
 	ReadAudit       Permission = "read the audit log"
 	// VerifyDevices is to ask whether a device is genuine.

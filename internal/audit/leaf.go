@@ -43,6 +43,8 @@ const (
 	KindIssuingCA    Kind = "issuing-ca"
 	KindCRL          Kind = "crl"          // the newest revocation list of a scope
 	KindOfflineFile  Kind = "offline-file" // the newest offline status file of a CA and kind
+	KindAccountKey   Kind = "account-key"  // what lets an ACME account be opened
+	KindAccount      Kind = "account"      // of ACME
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

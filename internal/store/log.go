@@ -233,6 +233,16 @@ var tables = []struct {
 		err := r.Scan(c.dest()...)
 		return c.object(), err
 	}},
+	{`SELECT ` + accountKeyColumns + ` FROM account_keys ak`, func(r row) (audit.Object, error) {
+		var k accountKeyRow
+		err := r.Scan(k.dest()...)
+		return k.object(), err
+	}},
+	{`SELECT ` + accountColumns + ` FROM acme_accounts acc`, func(r row) (audit.Object, error) {
+		var a accountRow
+		err := r.Scan(a.dest()...)
+		return a.object(), err
+	}},
 	{`SELECT ` + evidenceColumns + ` FROM evidence e`, func(r row) (audit.Object, error) {
 		var e evidenceRow
 		err := r.Scan(e.dest()...)

@@ -63,30 +63,50 @@ func (s *Store) RevokeCertificate(ctx context.Context, a access.Act, serial stri
 		return nil, err
 	}
 	_, err = s.act(ctx, a, func(w *writing) (int64, error) {
-		w.loadDevice(have.DeviceID)
-		w.loadCertificate(have.ID)
-		if err := w.read(); err != nil {
-			return 0, err
-		}
-		c, d := w.certificates[have.ID], w.devices[have.DeviceID]
-		handover := comesWith(d, c)
-		if c.State == string(vetting.CertificateRevoked) && !handover {
-			return 0, vetting.Errorf(vetting.Conflict, "device %d cannot be revoked again: %s", have.DeviceID, c.revocation())
-		}
-		x := newChanges(w)
-		if handover {
-			x.disown(d, c, int64(code))
-		} else {
-			x.save(d)
-			x.end(c, vetting.CertificateRevoked, int64(code))
-		}
-		w.leaf("certificate.revoke", operatorOf(a), because(reason, note), x.write()...)
-		return have.ID, nil
+		return have.ID, w.revokeCertificate(operatorOf(a), have, code, because(reason, note))
 	})
 	if err != nil {
 		return nil, err
 	}
 	return s.Certificate(ctx, serial)
+}
+
+// RevokeByHolder revokes one certificate as RevokeCertificate does, by the
+// word of who holds it.
+func (s *Store) RevokeByHolder(ctx context.Context, by, serial string, reason vetting.RevocationReason) error {
+	code, err := reason.Code()
+	if err != nil {
+		return err
+	}
+	have, err := s.Certificate(ctx, serial)
+	if err != nil {
+		return err
+	}
+	return s.update(ctx, func(w *writing) error {
+		return w.revokeCertificate(by, have, code, because(reason, "its holder asked for it"))
+	})
+}
+
+func (w *writing) revokeCertificate(by string, have *vetting.Certificate, code int, why string) error {
+	w.loadDevice(have.DeviceID)
+	w.loadCertificate(have.ID)
+	if err := w.read(); err != nil {
+		return err
+	}
+	c, d := w.certificates[have.ID], w.devices[have.DeviceID]
+	handover := comesWith(d, c)
+	if c.State == string(vetting.CertificateRevoked) && !handover {
+		return vetting.Errorf(vetting.Conflict, "device %d cannot be revoked again: %s", have.DeviceID, c.revocation())
+	}
+	x := newChanges(w)
+	if handover {
+		x.disown(d, c, int64(code))
+	} else {
+		x.save(d)
+		x.end(c, vetting.CertificateRevoked, int64(code))
+	}
+	w.leaf("certificate.revoke", by, why, x.write()...)
+	return nil
 }
 
 // comesWith reports whether a device that was transferred may come to its

@@ -202,7 +202,7 @@ func (s *Store) attempt(jobs []*job) (errs []error, err error) {
 		tx = s.fault(tx)
 	}
 	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{},
-		certificates: map[int64]*certificateRow{}, codes: map[int64]*codeRow{}, keys: map[vetting.Fingerprint]int64{}, eks: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, messages: map[[32]byte]bool{}, contested: map[int64]bool{},
+		certificates: map[int64]*certificateRow{}, codes: map[int64]*codeRow{}, keys: map[vetting.Fingerprint]int64{}, eks: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, messages: map[[32]byte]bool{}, replaced: map[string]bool{}, reordered: map[int64]bool{}, contested: map[int64]bool{},
 		paces: map[int64]vetting.Pace{}, counts: map[countKey]int64{}, certified: map[certifiedKey]int64{}}
 	if err := w.open(jobs); err != nil {
 		return nil, err
@@ -250,6 +250,8 @@ type writing struct {
 	eks          map[vetting.Fingerprint]int64 // which device enrolled by a TPM
 	contested    map[int64]bool                // records
 	messages     map[[32]byte]bool             // that counted before
+	replaced     map[string]bool               // certificates, by serial number, for whose successor an order came
+	reordered    map[int64]bool                // orders for certificates that are not as the jobs' loads found them
 	rewritten    map[int64]bool                // registrations that are not as the jobs' loads found them
 
 	paces  map[int64]vetting.Pace // of orders with limits

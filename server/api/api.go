@@ -123,11 +123,15 @@ type Config struct {
 	Manifests Importer
 	Prover    Prover
 	// EST tells the host and port that devices enrol at, for labels.
-	EST      func() string
-	Feed     Feed
-	Webhooks Webhooks
-	Streams  Streams
-	Log      *slog.Logger
+	EST func() string
+	// ACME tells the URL of the ACME directory, AccountKeys the secret of an
+	// account key.
+	ACME        func() string
+	AccountKeys func(id int64) []byte
+	Feed        Feed
+	Webhooks    Webhooks
+	Streams     Streams
+	Log         *slog.Logger
 	// Now is the clock that certificates are checked by.
 	Now func() time.Time
 	// MaxManifest bounds the upload of a manifest, signatures included, in
@@ -196,6 +200,7 @@ func New(c Config) *API {
 	a.offlineFiles()
 	a.crls()
 	a.codes()
+	a.accountKeys()
 	a.events()
 	a.webhooks()
 	a.operators()

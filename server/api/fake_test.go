@@ -31,6 +31,7 @@ type memory struct {
 	operators     []*access.Operator
 	job           vetting.Job
 	codes         []*vetting.EnrolmentCode
+	accountKeys   []*vetting.AccountKey
 	hashes        []vetting.CodeHash // of all codes, in their order
 	happened      []events.Event
 	webhooks      []*events.Webhook

@@ -139,7 +139,8 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 	}
 	c := api.Config{
 		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, IssuingCAs: hands{w.plant.cert.Raw}, Responders: w.delegate, Offline: shelf{}, CRLs: new(lists),
-		Prover: w.prover, EST: func() string { return "est.example.com:8443" }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
+		Prover: w.prover, EST: func() string { return "est.example.com:8443" },
+		ACME: func() string { return "https://acme.example.com/acme/directory" }, AccountKeys: func(id int64) []byte { return fmt.Appendf(nil, "secret of %d", id) }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,
 		Feed:        w.feed, Webhooks: w.deliverer, Streams: api.Streams{Max: 3},
 	}
@@ -171,6 +172,7 @@ func (w *world) furnish() {
 			Identity: vetting.Identity{Serial: "S-" + site, MAC: fmt.Sprintf("02:00:00:00:00:0%d", n)}})
 		s.registrations = append(s.registrations, &vetting.Registration{ID: 30 + n, Site: site, Order: "order-" + site, DeviceID: 10 + n, Outcome: vetting.Held})
 		s.certificates = append(s.certificates, &vetting.Certificate{ID: n, DeviceID: 10 + n, Serial: fmt.Sprintf("0a1%d", n), DER: w.office.cert.Raw, Leaf: 7})
+		s.accountKeys = append(s.accountKeys, &vetting.AccountKey{ID: 50 + n, Order: "order-" + site, Site: site, State: vetting.CodeUnused})
 		s.codes = append(s.codes, &vetting.EnrolmentCode{ID: 50 + n, Batch: 50 + n, Order: "order-" + site, Site: site, State: vetting.CodeUnused})
 		s.challenges = append(s.challenges, &vetting.Challenge{ID: 50 + n, DeviceID: 10 + n, By: "lin"})
 		s.evidence = append(s.evidence, &vetting.Evidence{ID: 40 + n, DeviceID: 10 + n, Kind: vetting.EvidenceWrongKey})

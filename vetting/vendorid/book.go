@@ -19,7 +19,8 @@ type Products interface {
 // once, before use.
 type Book struct {
 	Products Products
-	// Vendors are those that a product trusts; ByCertificate or ByTPM.
+	// Vendors are those that a product trusts; ByCertificate, ByTPM or
+	// ByAttestation.
 	Vendors func(*vetting.Product) []vetting.Vendor
 	Now     func() time.Time
 
@@ -31,6 +32,15 @@ type Book struct {
 // ByCertificate gives the vendors whose certificates prove a product's devices.
 func ByCertificate(p *vetting.Product) []vetting.Vendor {
 	if !p.Accepts(vetting.ProofVendor) {
+		return nil
+	}
+	return p.Vendors
+}
+
+// ByAttestation gives the vendors that may attest the keys of a product's
+// devices.
+func ByAttestation(p *vetting.Product) []vetting.Vendor {
+	if !p.Accepts(vetting.ProofAttestation) {
 		return nil
 	}
 	return p.Vendors

@@ -136,9 +136,9 @@ func place(from string) func(*x509.Certificate) []string {
 		return func(c *x509.Certificate) []string { return attribute(c, oid) }
 	}
 	return map[string]func(*x509.Certificate) []string{
-		"san.hardwareModuleName":     func(c *x509.Certificate) []string { return moduleNames(c, func(b []byte) string { return string(b) }) },
+		"san.hardwareModuleName":     HardwareSerials,
 		"san.hardwareModuleName.hex": func(c *x509.Certificate) []string { return moduleNames(c, hex.EncodeToString) },
-		"san.permanentIdentifier":    permanentIdentifiers,
+		"san.permanentIdentifier":    PermanentIdentifiers,
 		"san.dns":                    func(c *x509.Certificate) []string { return c.DNSNames },
 		"san.uri": func(c *x509.Certificate) (list []string) {
 			for _, u := range c.URIs {
@@ -192,9 +192,14 @@ func moduleNames(c *x509.Certificate, text func([]byte) string) (list []string) 
 	return list
 }
 
-// permanentIdentifiers are the identifierValues of all permanentIdentifiers
+// HardwareSerials are the hwSerialNum of all hardwareModuleNames, as text.
+func HardwareSerials(c *x509.Certificate) []string {
+	return moduleNames(c, func(b []byte) string { return string(b) })
+}
+
+// PermanentIdentifiers are the identifierValues of all permanentIdentifiers
 // (RFC 4043 §2).
-func permanentIdentifiers(c *x509.Certificate) (list []string) {
+func PermanentIdentifiers(c *x509.Certificate) (list []string) {
 	for _, der := range otherNames(c, oidPermanentIdentifier) {
 		var name struct {
 			Value    string                `asn1:"utf8,optional"`

@@ -30,6 +30,7 @@ type Store interface {
 	IssuingCAs
 	Authenticity
 	Codes
+	AccountKeys
 	Events
 	Operators
 }
@@ -124,6 +125,15 @@ type Codes interface {
 	RevokeCode(ctx context.Context, act access.Act, id int64) (*vetting.EnrolmentCode, error)
 	// RevokeBatch names a batch by its first code.
 	RevokeBatch(ctx context.Context, act access.Act, batch int64) (revoked int64, err error)
+}
+
+// AccountKeys are what ACME accounts are opened with; their secrets are not
+// kept.
+type AccountKeys interface {
+	AccountKeys(context.Context, vetting.AccountKeyFilter, vetting.Page) ([]*vetting.AccountKey, error)
+	AccountKey(ctx context.Context, id int64) (*vetting.AccountKey, error)
+	CreateAccountKey(context.Context, access.Act, *vetting.AccountKey) (*vetting.AccountKey, error)
+	RevokeAccountKey(ctx context.Context, act access.Act, id int64) (*vetting.AccountKey, error)
 }
 
 // Events are what became of devices, and the webhooks that are told of it.
