@@ -212,6 +212,14 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "server/api", to: "go.mozilla.org/pkcs7"}, {from: "vetting/manifest", to: "github.com/smallstep/pkcs7"}},
 			keeps:  []link{{from: "internal/cms", to: "go.mozilla.org/pkcs7"}, {from: "device", to: "go.mozilla.org/pkcs7"}},
 		},
+		"smallstep's ACME stays behind the door's checks": {
+			breaks: []link{{from: "enroll/acme", to: "github.com/smallstep/certificates/acme"}, {from: "device", to: "github.com/smallstep/certificates/acme", test: true}},
+			keeps:  []link{{from: "enroll/acme/challenge", to: "github.com/smallstep/certificates/acme"}},
+		},
+		"JOSE stays in the ACME door": {
+			breaks: []link{{from: "vetting/manifest", to: "github.com/go-jose/go-jose/v4"}},
+			keeps:  []link{{from: "enroll/acme", to: "github.com/go-jose/go-jose/v4"}, {from: "server", to: "github.com/go-jose/go-jose/v4", test: true}},
+		},
 		"EST parses no CMS": {
 			breaks: []link{{from: "enroll/est", to: "github.com/smallstep/pkcs7"}},
 			keeps:  []link{{from: "enroll/est", to: "go.mozilla.org/pkcs7"}, {from: "enroll/est", to: module + "/internal/cms"}},

@@ -191,6 +191,21 @@ var rules = []rule{
 		why:    "both libraries take quadratic time on nested BER and finally overflow the stack, which ends the process; internal/cms caps size and depth first (enroll/est only writes certs-only answers)",
 	},
 	{
+		name:   "smallstep's ACME stays behind the door's checks",
+		from:   []string{""},
+		except: []string{"enroll/acme/challenge", "bench"},
+		not:    []string{"github.com/smallstep/certificates"},
+		why:    "it takes statements without bounds and panics on some; enroll/acme/challenge bounds them first, and is the only place that asks it (bench measures it)",
+		tests:  true,
+	},
+	{
+		name:   "JOSE stays in the ACME door",
+		from:   []string{""},
+		except: []string{"enroll/acme", "server", "bench", "e2e"},
+		not:    []string{"github.com/go-jose/go-jose"},
+		why:    "what algorithms count, and whose key signs what, is decided in one place; the server's tests play clients",
+	},
+	{
 		name: "EST parses no CMS",
 		from: []string{"enroll/est"},
 		not:  []string{"github.com/smallstep/pkcs7"},

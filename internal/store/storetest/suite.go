@@ -66,6 +66,7 @@ var subjects = []struct {
 	{"owners", ownerCases},
 	{"registrations", registrationCases},
 	{"messages", messageCases},
+	{"ACME", acmeCases},
 	{"authenticity", authenticityCases},
 	{"challenges", challengeCases},
 	{"observed", observedCases},
