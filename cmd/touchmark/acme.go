@@ -53,7 +53,7 @@ func (a *app) accountKeyCreate() *cobra.Command {
 		}
 		return show(a, raw, func(w io.Writer, k *api.AccountKeyCreated) {
 			fmt.Fprintf(w, "directory  %s\nkid        %s\nhmac       %s\n", k.Directory, k.KeyID, k.Secret)
-			fmt.Fprintf(a.err, "The secret is not shown again. An account can be opened with it until %s.\n", k.Expires.Format(time.RFC3339))
+			fmt.Fprintf(a.err, "The secret is not shown again. An account can be opened with it until %s.\n", k.Key.Expires.Format(time.RFC3339))
 		})
 	}
 	return a.jsonFlag(c)

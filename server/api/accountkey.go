@@ -22,10 +22,10 @@ type AccountKeyInput struct {
 
 // AccountKeyCreated is a new account key, whose secret is shown only here.
 type AccountKeyCreated struct {
-	vetting.AccountKey
-	KeyID     string `json:"kid" doc:"What ACME clients call the key identifier"`
-	Secret    string `json:"hmac" doc:"The HMAC-SHA-256 key in base64url; it is not shown again"`
-	Directory string `json:"directory" doc:"The URL of the ACME directory"`
+	Key       vetting.AccountKey `json:"key" doc:"The account key, as it is listed"`
+	KeyID     string             `json:"kid" doc:"What ACME clients call the key identifier"`
+	Secret    string             `json:"hmac" doc:"The HMAC-SHA-256 key in base64url; it is not shown again"`
+	Directory string             `json:"directory" doc:"The URL of the ACME directory"`
 }
 
 func (a *API) accountKeys() {
@@ -80,7 +80,7 @@ func (a *API) createAccountKey(ctx context.Context, c *call, in *bodyOf[AccountK
 	if err != nil {
 		return nil, err
 	}
-	out := &AccountKeyCreated{AccountKey: *made, KeyID: strconv.FormatInt(made.ID, 10),
+	out := &AccountKeyCreated{Key: *made, KeyID: strconv.FormatInt(made.ID, 10),
 		Secret: base64.RawURLEncoding.EncodeToString(a.config.AccountKeys(made.ID)), Directory: a.config.ACME()}
 	return &createdOutput[AccountKeyCreated]{Base + fmt.Sprintf("/account-keys/%d", made.ID), out}, nil
 }

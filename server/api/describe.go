@@ -107,7 +107,7 @@ func (a *API) describe() {
 // unknown field is a mistake.
 var requestTypes = map[string]bool{
 	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "SiteUpdate": true, "OrderInput": true, "OrderPatch": true,
-	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true,
+	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true, "AccountKeyInput": true,
 	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "ApprovalInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
 	"VerifyInput": true, "ChallengeInput": true, "ObservationsInput": true, "ObservationInput": true, "Place": true, "AnswerInput": true, "EvidenceNote": true,

@@ -46,6 +46,9 @@ func (far) Subjects(context.Context, vetting.SubjectQuery) ([]*vetting.Subject, 
 func (far) Code(context.Context, int64) (*vetting.EnrolmentCode, error) {
 	return &vetting.EnrolmentCode{Site: "far"}, nil
 }
+func (far) AccountKey(context.Context, int64) (*vetting.AccountKey, error) {
+	return &vetting.AccountKey{Site: "far"}, nil
+}
 func (far) Events(context.Context, events.Position, events.Filter, int) (events.Page, error) {
 	return events.Page{Events: []events.Event{{Site: "far", Device: &events.DeviceNow{Owner: "far"}}}}, nil
 }
