@@ -21,9 +21,10 @@ const (
 const (
 	EvidenceReplayed    EvidenceKind = "replayed-message"
 	EvidenceReaddressed EvidenceKind = "re-addressed-message"
-	// EvidenceAttestation: an attestation came that is not what it should be:
-	// swapped, replayed, forged, or of hardware that nobody vouches for.
-	EvidenceAttestation EvidenceKind = "bad-attestation"
+	// EvidenceBadAttestation: an attestation came, over ACME and from anybody,
+	// that is not what it should be: swapped, replayed, forged, or of hardware
+	// that nobody vouches for.
+	EvidenceBadAttestation EvidenceKind = "bad-attestation"
 )
 
 // EvidenceKinds lists every kind.
@@ -34,7 +35,7 @@ var EvidenceKinds = []EvidenceKind{
 	EvidenceWrongCode, EvidenceMisusedCode,
 	EvidenceForged, EvidenceUnknownCertificate, EvidenceForeignProof,
 	EvidenceConcurrentUse, EvidenceImpossibleTravel, EvidenceRevokedInUse,
-	EvidenceReplayed, EvidenceReaddressed, EvidenceAttestation,
+	EvidenceReplayed, EvidenceReaddressed, EvidenceBadAttestation,
 }
 
 // Evidence is one observed sign, kept with the device it speaks against.
@@ -70,7 +71,7 @@ func SuspiciousMessage(device int64, key Fingerprint, kind EvidenceKind, text st
 // BadAttestation is evidence of a bad attestation that came for a device, by
 // whomever. What comes up about the same device again is counted.
 func BadAttestation(device int64, text string) Evidence {
-	return Evidence{Kind: EvidenceAttestation, DeviceID: device, Text: text, Mark: evidenceMark(EvidenceAttestation, fmt.Append(nil, device))}
+	return Evidence{Kind: EvidenceBadAttestation, DeviceID: device, Text: text, Mark: evidenceMark(EvidenceBadAttestation, fmt.Append(nil, device))}
 }
 
 // Clearing is a person's word that evidence was a false alarm.
@@ -90,7 +91,7 @@ func (e *Evidence) Stands(d *Device) bool {
 		if !d.Issued.IsZero() && !e.At.After(d.Issued) {
 			return false
 		}
-	case EvidenceWrongCode, EvidenceReplayed, EvidenceReaddressed, EvidenceAttestation:
+	case EvidenceWrongCode, EvidenceReplayed, EvidenceReaddressed, EvidenceBadAttestation:
 		return false
 	}
 	return e.Cleared == nil
