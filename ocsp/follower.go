@@ -23,6 +23,7 @@ type Follower struct {
 	mu     sync.Mutex // held while changes are read
 	last   atomic.Int64
 	known  atomic.Pointer[time.Time]
+	forgot time.Time
 	failed bool // the last attempt did, and was logged
 }
 
@@ -43,7 +44,22 @@ func (f *Follower) Load(ctx context.Context) error {
 		return fmt.Errorf("read what became of certificates, after change %d: %w", f.last.Load(), err)
 	}
 	f.known.Store(&begin)
+	if begin.Sub(f.forgot).Abs() >= forgetEvery {
+		f.forgot = begin
+		f.forget(begin.Add(-Retention))
+	}
 	return nil
+}
+
+// forgetEvery is how often certificates are forgotten that ended long ago.
+const forgetEvery = 24 * time.Hour
+
+func (f *Follower) forget(before time.Time) {
+	for _, s := range f.Sinks {
+		if s, ok := s.(Forgetter); ok {
+			s.Forget(before)
+		}
+	}
 }
 
 // Run reads changes at once and at each tick until ctx ends. An attempt that fails is

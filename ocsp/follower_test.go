@@ -107,6 +107,35 @@ func TestFollowerGoesOnWhenItIsWoken(t *testing.T) {
 	<-ended
 }
 
+// forgets is a Sink that is told what to forget.
+type forgets struct {
+	seen
+	before []time.Time
+}
+
+func (f *forgets) Forget(before time.Time) { f.before = append(f.before, before) }
+
+func TestFollowerHasSinksForget(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	var sink forgets
+	f := &ocsp.Follower{Source: &memorySource{}, Sinks: []ocsp.Sink{new(seen), &sink}, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }}
+	var want []time.Time
+	for _, step := range []struct {
+		hours time.Duration
+		told  bool
+	}{{0, true}, {1, false}, {22, false}, {1, true}, {23, false}, {48, true}} {
+		if now = now.Add(step.hours * time.Hour); step.told {
+			want = append(want, now.Add(-ocsp.Retention))
+		}
+		if err := f.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(sink.before, want) {
+		t.Errorf("told to forget what ended before %v, want %v", sink.before, want)
+	}
+}
+
 type tell chan int64
 
 func (t tell) Apply(changes []ocsp.Change) {

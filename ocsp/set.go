@@ -14,7 +14,7 @@ import (
 // value is empty and ready.
 //
 // It is a hash table in shards, one for each first byte of a serial number, so
-// that the next 8 bytes, which are random, identify it; 3 bytes of its
+// that the next 8 bytes, which are random, identify it; 13 bits of its
 // authenticator are kept besides, in case two CAs drew the same random part. A
 // shard grows by a quarter at a time. Its keys come from crypto/rand by way of
 // the database, so nobody can choose them to collide.
@@ -45,6 +45,29 @@ func (s *Set) Len() int { return int(s.revoked.Load()) }
 // Bytes is the memory that the set takes.
 func (s *Set) Bytes() int { return int(s.bytes.Load()) }
 
+// Forget drops the certificates that had ended before a time; some that ended
+// in the weeks before it may stay. It implements Forgetter.
+func (s *Set) Forget(before time.Time) {
+	for i := range s.shards { // each by itself, so that changes need not wait for all
+		s.forget(&s.shards[i], before)
+	}
+}
+
+func (s *Set) forget(sh *shard, before time.Time) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	t := sh.table.Load()
+	if t == nil {
+		return
+	}
+	for i := range *t {
+		if st := state((*t)[i].state.Load()); st != good && st.ended(before) {
+			s.rebuild(sh, before)
+			return
+		}
+	}
+}
+
 // Apply takes changes over. It implements Sink.
 func (s *Set) Apply(changes []Change) {
 	s.writing.Lock()
@@ -55,8 +78,9 @@ func (s *Set) Apply(changes []Change) {
 }
 
 // state is what a slot holds besides the key: from the top a bit that is set,
-// 4 bits of reason, 24 of the serial's authenticator, 35 of seconds since
-// 1970. It changes whenever an answer would.
+// 4 bits of reason, 13 of the serial's authenticator, 11 of the time when the
+// certificate ends, in units of 49 days, 35 of the seconds since 1970 when it
+// was revoked. It changes whenever an answer would.
 type state uint64
 
 // good is the state of what is not in the set, or is no longer.
@@ -64,18 +88,30 @@ const good state = 0
 
 const (
 	secondsBits = 35
-	tagBits     = 24
-	tagMask     = (1<<tagBits - 1) << secondsBits
-	reasonShift = secondsBits + tagBits
+	endBits     = 11
+	tagBits     = 13
+	tagShift    = secondsBits + endBits
+	tagMask     = (1<<tagBits - 1) << tagShift
+	reasonShift = tagShift + tagBits
+
+	endUnit = 1 << 22        // seconds
+	noEnd   = 1<<endBits - 1 // or one that is too late to tell, after 2240
 )
 
 func newState(c *Change) state {
 	at := min(max(c.Revoked.Unix(), 0), 1<<secondsBits-1)
-	return 1<<63 | state(c.Reason&15)<<reasonShift | tagOf(&c.Serial) | state(at)
+	end := min(max(c.NotAfter.Unix(), 0)/endUnit+1, noEnd) // it ends before that
+	return 1<<63 | state(c.Reason&15)<<reasonShift | tagOf(&c.Serial) | state(end)<<secondsBits | state(at)
 }
 
 func tagOf(s *Serial) state {
-	return state(binary.BigEndian.Uint32(s[8:12])&0xffffff) << secondsBits & tagMask
+	return state(binary.BigEndian.Uint16(s[9:11])) << tagShift & tagMask
+}
+
+// ended reports whether the certificate had ended before a time for sure.
+func (st state) ended(before time.Time) bool {
+	end := int64(st >> secondsBits & noEnd)
+	return end != noEnd && end*endUnit <= before.Unix()
 }
 
 func (st state) reason() Reason { return Reason(st >> reasonShift & 15) }
@@ -151,7 +187,7 @@ func (s *Set) put(c *Change) {
 		return // it was not there
 	}
 	if t == nil || (sh.used+1)*100 > len(*t)*fullPercent {
-		t = s.grow(sh)
+		t = s.rebuild(sh, time.Time{})
 	}
 	insert(*t, keyOf(&c.Serial), st)
 	sh.used++
@@ -181,25 +217,30 @@ const (
 	grownPercent = 68
 )
 
-// grow gives a shard a table with room for a quarter more, without what
-// counts again.
-func (s *Set) grow(sh *shard) *[]slot {
+// rebuild gives a shard a table with room for a quarter more, without what
+// counts again or had ended before a time.
+func (s *Set) rebuild(sh *shard, before time.Time) *[]slot {
 	var old []slot
 	if t := sh.table.Load(); t != nil {
 		old = *t
 	}
-	live := 0
+	live, ended := 0, 0
 	for i := range old {
-		if st := state(old[i].state.Load()); st != good && st.reason() != RemoveFromCRL {
+		switch st := state(old[i].state.Load()); {
+		case st == good || st.reason() == RemoveFromCRL:
+		case st.ended(before):
+			ended++
+		default:
 			live++
 		}
 	}
 	fresh := make([]slot, max(8, (live+1)*100/grownPercent))
 	for i := range old {
-		if st := state(old[i].state.Load()); st != good && st.reason() != RemoveFromCRL {
+		if st := state(old[i].state.Load()); st != good && st.reason() != RemoveFromCRL && !st.ended(before) {
 			insert(fresh, old[i].key.Load(), st)
 		}
 	}
+	s.revoked.Add(-int64(ended))
 	sh.used = live
 	sh.table.Store(&fresh)
 	s.bytes.Add(slotBytes * int64(len(fresh)-len(old)))

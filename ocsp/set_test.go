@@ -68,6 +68,38 @@ func TestSetForgetsWhatCountsAgain(t *testing.T) {
 	}
 }
 
+// TestSetForgetsWhatEnded: what had ended goes, with its memory; the rest
+// stays as it was.
+func TestSetForgetsWhatEnded(t *testing.T) {
+	r := mrand.New(mrand.NewPCG(9, 10))
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	const rounding = 50 * 24 * time.Hour
+	ends := []time.Time{time.Unix(0, 0), now.AddDate(-9, 0, 0), now.Add(-rounding), now, now.Add(time.Second), now.AddDate(5, 0, 0), now.AddDate(300, 0, 0),
+		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}
+	const gone = 3
+	var set ocsp.Set
+	var list []ocsp.Change
+	for i := range 8000 {
+		list = append(list, ocsp.Change{Serial: serialFrom(r), Reason: ocsp.KeyCompromise, Revoked: now.Add(time.Duration(i) * time.Second), NotAfter: ends[i%len(ends)]})
+	}
+	set.Apply(list)
+	full := set.Bytes()
+	set.Forget(now)
+	for i, c := range list {
+		got, ok := set.Lookup(c.Serial)
+		if ok != (i%len(ends) >= gone) || ok && !got.At.Equal(c.Revoked) {
+			t.Fatalf("one that ends %s is told to be revoked: %v, at %s", c.NotAfter, ok, got.At)
+		}
+	}
+	if want := len(list) / len(ends) * (len(ends) - gone); set.Len() != want || set.Bytes() > full*3/4 {
+		t.Errorf("%d are left, want %d, in %d bytes of %d", set.Len(), want, set.Bytes(), full)
+	}
+	set.Forget(now.AddDate(200, 0, 0))
+	if want := len(list) / len(ends) * 2; set.Len() != want {
+		t.Errorf("%d are left after 200 years, want the %d that end later", set.Len(), want)
+	}
+}
+
 func TestSetOfExtremeTimes(t *testing.T) {
 	var set ocsp.Set
 	for i, at := range []time.Time{{}, time.Unix(-1, 0), time.Unix(0, 0), time.Date(2999, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} {

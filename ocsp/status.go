@@ -71,11 +71,18 @@ type Change struct {
 	Revoked, NotAfter time.Time
 }
 
+// Retention is how long after a certificate's end it is still told that it was
+// revoked. After that nobody accepts it, whatever is said of it: RFC 6960 §2.2
+// speaks of certificates within their validity only, and RFC 5280 §3.3 has
+// lists tell of a certificate once after its end.
+const Retention = 90 * 24 * time.Hour
+
 // Source holds the changes of all certificates.
 type Source interface {
 	// Changes hands over all committed changes whose Seq is greater than
 	// after, in the order of Seq, in portions of at least one that each must
-	// not keep. It returns the Seq of the last one that it handed over, or
+	// not keep. Those of certificates that ended longer than Retention ago are
+	// left out, but for the newest change of all. It returns the Seq of the last one that it handed over, or
 	// after if there was none. An error of each ends it and is returned. It
 	// streams: what is handed over is not all in memory at a time.
 	Changes(ctx context.Context, after int64, each func([]Change) error) (last int64, err error)
@@ -85,3 +92,7 @@ type Source interface {
 // must be quick, and must not keep the slice. It is called by one goroutine at
 // a time.
 type Sink interface{ Apply([]Change) }
+
+// Forgetter is a Sink that is told, now and then, to drop the certificates
+// that had ended before a time.
+type Forgetter interface{ Forget(before time.Time) }

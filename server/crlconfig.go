@@ -3,6 +3,7 @@ package server
 import (
 	"time"
 
+	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/ocsp/crl"
 )
 
@@ -36,6 +37,9 @@ type CRL struct {
 func (c CRL) check(bad func(string, ...any)) {
 	if c.Interval != 0 {
 		atLeast("status.crl.interval", c.Interval, time.Minute, bad)
+	}
+	if most := ocsp.Retention / 2; time.Duration(c.Interval) > most {
+		bad("status.crl.interval is %s: want at most %s, so that a certificate is on a list once after its end", c.Interval, most)
 	}
 	if c.Validity < 2*c.Interval {
 		bad("status.crl.validity is %s: want at least twice status.crl.interval, which is %s", c.Validity, c.Interval)

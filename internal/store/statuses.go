@@ -109,8 +109,9 @@ func (s *Store) someChanges(ctx context.Context, after int64, into []ocsp.Change
 	var t told
 	var serial []byte
 	to := []any{&c.Seq, &serial, &t.issuer, &t.reason, &t.since, &t.notAfter}
-	err := s.db.query(ctx, `SELECT seq, serial, issuer, reason, revoked, not_after FROM statuses WHERE seq > $1 ORDER BY seq LIMIT $2`,
-		[]any{after, changesAtOnce}, func(r row) error {
+	err := s.db.query(ctx, `SELECT seq, serial, issuer, reason, revoked, not_after FROM statuses
+		WHERE seq > $1 AND (not_after >= $3 OR seq = (SELECT MAX(seq) FROM statuses)) ORDER BY seq LIMIT $2`,
+		[]any{after, changesAtOnce, micros(s.now().Add(-ocsp.Retention))}, func(r row) error {
 			err := r.Scan(to...)
 			c.Serial, c.Issuer, c.Reason = serialOf(serial), t.issuer, ocsp.Reason(t.reason)
 			c.Revoked, c.NotAfter = fromMicros(t.since), fromMicros(t.notAfter)

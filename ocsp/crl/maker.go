@@ -73,6 +73,7 @@ type Maker struct {
 	turn    chan struct{}
 	failing map[int64]bool // CAs of which a failure was logged
 	tidied  time.Time
+	forgot  time.Time
 }
 
 // NewMaker makes a maker ready for its first round.
@@ -110,7 +111,15 @@ func (m *Maker) Round(ctx context.Context) {
 		m.tidied = known
 		m.tidy(ctx)
 	}
+	if known.Sub(m.forgot) > forgetEvery {
+		m.forgot = known
+		m.forget(known)
+	}
 }
+
+// forgetEvery is how often certificates are looked for that are on no list
+// any more.
+const forgetEvery = time.Hour
 
 // tidyEvery is how often replaced lists are looked for.
 const tidyEvery = time.Minute
@@ -278,11 +287,7 @@ func (r *run) full(ctx context.Context) error {
 		}
 		lists = append(lists, &d)
 	}
-	if err := r.keep(ctx, lists, began); err != nil {
-		return err
-	}
-	r.forget()
-	return nil
+	return r.keep(ctx, lists, began)
 }
 
 // delta makes the list of what changed since the full one. It is read from
@@ -460,14 +465,20 @@ func (r *run) partition(s Scope) (*Made, error) {
 }
 
 // forget drops from memory what no list will hold again.
-func (r *run) forget() {
-	var before time.Time
-	for _, k := range r.Directory.Of(r.issuer.ID) {
-		if before.IsZero() || k.Since.Before(before) {
-			before = k.Since
+func (m *Maker) forget(now time.Time) {
+	for _, i := range m.Issuers() {
+		before := now.Add(-ocsp.Retention)
+		if list := m.renewed(i, now); len(list) > 0 {
+			before = slices.MinFunc(list, func(a, b *Kept) int { return a.Since.Compare(b.Since) }).Since
 		}
+		m.Revoked.Forget(i.ID, before)
 	}
-	if !before.IsZero() {
-		r.Revoked.Forget(r.issuer.ID, before)
+}
+
+// renewed are the lists of a CA that are to be made anew here.
+func (m *Maker) renewed(i Issuer, now time.Time) []*Kept {
+	if i.Signer == nil || now.After(i.Certificate.NotAfter) {
+		return nil
 	}
+	return slices.DeleteFunc(m.Directory.Of(i.ID), func(k *Kept) bool { return !m.Schedule.Wants(k.Scope) })
 }

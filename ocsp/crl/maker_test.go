@@ -166,6 +166,34 @@ func TestFullListAndItsDeltaShareNumbers(t *testing.T) {
 	}
 }
 
+// TestEndedCertificatesAreForgotten: memory holds what the next lists may
+// hold, whichever lists are made.
+func TestEndedCertificatesAreForgotten(t *testing.T) {
+	partitions, no := schedule, schedule
+	partitions.Full = false
+	no.Full, no.URLs = false, nil
+	for name, s := range map[string]crl.Schedule{"full and partitions": schedule, "partitions": partitions, "none": no} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, s)
+			for n := range 10 {
+				w.change(ocsp.Change{Serial: serial(n), Reason: ocsp.KeyCompromise, Revoked: epoch, NotAfter: epoch.Add(time.Hour)})
+			}
+			w.change(ocsp.Change{Serial: serial(10), Reason: ocsp.KeyCompromise, Revoked: epoch, NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)})
+			w.round()
+			if n := w.maker.Revoked.Entries(); n != 11 {
+				t.Errorf("%d are in memory at the beginning", n)
+			}
+			for range 4 {
+				w.now = w.now.Add(ocsp.Retention / 3)
+				w.round()
+			}
+			if n := w.maker.Revoked.Entries(); n != 1 {
+				t.Errorf("%d are in memory long after their end, want the one without an end", n)
+			}
+		})
+	}
+}
+
 // TestEndedCertificatesLeave checks RFC 5280 §3.3: not before a list was made
 // after their end, and an interval has passed.
 func TestEndedCertificatesLeave(t *testing.T) {

@@ -23,6 +23,7 @@ var statusCases = []conformance{
 	{"a job tells of each certificate", statusOfJob},
 	{"the CA that issued is told", statusIssuer},
 	{"changes come in order, from where the reader was", statusOrder},
+	{"who ended long ago is left out, but for the newest change", statusEnded},
 	{"who follows is called when there are changes, and only then", statusCalls},
 }
 
@@ -269,4 +270,28 @@ func statusCalls(t *trial) {
 	same(t, "calls after enrolment and first use", calls.Load(), 0)
 	t.revoke(d.ID, vetting.RevokedKeyCompromise)
 	same(t, "calls after a revocation", calls.Load(), 1)
+}
+
+// statusEnded reads what is told long after certificates ended.
+func statusEnded(t *trial) {
+	f := t.fleet()
+	var serials []string
+	for range 3 {
+		d := f.unit(vetting.DeviceActive)
+		serials = append(serials, d.Certificate)
+		t.revoke(d.ID, vetting.RevokedKeyCompromise)
+	}
+	end := t.cert(serials[0]).NotAfter
+	for after, want := range map[time.Duration][]string{
+		ocsp.Retention - time.Hour: serials,
+		ocsp.Retention + time.Hour: serials[2:], // so that it is known how far changes have come
+	} {
+		later := *t
+		later.store = OpenWith(t, store.Options{DSN: t.dsn, Now: func() time.Time { return end.Add(after) }})
+		var have []string
+		for _, c := range later.follow().changes() {
+			have = append(have, c.Serial.String())
+		}
+		same(t, "told "+after.String()+" after the end", have, want)
+	}
 }
