@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/touchmark/touchmark/internal/keys"
 	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/ocsp/crl"
+	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -26,14 +28,18 @@ type lists struct {
 	handler   *crl.Handler
 	maker     *crl.Maker // nil where none are made
 	named     func(issuer string) (id int64, ok bool)
+	inForce   certificatesInForce
 	log       *slog.Logger
 	now       func() time.Time
 }
 
+// certificatesInForce reads a CA's certificates that have not run out.
+type certificatesInForce func(ctx context.Context, issuer int64, at time.Time, each func(der []byte, notAfter time.Time)) error
+
 // newLists prepares the revocation lists, which are made of what the follower
 // is told if the configuration says so.
-func (s *Server) newLists(source ocsp.Source, kept crl.Store, follower *ocsp.Follower) *lists {
-	l := &lists{config: s.config.Status, issuing: s.authorities.Issuing, directory: &crl.Directory{Store: kept}, named: s.issuerID, log: s.env.Log, now: s.env.Now}
+func (s *Server) newLists(source ocsp.Source, kept crl.Store, inForce certificatesInForce, follower *ocsp.Follower) *lists {
+	l := &lists{config: s.config.Status, issuing: s.authorities.Issuing, directory: &crl.Directory{Store: kept}, named: s.issuerID, inForce: inForce, log: s.env.Log, now: s.env.Now}
 	l.handler = &crl.Handler{Directory: l.directory, Issuer: s.issuerID, MaxAge: l.maxAge, Log: s.env.Log, Now: s.env.Now}
 	if l.config.CRL.Interval > 0 && s.reader == nil {
 		revoked := new(crl.Revoked)
@@ -143,6 +149,44 @@ func (l *lists) MakeLists(ctx context.Context, by, issuer string) error {
 		return err
 	}
 	return vetting.Errorf(vetting.NotFound, "there is no issuing CA %s", issuer)
+}
+
+// Partitions implements api.CRLs.
+func (l *lists) Partitions(ctx context.Context, issuer string) ([]*api.CRLPartitions, error) {
+	id, ok := l.named(issuer)
+	if !ok {
+		return nil, vetting.Errorf(vetting.NotFound, "there is no issuing CA %s", issuer)
+	}
+	var list []*api.CRLPartitions
+	of := map[int]*api.CRLPartitions{}
+	for _, n := range l.directory.Divisions(id) {
+		of[n] = &api.CRLPartitions{Issuer: issuer, Partitions: n, Current: n == l.config.Partitions && l.config.URL != ""}
+		list = append(list, of[n])
+	}
+	err := l.inForce(ctx, id, l.now(), func(der []byte, notAfter time.Time) {
+		if p := of[crl.NamedBy(der, issuer)]; p != nil {
+			p.Certificates++
+			if p.Until == nil || p.Until.Before(notAfter) {
+				p.Until = &notAfter
+			}
+		}
+	})
+	return list, err
+}
+
+// EndPartitions implements api.CRLs.
+func (l *lists) EndPartitions(ctx context.Context, by, issuer string, n int) (ended int, err error) {
+	id, ok := l.named(issuer)
+	switch {
+	case !ok || !slices.Contains(l.directory.Divisions(id), n):
+		return 0, vetting.Errorf(vetting.NotFound, "there are no revocation lists of %d partitions of %s", n, issuer)
+	case n == l.config.Partitions && l.config.URL != "":
+		return 0, vetting.Errorf(vetting.Conflict, "certificates are divided into %d partitions at present: set status.partitions to another number on all servers first", n)
+	}
+	if ended, err = l.directory.Store.EndCRLs(ctx, by, fmt.Sprintf("%s: all of %d", issuer, n), id, n); err != nil {
+		return ended, err
+	}
+	return ended, l.directory.Refresh(ctx)
 }
 
 // listMetrics is what is counted of the making of lists.

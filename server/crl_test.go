@@ -3,7 +3,9 @@ package server
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/ocsp/crl"
+	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -214,4 +217,50 @@ func TestRevocationListsThatRunOut(t *testing.T) {
 	if err := lists.check(t.Context()); err == nil || !strings.Contains(err.Error(), "full of device-ca") || !strings.Contains(err.Error(), "3 more") {
 		t.Errorf("before the end of all lists: %v", err)
 	}
+}
+
+// TestFormerPartitionsEnd: the lists of a former number of partitions go on
+// until an operator who knows who names them ends them, and go on from their
+// number if it comes back.
+func TestFormerPartitionsEnd(t *testing.T) {
+	w := opened(t, withLists)
+	for _, serial := range []string{"A-1", "A-2"} {
+		w.enrol(tls.VersionTLS13, w.build(serial, w.now().Add(time.Hour)), "simpleenroll", nil)
+	}
+	w.awaits(deviceLists + "/4/3.crl") // the last of all
+	before := w.kept(deviceLists + "/4/3.crl").Number
+	into := func(n int) {
+		w.config.Status.Partitions = n
+		w.reopened()
+		w.awaits(fmt.Sprintf("%s/%d/%d.crl", deviceLists, n, n-1))
+	}
+	into(8)
+	last := w.enrol(tls.VersionTLS13, w.build("A-3", w.now().Add(time.Hour)), "simpleenroll", nil)
+	admin, at := as(t, w.config, "admin"), "https://"+w.server.Addrs()["api"]+"/api/v1/issuers/device-ca/crl-partitions"
+	var told struct{ Items []api.CRLPartitions }
+	if err := json.Unmarshal(send(t, admin, "GET", at, nil, 200), &told); err != nil {
+		t.Fatal(err)
+	}
+	if len(told.Items) != 2 || told.Items[0].Partitions != 4 || told.Items[0].Current || told.Items[0].Certificates != 2 ||
+		told.Items[1].Partitions != 8 || !told.Items[1].Current || told.Items[1].Certificates != 1 || !told.Items[1].Until.Equal(last.cert.NotAfter) {
+		t.Errorf("the partitions are %+v", told.Items)
+	}
+	send(t, admin, "DELETE", at+"/8", nil, 409)
+	send(t, admin, "DELETE", at+"/16", nil, 404)
+	send(t, admin, "DELETE", at+"/4", nil, 200)
+	for i := range 4 {
+		if resp, err := http.Get(fmt.Sprintf("http://%s/crl/device-ca/4/%d.crl", w.server.Addrs()["status"], i)); err != nil || resp.StatusCode != 404 {
+			t.Errorf("partition %d/4: %v, %v", i, resp, err)
+		}
+	}
+	w.ask("/issuers/device-ca/crls", struct{}{}, 200, nil)
+	if k := w.kept(deviceLists + "/4/3.crl"); k != nil {
+		t.Errorf("it was made again: %+v", k)
+	}
+	storetest.Verify(t, w.server.store)
+	into(4)
+	if k := w.kept(deviceLists + "/4/3.crl"); k.Number <= before {
+		t.Errorf("the next list has number %d, after %d", k.Number, before)
+	}
+	storetest.Verify(t, w.server.store)
 }

@@ -44,7 +44,7 @@ func (s *Server) newStatus(source *store.Store, certify certifier, report report
 		failed: func(ctx context.Context, err error) {
 			s.env.Log.ErrorContext(ctx, "forged certificates that somebody asked about could not be kept as evidence; it is tried again", "error", err)
 		}}
-	st.lists = s.newLists(source, source, st.follower)
+	st.lists = s.newLists(source, source, source.CertificatesInForce, st.follower)
 	s.metrics.registry.MustRegister(statusCollector{st})
 	return st
 }

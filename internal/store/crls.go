@@ -162,6 +162,48 @@ func (w *writing) keepCRLs(by, note string, made []*crl.Made, bodies []*crlBody)
 	return kept, nil
 }
 
+// endedAtOnce is how many lists one transaction ends.
+const endedAtOnce = 128
+
+// EndCRLs implements crl.Store.
+func (s *Store) EndCRLs(ctx context.Context, by, note string, issuer int64, partitions int) (ended int, err error) {
+	for {
+		n := 0
+		err := s.update(ctx, func(w *writing) error {
+			n, err = w.endCRLs(by, note, issuer, partitions)
+			return err
+		})
+		if err != nil || n == 0 {
+			return ended, err
+		}
+		ended += n
+	}
+}
+
+func (w *writing) endCRLs(by, note string, issuer int64, partitions int) (int, error) {
+	var list []crlRow
+	w.fetch(`SELECT `+crlColumns+` FROM crls cr WHERE cr.issuer = $1 AND cr.partitions = $2 AND cr.size > 0 ORDER BY cr.part LIMIT $3`,
+		[]any{issuer, partitions, endedAtOnce}, func(r row) error {
+			var c crlRow
+			err := r.Scan(c.dest()...)
+			list = append(list, c)
+			return err
+		})
+	if err := w.flush(); err != nil || len(list) == 0 {
+		return 0, err
+	}
+	var objects []audit.Object
+	for _, c := range list {
+		w.exec(`UPDATE crl_bodies SET idle = $2 WHERE id = $1`, c.Body, micros(w.now))
+		none := sha256.Sum256(nil)
+		c.Entries, c.Size, c.Digest, c.Body, c.Version = 0, 0, none[:], 0, w.ids(1)
+		w.updateCRL(&c)
+		objects = append(objects, c.object())
+	}
+	w.leaf("crl.end", by, note, objects...)
+	return len(list), nil
+}
+
 // formerCRL is what a list follows: the row, or none with ID 0, and the
 // newest number of the series. chunks are those that were written ahead.
 type formerCRL struct {
@@ -196,14 +238,18 @@ func (w *writing) saveCRL(c *crlRow, b *crlBody) {
 	c.Body = body
 	if c.ID != 0 {
 		w.exec(`UPDATE crl_bodies SET idle = $2 WHERE id = $1`, replaced, micros(w.now))
-		w.exec(`UPDATE crls SET number = $2, base = $3, seq = $4, this_update = $5, next_update = $6, since = $7, entries = $8, size = $9, digest = $10, body = $11, version = $12 WHERE id = $1`,
-			c.ID, c.Number, c.Base, c.Seq, c.ThisUpdate, c.NextUpdate, c.Since, c.Entries, c.Size, c.Digest, c.Body, c.Version)
+		w.updateCRL(c)
 		return
 	}
 	c.ID = w.ids(1)
 	w.exec(`INSERT INTO crls (id, issuer, partitions, part, delta, number, base, seq, this_update, next_update, since, entries, size, digest, body, version)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		c.ID, c.Issuer, c.Partitions, c.Part, c.Delta, c.Number, c.Base, c.Seq, c.ThisUpdate, c.NextUpdate, c.Since, c.Entries, c.Size, c.Digest, c.Body, c.Version)
+}
+
+func (w *writing) updateCRL(c *crlRow) {
+	w.exec(`UPDATE crls SET number = $2, base = $3, seq = $4, this_update = $5, next_update = $6, since = $7, entries = $8, size = $9, digest = $10, body = $11, version = $12 WHERE id = $1`,
+		c.ID, c.Number, c.Base, c.Seq, c.ThisUpdate, c.NextUpdate, c.Since, c.Entries, c.Size, c.Digest, c.Body, c.Version)
 }
 
 // crlBody takes a list's bytes and writes all chunks but the last.

@@ -101,13 +101,30 @@ const issuedAtOnce = 4096
 // IssuedCertificates implements publish.Store. IDs grow in the order of the
 // commits, so the portions miss nothing that was there at the beginning.
 func (s *Store) IssuedCertificates(ctx context.Context, issuer int64, at time.Time, each func(serial []byte, good bool) error) error {
+	return s.issued(ctx, issuer, at, standingColumns, (*certificateRow).standing, func(c *certificateRow) error {
+		return each(bytes.TrimLeft(c.Serial, "\x00"), c.status() == good)
+	})
+}
+
+// CertificatesInForce calls each with the certificates of a CA, 0 for the
+// device CA, that have not run out at a time, whatever became of them.
+func (s *Store) CertificatesInForce(ctx context.Context, issuer int64, at time.Time, each func(der []byte, notAfter time.Time)) error {
+	dest := func(c *certificateRow) []any { return []any{&c.ID, &c.DER, &c.NotAfter} }
+	return s.issued(ctx, issuer, at, `c.id, c.der, c.not_after`, dest, func(c *certificateRow) error {
+		each(c.DER, fromMicros(c.NotAfter))
+		return nil
+	})
+}
+
+// issued reads columns of a CA's certificates that have not run out at a time.
+func (s *Store) issued(ctx context.Context, issuer int64, at time.Time, columns string, dest func(*certificateRow) []any, each func(*certificateRow) error) error {
 	portion := make([]certificateRow, 0, issuedAtOnce)
 	for last := int64(0); ; {
 		portion = portion[:0]
-		err := s.db.query(ctx, `SELECT `+standingColumns+` FROM certificates c WHERE c.id > $1 AND c.issuer = $2 AND c.not_after >= $3 ORDER BY c.id LIMIT $4`,
+		err := s.db.query(ctx, `SELECT `+columns+` FROM certificates c WHERE c.id > $1 AND c.issuer = $2 AND c.not_after >= $3 ORDER BY c.id LIMIT $4`,
 			[]any{last, issuer, micros(at), issuedAtOnce}, func(r row) error {
 				var c certificateRow
-				err := r.Scan(c.standing()...)
+				err := r.Scan(dest(&c)...)
 				portion = append(portion, c)
 				return err
 			})
@@ -115,8 +132,7 @@ func (s *Store) IssuedCertificates(ctx context.Context, issuer int64, at time.Ti
 			return err
 		}
 		for i := range portion {
-			c := &portion[i]
-			if err := each(bytes.TrimLeft(c.Serial, "\x00"), c.status() == good); err != nil {
+			if err := each(&portion[i]); err != nil {
 				return err
 			}
 		}

@@ -8,6 +8,7 @@
 package crl
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/url"
@@ -122,6 +123,18 @@ func ParsePath(path string) (issuer string, s Scope, ok bool) {
 	return issuer, s, ok && s.Path(issuer) == path
 }
 
+// NamedBy gives the number of partitions of the list that a certificate of a
+// CA names as its distribution point; 0 if it names none. It looks for the
+// list's path in the certificate's bytes: who asks has read millions of them.
+func NamedBy(der []byte, issuer string) (partitions int) {
+	_, rest, _ := bytes.Cut(der, []byte(Prefix+url.PathEscape(issuer)+"/"))
+	digits, _, found := bytes.Cut(rest[:min(len(rest), len(strconv.Itoa(MaxPartitions))+1)], []byte("/"))
+	if n, err := strconv.Atoi(string(digits)); found && err == nil && CheckPartitions(n) == nil {
+		return n
+	}
+	return 0
+}
+
 // Kept is a made list, but for its bytes.
 type Kept struct {
 	// Issuer is the CA, by its number in the database.
@@ -143,7 +156,7 @@ type Kept struct {
 	// that of its base.
 	Since time.Time
 	// Entries is how many certificates are on it, Size its length in bytes,
-	// Digest the SHA-256 of its bytes.
+	// Digest the SHA-256 of its bytes. One of 0 bytes has ended.
 	Entries int
 	Size    int64
 	Digest  [32]byte
@@ -151,3 +164,7 @@ type Kept struct {
 	// which lists were kept; both are the store's to choose.
 	Body, Version int64
 }
+
+// Ended reports whether there is such a list no more. Its number is kept, so
+// that the series goes on from there should it be wanted again.
+func (k *Kept) Ended() bool { return k.Size == 0 }

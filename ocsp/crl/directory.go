@@ -46,6 +46,10 @@ type Store interface {
 	// are kept together or not at all. After an error each list may be kept
 	// or not, whole in either case.
 	KeepCRLs(ctx context.Context, by, note string, made []*Made) ([]*Kept, error)
+	// EndCRLs ends the lists of partitions of one number, with leaves in the
+	// log, and returns how many those were. After an error some may have
+	// ended; whoever tries again ends the rest.
+	EndCRLs(ctx context.Context, by, note string, issuer int64, partitions int) (ended int, err error)
 	// CRLChunk returns the bytes of a list from chunk*ChunkSize on,
 	// ChunkSize of them but for the last chunk. They stay for some minutes
 	// after the list was replaced, then the error is ErrGone.
@@ -103,6 +107,14 @@ func (d *Directory) put(list []*Kept) {
 
 // Find returns the list of a CA and scope, or nil.
 func (d *Directory) Find(issuer int64, s Scope) *Kept {
+	if k := d.last(issuer, s); k != nil && !k.Ended() {
+		return k
+	}
+	return nil
+}
+
+// last is Find that knows those that have ended, too.
+func (d *Directory) last(issuer int64, s Scope) *Kept {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return d.of[place{issuer, s}]
@@ -114,7 +126,7 @@ func (d *Directory) Of(issuer int64) []*Kept {
 	defer d.mu.RUnlock()
 	var list []*Kept
 	for p, k := range d.of {
-		if p.issuer == issuer {
+		if p.issuer == issuer && !k.Ended() {
 			list = append(list, k)
 		}
 	}
@@ -122,13 +134,14 @@ func (d *Directory) Of(issuer int64) []*Kept {
 	return list
 }
 
-// divisions are the numbers of partitions into which a CA's certificates are
-// or were divided. The lists of all of them go on, for certificates name them.
-func (d *Directory) divisions(issuer int64) (list []int) {
+// Divisions are the numbers of partitions into which a CA's certificates are
+// or were divided. The lists of all of them go on until they are ended, for
+// certificates name them.
+func (d *Directory) Divisions(issuer int64) (list []int) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	for p := range d.of {
-		if n := p.scope.Partitions; p.issuer == issuer && n > 0 && !slices.Contains(list, n) {
+	for p, k := range d.of {
+		if n := p.scope.Partitions; p.issuer == issuer && n > 0 && !k.Ended() && !slices.Contains(list, n) {
 			list = append(list, n)
 		}
 	}

@@ -82,6 +82,21 @@ func TestListsAreServed(t *testing.T) {
 	}
 }
 
+// TestNamedBy finds no number in what only looks like a distribution point.
+// The server's tests ask it of certificates.
+func TestNamedBy(t *testing.T) {
+	for der, want := range map[string]int{
+		"\x86\x2ahttp://status.example.com" + crl.PartitionOf(serial(1), 4).Path("device-ca") + "0\x0a": 4,
+		"\x86\x2ahttp://x/pki" + crl.PartitionOf(serial(1), 4096).Path("device-ca"):                     4096,
+		"http://x/crl/device-ca.crl": 0, "http://x/crl/acme/4/1.crl": 0, "http://x/crl/device-ca/5/1.crl": 0, "http://x/crl/device-ca/8192/1.crl": 0, "http://x/crl/device-ca/delta.crl": 0,
+		"": 0, "/crl/device-ca/": 0, "/crl/device-ca/16": 0, "/crl/device-ca//": 0, "/crl/device-ca/-4/": 0,
+	} {
+		if n := crl.NamedBy([]byte(der), "device-ca"); n != want {
+			t.Errorf("%q names one of %d, want %d", der, n, want)
+		}
+	}
+}
+
 func TestAListThatRanOutIsNotKeptByCaches(t *testing.T) {
 	w := newWorld(t, schedule)
 	w.round()

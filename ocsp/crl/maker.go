@@ -408,7 +408,7 @@ func (r *run) partitions(ctx context.Context, due func(k *Kept, changed int64) b
 	if len(r.Schedule.URLs) == 0 {
 		return nil
 	}
-	divisions := r.Directory.divisions(r.issuer.ID)
+	divisions := r.Directory.Divisions(r.issuer.ID)
 	if n := r.Schedule.Partitions; n > 0 && !slices.Contains(divisions, n) {
 		divisions = append(divisions, n)
 	}
@@ -452,7 +452,7 @@ func (r *run) batches(ctx context.Context, scopes []Scope) error {
 
 // partition makes one list; nil if another server knows more.
 func (r *run) partition(s Scope) (*Made, error) {
-	made := r.next(s, r.Schedule.Validity, r.Directory.Find(r.issuer.ID, s))
+	made := r.next(s, r.Schedule.Validity, r.Directory.last(r.issuer.ID, s))
 	k := &made.Kept
 	shot := r.Revoked.snapshot(k.Issuer, s, k.Since)
 	if k.Seq > shot.seq {

@@ -96,6 +96,21 @@ func (m *memory) KeepCRLs(_ context.Context, by, note string, made []*crl.Made) 
 	return list, err
 }
 
+func (m *memory) EndCRLs(_ context.Context, _, _ string, issuer int64, partitions int) (ended int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for s, k := range m.kept {
+		if s.Partitions == partitions && k.Issuer == issuer && !k.Ended() {
+			m.version++
+			after := *k
+			after.Size, after.Body, after.Version = 0, 0, m.version
+			m.kept[s] = &after
+			ended++
+		}
+	}
+	return ended, nil
+}
+
 func (m *memory) CRLChunk(_ context.Context, body int64, n int) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -199,6 +199,7 @@ func New(c Config) *API {
 	a.responders()
 	a.offlineFiles()
 	a.crls()
+	a.crlPartitions()
 	a.codes()
 	a.accountKeys()
 	a.events()

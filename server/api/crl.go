@@ -22,6 +22,23 @@ type CRLs interface {
 	// MakeLists makes all lists of a CA anew and returns when they are
 	// served. It is a Conflict if this server cannot.
 	MakeLists(ctx context.Context, by, issuer string) error
+	// Partitions are the numbers of partitions of which there are lists of a
+	// CA, rising. It reads all its certificates.
+	Partitions(ctx context.Context, issuer string) ([]*CRLPartitions, error)
+	// EndPartitions ends the lists of all partitions of a number, for good,
+	// and returns how many those were. It is a Conflict if that is the number in force, NotFound if there are
+	// none.
+	EndPartitions(ctx context.Context, by, issuer string, n int) (lists int, err error)
+}
+
+// CRLPartitions is a number of partitions into which a CA's certificates are
+// or were divided.
+type CRLPartitions struct {
+	Issuer       string     `json:"issuer" doc:"The CA"`
+	Partitions   int        `json:"partitions" doc:"How many lists there are, each of one partition"`
+	Current      bool       `json:"current" doc:"Whether certificates from now on name one of them"`
+	Certificates int64      `json:"certificates" doc:"How many certificates that have not run out name one of them"`
+	Until        *time.Time `json:"until,omitempty" doc:"When the last of those runs out; absent if there are none"`
 }
 
 // CRL is a revocation list.
@@ -78,15 +95,59 @@ func (a *API) crls() {
 	})
 }
 
+// CRLsEnded is what became of a number of partitions.
+type CRLsEnded struct {
+	Issuer     string `json:"issuer" doc:"The CA"`
+	Partitions int    `json:"partitions" doc:"The number"`
+	Lists      int    `json:"lists" doc:"How many lists have ended"`
+}
+
+func (a *API) crlPartitions() {
+	type list struct {
+		Name string `path:"name" maxLength:"63" doc:"The name of the CA"`
+		PageInput
+	}
+	type partitions struct {
+		Name       string `path:"name" maxLength:"63" doc:"The name of the CA"`
+		Partitions int    `path:"partitions" minimum:"1" maximum:"4096" doc:"The number"`
+	}
+	register(a, access.ReadAudit, operation{
+		id: "listCRLPartitions", method: http.MethodGet, path: "/issuers/{name}/crl-partitions", tag: tagIssuers,
+		summary: "List the numbers of partitions of a CA's revocation lists", errors: []int{400},
+		description: "The number in force and former ones, whose lists go on as long as nobody ends them, with how many certificates name them. All certificates of the CA are read for that: " +
+			"some seconds for a million.",
+	}, func(ctx context.Context, _ *call, in *list) (*listOutput[CRLPartitions], error) {
+		place := func(p *CRLPartitions) int64 { return int64(p.Partitions) }
+		return listing(in.PageInput, "crl partitions of "+in.Name, place,
+			func(p vetting.Page) ([]*CRLPartitions, error) {
+				all, err := a.config.CRLs.Partitions(ctx, in.Name)
+				return pageOf(all, p, place), err
+			})
+	})
+	register(a, access.ManageDevices, operation{
+		id: "endCRLPartitions", method: http.MethodDelete, path: "/issuers/{name}/crl-partitions/{partitions}", tag: tagIssuers,
+		summary:     "End the revocation lists of a former number of partitions",
+		description: "They are neither served nor made any more. Who checks a certificate that names one of them finds no list, and may refuse it.",
+	}, func(ctx context.Context, c *call, in *partitions) (*bodyOutput[CRLsEnded], error) {
+		n, err := a.config.CRLs.EndPartitions(ctx, "operator:"+c.act.Operator, in.Name, in.Partitions)
+		return answer(&CRLsEnded{Issuer: in.Name, Partitions: in.Partitions, Lists: n}, err)
+	})
+}
+
 // crlsOf are a page of a CA's lists.
 func (a *API) crlsOf(issuer string, p vetting.Page) (page []*crl.Kept, err error) {
 	all, err := a.config.CRLs.Lists(issuer)
-	for _, k := range all {
-		if k.Scope.Place() > p.After && len(page) < p.Limit {
-			page = append(page, k)
+	return pageOf(all, p, func(k *crl.Kept) int64 { return k.Scope.Place() }), err
+}
+
+// pageOf is a page of what is at hand as a whole, in the order of its places.
+func pageOf[T any](all []*T, p vetting.Page, place func(*T) int64) (page []*T) {
+	for _, v := range all {
+		if place(v) > p.After && len(page) < p.Limit {
+			page = append(page, v)
 		}
 	}
-	return page, err
+	return page
 }
 
 func (a *API) shownCRL(issuer string, k *crl.Kept) *CRL {

@@ -18,6 +18,7 @@ var crlCases = []conformance{
 	{"a revocation list replaces the one before", crlsReplace},
 	{"a revocation list that follows another than the newest is left out", crlsFollow},
 	{"bytes of replaced lists go after a while", crlsTidied},
+	{"lists of partitions end, and may begin again", crlsEnded},
 }
 
 // CRL is a list to be kept, with arbitrary bytes: the store does not look
@@ -129,6 +130,44 @@ func crlsFollow(t *trial) {
 	full := CRL(0, crl.Full, 9, 5, 30)
 	keep(2, full, CRL(0, crl.Delta, 9, 5, 30), CRL(0, partition, 1, 0, 30))
 	t.holdsCRL(full)
+}
+
+func crlsEnded(t *trial) {
+	var made []*crl.Made
+	for _, n := range []int{2, 256} {
+		for i := range n {
+			made = append(made, CRL(0, crl.Scope{Partitions: n, Partition: i}, 5, 0, 30))
+		}
+	}
+	other := CRL(9, crl.Scope{Partitions: 256}, 5, 0, 30)
+	kept := ok(t.store.KeepCRLs(t.ctx, "server", "", append(made, other)))(t)
+	leaf, newest := t.leaves(), kept[len(kept)-1].Version
+	if n := ok(t.store.EndCRLs(t.ctx, "operator:anna", "device-ca: 256", 0, 256))(t); n != 256 {
+		t.Errorf("%d lists ended", n)
+	}
+	if l := t.leaf(leaf); t.leaves() != leaf+2 || l.Act != "crl.end" || l.By != "operator:anna" || l.Note != "device-ca: 256" || len(l.Objects) != 128 || l.Objects[0].Kind != audit.KindCRL {
+		t.Errorf("%d leaves, %+v", t.leaves()-leaf, l)
+	}
+	fresh := ok(t.second().CRLs(t.ctx, newest))(t)
+	for _, k := range fresh {
+		if !k.Ended() || k.Issuer != 0 || k.Scope.Partitions != 256 || k.Number != 5 {
+			t.Errorf("other servers learn of %+v", k)
+		}
+	}
+	if len(fresh) != 256 {
+		t.Errorf("other servers learn of %d lists", len(fresh))
+	}
+	for _, m := range append(made[:2:2], other) {
+		t.holdsCRL(m)
+	}
+	if n := ok(t.store.EndCRLs(t.ctx, "operator:anna", "", 0, 256))(t); n != 0 {
+		t.Errorf("%d lists ended twice", n)
+	}
+	again := CRL(0, crl.Scope{Partitions: 256, Partition: 255}, 6, 5, 30)
+	if kept := ok(t.store.KeepCRLs(t.ctx, "server", "", []*crl.Made{again}))(t); len(kept) != 1 {
+		t.Error("a list that ended cannot begin again")
+	}
+	t.holdsCRL(again)
 }
 
 func crlsTidied(t *trial) {

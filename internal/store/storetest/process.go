@@ -281,6 +281,10 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		},
 		"CRLs":     call(func() (any, error) { return s.CRLs(ctx, 0) }),
 		"CRLChunk": call(func() (any, error) { return s.CRLChunk(ctx, 1, 0) }),
+		"EndCRLs":  call(func() (any, error) { return s.EndCRLs(ctx, "server", "", 0, 4) }),
+		"CertificatesInForce": func() error {
+			return s.CertificatesInForce(ctx, 0, time.Now(), func([]byte, time.Time) {})
+		},
 		"TidyCRLs": call(func() (any, error) { return s.TidyCRLs(ctx) }),
 		"KeepCRLs": call(func() (any, error) {
 			return s.KeepCRLs(ctx, "server", "", []*crl.Made{{Content: bytes.NewBufferString("x")}})
