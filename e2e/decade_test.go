@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
@@ -97,7 +96,7 @@ func newDecade(t *testing.T, dsn string, n int) *decade {
 	t.Helper()
 	d := &decade{t: t, start: time.Now(), count: map[string]int{}}
 	i := install(t, dsn)
-	d.serve(i)
+	i.serveHere(d.now)
 	f, units := build(t, n)
 	i.order(n, units, f)
 	d.store = d.open(i)
@@ -125,28 +124,6 @@ func newDecade(t *testing.T, dsn string, n int) *decade {
 		d.beings = append(d.beings, b)
 	}
 	return d
-}
-
-// serve runs the server in this process, on the fleet's clock.
-func (d *decade) serve(i *installation) {
-	d.t.Helper()
-	config, err := server.LoadConfig(filepath.Join(i.dir, server.ConfigFile))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	log := slog.New(slog.NewTextHandler(d.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	s, err := server.New(d.t.Context(), config, server.Environment{Log: log, Now: d.now})
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.t.Cleanup(func() {
-		if err := s.Stop(context.WithoutCancel(d.t.Context())); err != nil {
-			d.t.Errorf("stop: %v", err)
-		}
-	})
-	if err := s.Start(d.t.Context()); err != nil {
-		d.t.Fatal(err)
-	}
 }
 
 func (d *decade) open(i *installation) *store.Store {

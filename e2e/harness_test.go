@@ -73,9 +73,15 @@ type installation struct {
 // install makes a new one. Its ports stay the same over restarts.
 func install(t *testing.T, dsn string) *installation {
 	t.Helper()
+	return installAt(t, dsn, time.Now)
+}
+
+// installAt is install by a clock of the test's.
+func installAt(t *testing.T, dsn string, now func() time.Time) *installation {
+	t.Helper()
 	i := &installation{t: t, dir: filepath.Join(t.TempDir(), "touchmark"), dsn: dsn}
 	c := i.config()
-	_, err := server.Init(context.Background(), server.Plan{Dir: i.dir, Organization: "Acme", Config: c, Admin: "admin"}, server.Environment{})
+	_, err := server.Init(context.Background(), server.Plan{Dir: i.dir, Organization: "Acme", Config: c, Admin: "admin"}, server.Environment{Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +94,7 @@ func (i *installation) config() *server.Config {
 	c.Audit.Origin = "127.0.0.1/audit"
 	c.EST.Listen, c.MQTT.Listen, c.API.Listen, c.Status.Listen, c.Ops.Listen = freePort(i.t), "", freePort(i.t), freePort(i.t), ""
 	c.Status.URL = "http://" + c.Status.Listen
-	i.est, i.api = "https://"+c.EST.Listen, "https://"+c.API.Listen
+	i.est, i.api, i.status = "https://"+c.EST.Listen, "https://"+c.API.Listen, c.Status.URL
 	return c
 }
 
@@ -152,6 +158,28 @@ func (i *installation) start() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+}
+
+// serveHere serves in this process, by a clock of the test's, until that ends.
+func (i *installation) serveHere(now func() time.Time) {
+	i.t.Helper()
+	config, err := server.LoadConfig(filepath.Join(i.dir, server.ConfigFile))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(i.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	s, err := server.New(i.t.Context(), config, server.Environment{Log: log, Now: now})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.t.Cleanup(func() {
+		if err := s.Stop(context.WithoutCancel(i.t.Context())); err != nil {
+			i.t.Errorf("stop: %v", err)
+		}
+	})
+	if err := s.Start(i.t.Context()); err != nil {
+		i.t.Fatal(err)
+	}
 }
 
 // kill ends the process as a power cut does.
