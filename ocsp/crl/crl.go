@@ -118,7 +118,7 @@ func ParsePath(path string) (issuer string, s Scope, ok bool) {
 	case 3:
 		s.Partitions, _ = strconv.Atoi(parts[1])
 		s.Partition, _ = strconv.Atoi(parts[2])
-		ok = CheckPartitions(s.Partitions) == nil && s.Partition < s.Partitions
+		ok = CheckPartitions(s.Partitions) == nil && s.Partition >= 0 && s.Partition < s.Partitions
 	}
 	return issuer, s, ok && s.Path(issuer) == path
 }
