@@ -156,8 +156,8 @@ func TestDamagedBackup(t *testing.T) {
 		want string
 	}{
 		"something else":         {[]byte("hello, this is no backup at all"), "not a backup"},
-		"cut off":                {whole[:len(whole)*2/3], "damaged"},
-		"a bit flipped":          {flipped, "touchmark: "}, // what shows depends on where it was
+		"cut off":                {whole[:len(whole)*2/3], "the backup "}, // is damaged; between two parts it "ends too early"
+		"a bit flipped":          {flipped, "touchmark: "},                // what shows depends on where it was
 		"a bit of its check sum": {other, "damaged"},
 		"its end is missing":     {rewritten(t, whole, func(name string, data []byte) []byte { return without(name == "end.json", data) }), "cut off"},
 		"a part is missing":      {rewritten(t, whole, func(name string, data []byte) []byte { return without(holds(name, data, "certificates"), data) }), "rows of table certificates"},
