@@ -2,6 +2,8 @@ package mqtt
 
 import (
 	"encoding/json"
+	"errors"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -24,10 +26,19 @@ var codecs = map[string]codec{
 	}},
 	"cbor": {cbor.Marshal, func(b []byte, into any) error {
 		if err := strictCBOR.Unmarshal(b, into); err != nil {
-			return enroll.BadRequest("the payload is no CBOR of this request (RFC 8949): %v", err)
+			return enroll.BadRequest("the payload is no CBOR of this request (RFC 8949): %s", cborFault(err))
 		}
 		return nil
 	}},
+}
+
+// cborFault says what is wrong with a payload, without the names of our types.
+func cborFault(err error) string {
+	var kind *cbor.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		return "a " + kind.CBORType + " stands where another type belongs"
+	}
+	return strings.TrimPrefix(err.Error(), "cbor: ")
 }
 
 // strictCBOR takes one map of text strings, and another inside, and bounds
