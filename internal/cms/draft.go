@@ -64,6 +64,12 @@ func (d *Draft) Finish(signature []byte) ([]byte, error) {
 	return asn1.Marshal(contentInfo{pkcs7.OIDSignedData, d.data})
 }
 
+// FinishAround puts the signature in, and the content that was digested.
+func (d *Draft) FinishAround(content, signature []byte) ([]byte, error) {
+	d.data.Encapsulated.Content = content
+	return d.Finish(signature)
+}
+
 // signerInfo is all of a SignerInfo but the signature, and what is signed.
 func (d Detached) signerInfo(kind asn1.ObjectIdentifier, sum []byte) (info signerInfo, signed []byte, err error) {
 	digest, signature, err := d.algorithms()

@@ -3,7 +3,6 @@ package stream
 
 import (
 	"errors"
-	"hash"
 	"io"
 )
 
@@ -19,9 +18,9 @@ const (
 var ErrChanged = errors.New("the file changed while it was read: sign it when nothing writes to it")
 
 // Copy reads src to its end, which must be after size bytes, and writes it to
-// h and to out, unless that is nil. One processor hashes, another one reads
-// and writes.
-func Copy(h hash.Hash, out io.Writer, src io.Reader, size int64) error {
+// h, a hash that cannot fail, and to out, unless that is nil. One processor
+// hashes, another one reads and writes.
+func Copy(h, out io.Writer, src io.Reader, size int64) error {
 	if out == nil {
 		out = io.Discard
 	}
@@ -32,7 +31,7 @@ func Copy(h hash.Hash, out io.Writer, src io.Reader, size int64) error {
 	go func() {
 		defer close(hashed)
 		for buf := range full {
-			h.Write(buf)
+			_, _ = h.Write(buf)
 			free <- buf[:chunk]
 		}
 	}()
