@@ -69,8 +69,10 @@ type Server struct {
 	health      *health
 	feed        *events.Feed
 	attestor    *attest.Attestor
-	dispatcher  *webhook.Dispatcher
-	stopping    chan struct{} // closed when streams have to end
+
+	attestationCA *attest.CA
+	dispatcher    *webhook.Dispatcher
+	stopping      chan struct{} // closed when streams have to end
 
 	handler *mqtt.Handler // of both carriers of MQTT
 	connect func()        // to the operator's MQTT broker; nil if there is none
@@ -141,7 +143,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.store.Bind(ctx, s.authorities.Name(), s.authorities.Kin()...); err != nil {
 		return err
 	}
-	if s.attestor, err = s.newAttestor(ctx); err != nil {
+	if err = s.openAttestation(ctx); err != nil {
 		return err
 	}
 	s.issuing = issuing{s.authorities, s.store, s.env.Now}
@@ -245,7 +247,7 @@ func (s *Server) deviceHandler(pipeline enroller, forms est.Forms) http.Handler 
 	clients := s.authenticator()
 	est, own := s.estHandler(clients, pipeline, forms), http.NewServeMux()
 	(&rest.Handler{Clients: clients, Lives: s.store, Challenges: s.store, Issuers: s.authorities.DeviceKeyIDs, Log: s.env.Log, Now: s.env.Now,
-		TPM: rest.TPM{Attestor: s.attestor, Enroller: pipeline, Products: s.store, CACerts: s.authorities.CACerts}}).Routes(own)
+		TPM: rest.TPM{Attestor: s.attestor, CA: s.attestationCA, Enroller: pipeline, Products: s.store, CACerts: s.authorities.CACerts}}).Routes(own)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, rest.Prefix) {
 			own.ServeHTTP(w, r)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/touchmark/touchmark/enroll/attest"
+	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/vetting/vendorid"
 )
 
@@ -13,16 +14,38 @@ import (
 // are derived from.
 const tpmAnswers = "tpm answers"
 
-// newAttestor makes what checks TPMs. Its secret takes both the servers' files
+// openAttestation makes what checks TPMs. Its secrets take both the servers' files
 // and the database: nodes that only answer for certificates have the serial
 // key, too, and readers of the database have none.
-func (s *Server) newAttestor(ctx context.Context) (*attest.Attestor, error) {
-	shared, err := s.store.Secret(ctx, tpmAnswers)
+func (s *Server) openAttestation(ctx context.Context) error {
+	secret, err := s.sharedSecret(ctx, tpmAnswers)
+	if err != nil {
+		return err
+	}
+	s.attestor = &attest.Attestor{Secret: secret, Now: s.env.Now,
+		Makers: &vendorid.Book{Products: s.store, Vendors: vendorid.ByTPM, Now: s.env.Now}}
+	if secret, err = s.sharedSecret(ctx, "attestation CA"); err != nil {
+		return err
+	}
+	issuer, err := ca.NewAKIssuer(secret, organizationOf(s.authorities), s.store, s.env.Now)
+	s.attestationCA = &attest.CA{Attestor: s.attestor, EKs: s.store, Issuer: issuer}
+	return err
+}
+
+// organizationOf is the manufacturer's name, as the root has it.
+func organizationOf(a *ca.Authorities) string {
+	if names := a.Root.Subject.Organization; len(names) > 0 {
+		return names[0]
+	}
+	return "Touchmark"
+}
+
+func (s *Server) sharedSecret(ctx context.Context, name string) ([]byte, error) {
+	shared, err := s.store.Secret(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	m := hmac.New(sha256.New, s.authorities.Serials.Derive(tpmAnswers))
+	m := hmac.New(sha256.New, s.authorities.Serials.Derive(name))
 	m.Write(shared)
-	return &attest.Attestor{Secret: m.Sum(nil), Now: s.env.Now,
-		Makers: &vendorid.Book{Products: s.store, Vendors: vendorid.ByTPM, Now: s.env.Now}}, nil
+	return m.Sum(nil), nil
 }

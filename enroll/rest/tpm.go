@@ -2,11 +2,14 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
@@ -29,6 +32,8 @@ type Products interface {
 // TPM is enrolment by a TPM, in the exchange of docs/tpm.md.
 type TPM struct {
 	Attestor *attest.Attestor
+	// CA certifies AKs, for step's clients.
+	CA       *attest.CA
 	Enroller Enroller
 	Products Products
 	// CACerts are the CA certificates that go with an official one, as DER.
@@ -51,11 +56,41 @@ type tpmEnrolment struct {
 
 func (t *TPM) routes(h *Handler, mux *http.ServeMux) {
 	mux.HandleFunc("POST "+Prefix+"tpm/challenge", h.answering(t.challenge))
+	mux.HandleFunc("GET "+Prefix+"tpm/ca", t.showCA)
+	mux.HandleFunc("POST "+Prefix+"tpm/attest", h.answering(t.attest))
+	mux.HandleFunc("POST "+Prefix+"tpm/secret", h.answering(t.secret))
 	mux.HandleFunc("POST "+Prefix+"tpm/enrol", func(w http.ResponseWriter, r *http.Request) {
 		if err := t.enrol(w, r, h.Now()); err != nil {
 			h.fail(w, r, err)
 		}
 	})
+}
+
+// showCA gives the attestation CA's certificate, which whoever trusts its
+// certificates needs.
+func (t *TPM) showCA(w http.ResponseWriter, _ *http.Request) {
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: t.CA.Issuer.Certificate().Raw})
+	w.Header().Set("Content-Type", "application/pem-certificate-chain")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	_, _ = w.Write(text) // a client that is gone needs no answer
+}
+
+// attest and secret are the two messages to an attestation CA, in the form of
+// step's clients, whose requests may have more fields than are looked at here.
+func (t *TPM) attest(_ http.ResponseWriter, r *http.Request) (any, error) {
+	var in attest.AttestRequest
+	if err := readLooseJSON(r, &in); err != nil {
+		return nil, err
+	}
+	return t.CA.Attest(r.Context(), in)
+}
+
+func (t *TPM) secret(_ http.ResponseWriter, r *http.Request) (any, error) {
+	var in attest.SecretRequest
+	if err := readLooseJSON(r, &in); err != nil {
+		return nil, err
+	}
+	return t.CA.Secret(r.Context(), in)
 }
 
 func (t *TPM) challenge(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -106,20 +141,39 @@ func (t *TPM) checkProduct(ctx context.Context, name string) error {
 	return err
 }
 
-// readJSON reads a bounded body.
+// readJSON reads a bounded body, which must be said to be JSON.
 func readJSON(r *http.Request, into any) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return httperr.New(http.StatusUnsupportedMediaType, "the Content-Type is not application/json")
 	}
+	body, err := readBounded(r)
+	if err != nil {
+		return err
+	}
+	return enroll.DecodeJSON("the message", body, into)
+}
+
+// readLooseJSON reads a bounded body of a client that says nothing of its form.
+func readLooseJSON(r *http.Request, into any) error {
+	body, err := readBounded(r)
+	if err == nil {
+		if err = json.Unmarshal(body, into); err != nil {
+			err = enroll.BadRequest("the message: %s", enroll.JSONFault(err))
+		}
+	}
+	return err
+}
+
+func readBounded(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxTPM+1))
 	switch {
 	case len(body) > maxTPM:
 		_, _ = io.CopyN(io.Discard, r.Body, 1<<20) // so that its sender comes to read the answer
-		return httperr.New(http.StatusRequestEntityTooLarge, "the message is larger than %d bytes", maxTPM)
+		return nil, httperr.New(http.StatusRequestEntityTooLarge, "the message is larger than %d bytes", maxTPM)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return httperr.New(http.StatusRequestTimeout, "the message did not arrive in time: send it at once")
+		return nil, httperr.New(http.StatusRequestTimeout, "the message did not arrive in time: send it at once")
 	case err != nil:
-		return enroll.BadRequest("the message did not arrive whole: %v", err)
+		return nil, enroll.BadRequest("the message did not arrive whole: %v", err)
 	}
-	return enroll.DecodeJSON("the message", body, into)
+	return body, nil
 }

@@ -6,16 +6,16 @@ import (
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// listsEK finds records by the endorsement key that they list, $2 in hex: it
-// is the first field of made (vetting.Manufacturing), and indexed so.
-const listsEK = `substr(rec.made, 1, 11) = '{"ekHash":"' AND substr(rec.made, 12, 64) = $2 LIMIT 8`
+// ekListed finds records by the endorsement key that they list, which follows
+// in hex: it is the first field of made (vetting.Manufacturing), and indexed so.
+const ekListed = `substr(rec.made, 1, 11) = '{"ekHash":"' AND substr(rec.made, 12, 64) = `
 
 // byTPM finds the record that a TPM speaks of: the one that lists its
 // endorsement key, or that of the device which enrolled by it, or else one
 // that lists none and bears the name that the device asserts.
 func (s *Store) byTPM(ctx context.Context, f *vetting.Facts) error {
 	key := f.Claim.Auth.Key
-	units, err := s.unitsFor(ctx, f.Claim.Key, listsEK, key.String())
+	units, err := s.unitsFor(ctx, f.Claim.Key, ekListed+`$2 LIMIT 8`, key.String())
 	if err == nil && len(units) == 0 {
 		units, err = s.unitsFor(ctx, f.Claim.Key, `d.ek = $2`, key[:])
 	}

@@ -119,14 +119,17 @@ func NewWith(t testing.TB, of *swtpm.TPM, kind EKKind, ak tpm2.TPMTPublic) *Devi
 }
 
 // EK is the fingerprint of the endorsement key, as records have it.
-func (d *Device) EK() vetting.Fingerprint {
+func (d *Device) EK() vetting.Fingerprint { return vetting.KeyFingerprint(d.EKPublic()) }
+
+// EKPublic is the endorsement key as a SubjectPublicKeyInfo.
+func (d *Device) EKPublic() []byte {
 	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](d.Hello.EK.Public)
 	d.must(err)
 	key, err := tpm2.Pub(*area)
 	d.must(err)
-	print, err := vetting.PublicKeyFingerprint(key)
+	spki, err := x509.MarshalPKIXPublicKey(key)
 	d.must(err)
-	return print
+	return spki
 }
 
 func (d *Device) must(err error) {

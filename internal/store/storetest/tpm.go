@@ -16,6 +16,7 @@ var tpmCases = []conformance{
 	{"one of many devices gets in by a TPM", tpmRace},
 	{"what a TPM said is kept", tpmFacts},
 	{"a secret is the same for all servers", secrets},
+	{"a TPM leads to its device", deviceOfEK},
 }
 
 // withTPMs makes a world whose product takes TPMs, and records of units from 0
@@ -154,4 +155,18 @@ func secrets(t *trial) {
 	if two := ok(t.store.Secret(t.ctx, "two"))(t); bytes.Equal(one, two) {
 		t.Error("another name has the same secret")
 	}
+}
+
+// Who asks for a TPM finds its device by the record, or by how it enrolled.
+func deviceOfEK(t *trial) {
+	w := t.withTPMs(true, 1, 0)
+	t.enrol(attesting(1, 2), vetting.ReasonVetted)
+	for k, want := range map[int]string{1: Unit(0).Serial, 2: Unit(1).Serial, 3: ""} {
+		same(t, "the device", ok(t.store.DeviceOfEK(t.ctx, Key("ek", k)))(t), want)
+	}
+	twice := Unit(4)
+	twice.BootstrapKey, twice.Made.EKHash = vetting.Fingerprint{}, Key("ek", 1).String()
+	w.Load(t, twice)
+	same(t, "the device of a TPM that two records list", ok(t.store.DeviceOfEK(t.ctx, Key("ek", 1)))(t), "")
+	t.done(t.store.NoteAKCertificate(t.ctx, Key("ek", 1), []byte{1, 2}))
 }
