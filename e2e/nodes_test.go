@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/touchmark/touchmark/devicesim"
+	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/cluster/redistest"
 	"github.com/touchmark/touchmark/internal/keys"
 	"github.com/touchmark/touchmark/internal/store/storetest"
@@ -57,6 +59,7 @@ func TestNodes(t *testing.T) {
 	redis.Restart()
 	r.some("with Redis again", 4)
 	r.until("revoked", 1, r.certificates()...)
+	r.same(i, second, node)
 	i.holdsNoKeyOf(node)
 	node.readsOnly()
 	for _, s := range []*installation{node, second, i} {
@@ -285,6 +288,46 @@ func (r *revocations) until(want string, reason int, certs ...*x509.Certificate)
 			}
 		}
 	}
+}
+
+// same waits until servers share what they sign: Redis has just come back, and
+// what they signed without it they keep for a while.
+func (r *revocations) same(servers ...*installation) {
+	r.t.Helper()
+	authorities, err := ca.OpenKeyless(r.t.Context(), ca.Places{Dir: r.by.dir})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		q := ocsptest.Question{CertIDs: []ocsptest.CertID{ocsptest.ID(crypto.SHA256, authorities.Device.Certificate, authorities.Serials.New())}}
+		for range 20 { // who signed second has the first's answer a moment later
+			answers := map[string]bool{}
+			for _, s := range servers {
+				answers[s.answer(q)] = true
+			}
+			if len(answers) == 1 {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatal("the servers' answers differ")
+		}
+	}
+}
+
+// answer gets an answer by GET, and its ETag.
+func (i *installation) answer(q ocsptest.Question) string {
+	i.t.Helper()
+	resp, err := http.Get(i.status + "/ocsp/" + url.PathEscape(base64.StdEncoding.EncodeToString(q.DER())))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	der, err := io.ReadAll(resp.Body)
+	if err != nil || resp.Header.Get("ETag") == "" {
+		i.t.Fatalf("%v %v", resp.Header, err)
+	}
+	return resp.Header.Get("ETag") + string(der)
 }
 
 // says asks over OCSP.

@@ -1,6 +1,7 @@
 package ocsp_test
 
 import (
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
@@ -38,5 +39,16 @@ func BenchmarkParseRequest(b *testing.B) {
 		if _, err := ocsp.ParseRequest(der); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	p := newPKI(&testing.T{})
+	der := ocsptest.Question{CertIDs: []ocsptest.CertID{p.id(issue())}, Extensions: []pkix.Extension{ocsptest.Nonce(make([]byte, 16))}}.DER()
+	req := httptest.NewRequest(http.MethodGet, ocsp.Path+"/"+url.PathEscape(base64.StdEncoding.EncodeToString(der)), nil)
+	w := &sink{http.Header{}}
+	for b.Loop() {
+		clear(w.header)
+		p.responder.ServeHTTP(w, req)
 	}
 }

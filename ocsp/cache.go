@@ -17,7 +17,8 @@ type answer struct {
 	cacheable bool
 	tally     struct{ good, revoked, forged, unknown int64 }
 
-	this, refresh time.Time // it is given from this until refresh
+	this, next time.Time // thisUpdate and nextUpdate
+	refresh    time.Time // it is given from this until refresh
 	// The values of HTTP's header fields; length is nil if net/http knows it.
 	length, etag, modified, expires, control []string
 }
@@ -25,9 +26,9 @@ type answer struct {
 // complete takes over what was signed. It is given for the first half of its
 // time, and HTTP may keep it for a quarter more, so whoever gets it has a
 // quarter left to use it.
-func (a *answer) complete(der []byte, b *basic) {
-	valid := b.next.Sub(b.this)
-	a.body, a.this, a.refresh = der, b.this, b.this.Add(valid/2)
+func (a *answer) complete(der []byte, this, next time.Time) {
+	valid := next.Sub(this)
+	a.body, a.this, a.next, a.refresh = der, this, next, this.Add(valid/2)
 	if len(der) > knownLength {
 		a.length = []string{strconv.Itoa(len(der))}
 	}
@@ -36,14 +37,21 @@ func (a *answer) complete(der []byte, b *basic) {
 	}
 	sum := sha256.Sum256(der)
 	a.etag = []string{`"` + hex.EncodeToString(sum[:16]) + `"`}
-	a.modified = []string{b.this.UTC().Format(http.TimeFormat)}
-	a.expires = []string{b.next.UTC().Format(http.TimeFormat)}
+	a.modified = []string{this.UTC().Format(http.TimeFormat)}
+	a.expires = []string{next.UTC().Format(http.TimeFormat)}
 	a.control = []string{fmt.Sprintf("max-age=%d, public, no-transform, must-revalidate", int(valid/4/time.Second))}
 }
 
 // knownLength is the size up to which net/http itself tells the length of
 // what a handler wrote ("under a few KB"). It does so with less work.
 const knownLength = 2 << 10
+
+// end has the answer given until a time at the latest.
+func (a *answer) end(at time.Time) {
+	if at.Before(a.refresh) {
+		a.refresh = at
+	}
+}
 
 // serves reports whether the answer may still be given.
 func (a *answer) serves(now time.Time) bool { return !now.Before(a.this) && now.Before(a.refresh) }

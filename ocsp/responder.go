@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Config is what a Responder works with. All fields are needed but Forged.
+// Config is what a Responder works with. All fields are needed but Forged and
+// Shared.
 type Config struct {
 	// Revoked are the certificates that do not count; Known is the time up to
 	// which it knows all changes, as Follower.Known has it.
@@ -23,6 +24,10 @@ type Config struct {
 	CacheBytes int
 	// Forged learns of forged certificates; nil is nobody.
 	Forged Forged
+	// Shared are the answers of all nodes; nil is none. With them an answer is
+	// given within a window of half of Validity that all nodes have in common,
+	// and otherwise for half of Validity.
+	Shared Shared
 	Log    *slog.Logger
 	Now    func() time.Time
 }
@@ -63,8 +68,8 @@ type Counts struct {
 	Good, Revoked, Forged, Unknown atomic.Int64
 	// Requests that were answered with an error.
 	Malformed, TryLater atomic.Int64
-	// Answers by where they came from.
-	Cached, Signed atomic.Int64
+	// Answers by where they came from; Shared were signed by another node.
+	Cached, Shared, Signed atomic.Int64
 }
 
 // New makes a responder that tells clients to try later until it has issuers.
@@ -104,10 +109,17 @@ func (r *Responder) respond(der []byte) (*answer, errorStatus) {
 	case now.Before(known): // the clock was set back
 		known = now
 	}
+	j := r.jointly(t, q, now)
+	if a := j.get(); a != nil {
+		r.cache.put(j.cached, a)
+		return a, 0
+	}
 	a, status := r.make(t, q, known, now)
 	if status == 0 && a.cacheable && len(q.CertIDs) == 1 {
 		if key, ok := cacheKeyOf(t, &q.CertIDs[0]); ok {
+			j.bound(a)
 			r.cache.put(key, a)
+			j.put(a)
 		}
 	}
 	return a, status
@@ -219,7 +231,7 @@ func (r *Responder) sign(issuer *Issuer, b *basic, a *answer, known, now time.Ti
 	if r.failing.Load() {
 		r.failing.Store(false)
 	}
-	a.complete(der, b)
+	a.complete(der, b.this, b.next)
 	return 0
 }
 

@@ -46,7 +46,7 @@ type Config struct {
 	DatabaseTimeout Duration `yaml:"database_timeout"`
 
 	// Redis lets several servers tell each other at once what they otherwise
-	// learn from the database a little later.
+	// learn from the database a little later, and share OCSP answers.
 	Redis Redis `yaml:"redis"`
 
 	// Names are the DNS names and IP addresses that devices and operators
@@ -114,8 +114,8 @@ type Config struct {
 	Stop Duration `yaml:"stop"`
 }
 
-// Redis configures how servers tell each other what is new. Nothing but speed
-// depends on it.
+// Redis configures how servers tell each other what is new, and share what
+// they have signed. Nothing but speed depends on it.
 type Redis struct {
 	// URL is redis://[USER@]HOST[:PORT][/DB], or rediss:// for TLS; any server
 	// of its protocol will do. Empty is none.
@@ -126,6 +126,10 @@ type Redis struct {
 	// CA is a PEM file with the roots that a TLS server is checked by; empty
 	// is the system's. A relative path counts from the data directory.
 	CA string `yaml:"ca"`
+	// Answers is whether OCSP answers are shared: each is signed once, and
+	// all servers give the same bytes, which HTTP caches know again. Set it
+	// the same on all servers.
+	Answers bool `yaml:"answers"`
 }
 
 // Enrol bounds who may ask for certificates how often. What is beyond is
@@ -231,6 +235,7 @@ func Default() *Config {
 		Database: "sqlite:touchmark.db",
 		Names:    []string{"localhost", "127.0.0.1", "::1"},
 		Keys:     map[string]string{},
+		Redis:    Redis{Answers: true},
 		EST:      EST{Listen: ":8443", RetryAfter: Duration(time.Minute), Limits: limits},
 		MQTT:     MQTT{Listen: ":8883", Window: Duration(5 * time.Minute), Limits: limits},
 		ACME:     ACME{Bound: true, Limits: limits},

@@ -60,9 +60,10 @@ type Server struct {
 	issuing     issuing
 	responders  responders
 	certificate *ca.ServerCertificate
-	store       *store.Store  // nil on a node of role ocsp
-	reader      *store.Reader // there only
-	news        *cluster.News // nil without Redis
+	store       *store.Store     // nil on a node of role ocsp
+	reader      *store.Reader    // there only
+	news        *cluster.News    // nil without Redis
+	answers     *cluster.Answers // nil without, or if they are not shared
 	importer    *manifest.Importer
 	publishing  *publishing
 	metrics     *metrics

@@ -35,7 +35,7 @@ func (s *Server) newStatus(source *store.Store, certify certifier, report report
 	st.follower = &ocsp.Follower{Source: source, Sinks: []ocsp.Sink{st.revoked}, Log: s.env.Log, Now: s.env.Now}
 	st.responder = ocsp.New(ocsp.Config{
 		Revoked: st.revoked, Known: st.follower.Known, MaxStale: time.Duration(c.MaxStale), Validity: time.Duration(c.Validity),
-		CacheBytes: int(c.Cache), Forged: st.forgeries, Log: s.env.Log, Now: s.env.Now,
+		CacheBytes: int(c.Cache), Forged: st.forgeries, Shared: s.shared(), Log: s.env.Log, Now: s.env.Now,
 	})
 	st.credentials = &credentials{
 		key: s.authorities.Responder, issuing: s.authorities.Issuing, certify: certify, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,

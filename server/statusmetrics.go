@@ -12,7 +12,7 @@ type statusCollector struct{ *status }
 var (
 	ocspToldDesc    = prometheus.NewDesc("touchmark_ocsp_certificates_total", "Certificates that were told about over OCSP, by status: good, revoked, unknown, and forged for those that were never issued.", []string{"status"}, nil)
 	ocspErrorsDesc  = prometheus.NewDesc("touchmark_ocsp_errors_total", "OCSP requests that were answered with an error: malformed-request, try-later.", []string{"error"}, nil)
-	ocspAnswersDesc = prometheus.NewDesc("touchmark_ocsp_answers_total", "OCSP answers by where they came from: cache, signed.", []string{"from"}, nil)
+	ocspAnswersDesc = prometheus.NewDesc("touchmark_ocsp_answers_total", "OCSP answers by where they came from: cache, shared (another server signed it), signed.", []string{"from"}, nil)
 	ocspCacheDesc   = prometheus.NewDesc("touchmark_ocsp_cache_bytes", "Memory of signed OCSP answers.", nil, nil)
 	revokedDesc     = prometheus.NewDesc("touchmark_status_revoked", "Certificates that are known to be revoked, superseded or on hold.", nil, nil)
 	revokedSizeDesc = prometheus.NewDesc("touchmark_status_revoked_bytes", "Memory of those.", nil, nil)
@@ -36,7 +36,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	}{
 		{ocspToldDesc, "good", &n.Good}, {ocspToldDesc, "revoked", &n.Revoked}, {ocspToldDesc, "unknown", &n.Unknown}, {ocspToldDesc, "forged", &n.Forged},
 		{ocspErrorsDesc, "malformed-request", &n.Malformed}, {ocspErrorsDesc, "try-later", &n.TryLater},
-		{ocspAnswersDesc, "cache", &n.Cached}, {ocspAnswersDesc, "signed", &n.Signed},
+		{ocspAnswersDesc, "cache", &n.Cached}, {ocspAnswersDesc, "shared", &n.Shared}, {ocspAnswersDesc, "signed", &n.Signed},
 	} {
 		ch <- prometheus.MustNewConstMetric(of.desc, prometheus.CounterValue, float64(of.count.Load()), of.label)
 	}

@@ -1,7 +1,7 @@
 // Package cluster lets the servers of one Touchmark tell each other, through
-// Redis, what saves them waiting. Truth is only in the database: whoever hears
-// nothing looks there by himself soon, so losing Redis loses speed and nothing
-// else.
+// Redis, what saves them waiting and work. Truth is only in the database: whoever
+// hears nothing looks there by himself soon, and whoever gets no answer makes
+// it, so losing Redis loses speed and nothing else.
 package cluster
 
 import (
@@ -30,6 +30,10 @@ type Options struct {
 	CA string
 	// Name is what tells this Touchmark from others that use the same Redis.
 	Name string
+	// Asking is how long a client may wait while Answers asks Redis; 0 is 50
+	// ms. To sign takes less, so this is for a moment of trouble: then Redis
+	// is not asked any more until it answers again.
+	Asking time.Duration
 }
 
 // News says, and hears, that there is something new in the database.
@@ -51,8 +55,6 @@ func Open(o Options) (*News, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout, opts.MaxRetries = patience, patience, patience, -1
-	redis.SetLogger(&logging.VoidLogger{}) // it would write past the server's log
 	return &News{client: redis.NewClient(opts), channel: "touchmark:" + o.Name + ":statuses", self: rand.Text(), waiting: make(chan struct{}, 1)}, nil
 }
 
@@ -68,6 +70,9 @@ func (o Options) parse() (*redis.Options, error) {
 		}
 		opts.Password = strings.TrimSpace(string(text))
 	}
+	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout, opts.MaxRetries = patience, patience, patience, -1
+	opts.DisableIdentity = true            // a command more that a user would have to be allowed
+	redis.SetLogger(&logging.VoidLogger{}) // it would write past the server's log
 	if o.CA == "" {
 		return opts, nil
 	}
