@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
 # compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, software TPMs,
-# RAUC, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
+# RAUC, SWUpdate, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
@@ -40,6 +40,7 @@ command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
 [[ -e /usr/include/mosquitto_plugin.h ]] || missing+=(mosquitto-dev)
 [[ -e /usr/include/mosquitto.h ]] || missing+=(libmosquitto-dev)
 command -v rauc >/dev/null || missing+=(rauc)
+command -v swupdate >/dev/null || missing+=(swupdate)
 command -v mksquashfs >/dev/null || missing+=(squashfs-tools) # for rauc
 [[ -e /usr/include/openssl/x509.h ]] || missing+=(libssl-dev)
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -80,13 +81,36 @@ type checker struct {
 	out *bufio.Reader
 }
 
-func compile(t testing.TB, flags ...string) *checker {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "check")
+// build compiles the header into a program.
+func build(dir string, flags ...string) (program string, err error) {
+	program = filepath.Join(dir, "check")
 	flags = append(flags, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-o", program, filepath.Join("testdata", "check.c"))
-	if _, err := signtest.Run("gcc", flags...); err != nil {
-		t.Fatal(err)
-	}
+	_, err = signtest.Run("gcc", flags...)
+	return program, err
+}
+
+// sanitized is the program that finds reads and writes out of bounds, and
+// what C leaves undefined. It is compiled once: that takes longer than most of
+// the tests.
+var sanitized string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "licence-")
+		if err == nil {
+			defer os.RemoveAll(dir)
+			sanitized, err = build(dir, "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+func start(t testing.TB, program string) *checker {
+	t.Helper()
 	cmd := exec.Command(program)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -121,13 +145,10 @@ func (c *checker) check(t testing.TB, f firmware, licence, uid []byte) (verdict 
 	return verdict
 }
 
-// sanitized finds reads and writes out of bounds, and what C leaves undefined.
-var sanitized = []string{"-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}
-
 // The firmware's check and the library's agree, licence by licence: on what
 // was signed, and on what was changed afterwards, by one bit or by more.
 func TestFirmwareAndLibraryAgree(t *testing.T) {
-	c := compile(t, sanitized...)
+	c := start(t, sanitized)
 	for _, kind := range []string{"ed25519", "p256"} {
 		for i := range int(lastType) {
 			f, l, uid := random(t, kind, i)
@@ -171,7 +192,7 @@ func random(t testing.TB, kind string, i int) (f firmware, l Licence, uid []byte
 
 // Numbers at the edges of what signatures may hold.
 func TestSignaturesAtTheEdge(t *testing.T) {
-	c := compile(t, sanitized...)
+	c := start(t, sanitized)
 	edges := [][]byte{
 		make([]byte, 32), one(32),
 		unhex(t, "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551"), // P-256's order
@@ -200,7 +221,11 @@ func TestSignaturesAtTheEdge(t *testing.T) {
 // Each half of the header compiles alone, without a warning, small.
 func TestHeaderCompilesInParts(t *testing.T) {
 	for _, leave := range []string{"-DTOUCHMARK_LICENCE_NO_ED25519", "-DTOUCHMARK_LICENCE_NO_P256"} {
-		c := compile(t, "-Os", leave)
+		program, err := build(t.TempDir(), "-Os", leave)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := start(t, program)
 		for _, kind := range []string{"ed25519", "p256"} {
 			f, l, uid := random(t, kind, 1)
 			want := licensed
@@ -220,7 +245,7 @@ func FuzzCheck(f *testing.F) {
 	for _, v := range seeds {
 		f.Add(v.licence, v.uid, v.epoch, uint8(v.uidType), v.keyID)
 	}
-	c := compile(f, sanitized...)
+	c := start(f, sanitized)
 	keys := map[bool]crypto.PublicKey{true: seeds[0].key, false: seeds[len(seeds)-1].key}
 	f.Fuzz(func(t *testing.T, b, uid []byte, epoch uint16, uidType, keyID uint8) {
 		if len(b) != Size || len(uid) == 0 || len(uid) > 32 {

@@ -67,7 +67,7 @@ func TestVectors(t *testing.T) {
 	if *update {
 		makeVectors(t)
 	}
-	c := compile(t, sanitized...)
+	c := start(t, sanitized)
 	all := vectors(t)
 	if len(all) < 30 {
 		t.Fatalf("only %d vectors", len(all))

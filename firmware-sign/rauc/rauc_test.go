@@ -2,15 +2,12 @@ package rauc
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/x509"
 	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	firmwaresign "github.com/touchmark/touchmark/firmware-sign"
 	"github.com/touchmark/touchmark/firmware-sign/internal/signtest"
 )
 
@@ -41,30 +38,14 @@ func build(t *testing.T, format string, image []byte) []byte {
 	return data
 }
 
-// release is who signs.
-type release struct {
-	root, cert *x509.Certificate
-	key        crypto.Signer
-	roots      *x509.CertPool
-}
+// release signs, and asks the device's program.
+type release struct{ *signtest.Release }
 
-func newRelease(t *testing.T, kind string) release {
-	t.Helper()
-	ca := signtest.Key(t, "p256")
-	r := release{root: signtest.Certificate(t, "root", ca, nil, nil), key: signtest.Key(t, kind), roots: x509.NewCertPool()}
-	r.cert = signtest.Certificate(t, "release", r.key, r.root, ca)
-	r.roots.AddCert(r.root)
-	return r
-}
+func newRelease(t *testing.T, kind string) release { return release{signtest.NewRelease(t, kind)} }
 
 func (r release) sign(t *testing.T, bundle []byte, pss bool) []byte {
 	t.Helper()
-	var out bytes.Buffer
-	f := Bundle{Certificate: r.cert, At: signtest.Now, PSS: pss}
-	if err := firmwaresign.Write(&out, f, signtest.Reader(bundle), firmwaresign.With(signtest.Opaque{Signer: r.key})); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return signtest.Sign(t, Bundle{Certificate: r.Certificate, At: signtest.Now, PSS: pss}, bundle, r.Key)
 }
 
 // rauc is what RAUC says of a bundle: of its signature, and of all of it.
@@ -84,7 +65,7 @@ func (r release) rauc(t *testing.T, bundle []byte) (info string, err error) {
 func (r release) conf(t *testing.T, more string) string {
 	t.Helper()
 	return "--conf=" + signtest.File(t, "system.conf", []byte("[system]\ncompatible=gateway\nbootloader=noop\n[keyring]\npath="+
-		signtest.CertificateFile(t, r.root)+"\ncheck-purpose=codesign\n"+more))
+		signtest.CertificateFile(t, r.Root)+"\ncheck-purpose=codesign\n"+more))
 }
 
 func TestBundlesAreGoodForRAUC(t *testing.T) {
@@ -101,18 +82,18 @@ func TestBundlesAreGoodForRAUC(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRelease(t, c.kind)
 			built := build(t, c.format, signtest.Random(c.size))
-			if _, _, err := Verify(signtest.Reader(built), r.roots, signtest.Now); err == nil {
+			if _, _, err := Verify(signtest.Reader(built), r.Roots, signtest.Now); err == nil {
 				t.Fatal("the build's own signature counts")
 			}
 			signed := r.sign(t, built, c.pss)
 			if out, err := r.rauc(t, signed); err != nil {
 				t.Fatal(out, err)
 			}
-			info, by, err := Verify(signtest.Reader(signed), r.roots, signtest.Now)
+			info, by, err := Verify(signtest.Reader(signed), r.Roots, signtest.Now)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if info.Compatible != "gateway" || info.Version != "2.1" || info.Format != c.format || !by.Certificate.Equal(r.cert) {
+			if info.Compatible != "gateway" || info.Version != "2.1" || info.Format != c.format || !by.Certificate.Equal(r.Certificate) {
 				t.Errorf("%+v by %s", info, by.Certificate.Subject)
 			}
 		})
@@ -124,7 +105,7 @@ func TestBundlesAreGoodForRAUC(t *testing.T) {
 func TestEncryptedBundlesAreGoodForRAUC(t *testing.T) {
 	r := newRelease(t, "p256")
 	signed := r.sign(t, build(t, "crypt", signtest.Random(300_000)), false)
-	if info, _, err := Verify(signtest.Reader(signed), r.roots, signtest.Now); err != nil || info.Format != "crypt" {
+	if info, _, err := Verify(signtest.Reader(signed), r.Roots, signtest.Now); err != nil || info.Format != "crypt" {
 		t.Fatal(info, err)
 	}
 	device := signtest.Key(t, "rsa2048")
@@ -144,7 +125,7 @@ func TestEncryptedBundlesAreGoodForRAUC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (Bundle{Certificate: r.cert, At: signtest.Now}).Prepare(signtest.Reader(data), nil); err == nil {
+	if _, err := (Bundle{Certificate: r.Certificate, At: signtest.Now}).Prepare(signtest.Reader(data), nil); err == nil {
 		t.Error("a bundle that is encrypted already is to be signed")
 	}
 }
@@ -175,7 +156,7 @@ func TestChangedBundlesAreRefused(t *testing.T) {
 		"more at its end":        append(bytes.Clone(signed), 0),
 		"half of it":             signed[:len(signed)/2],
 	} {
-		if _, _, err := Verify(signtest.Reader(bad), r.roots, signtest.Now); err == nil {
+		if _, _, err := Verify(signtest.Reader(bad), r.Roots, signtest.Now); err == nil {
 			t.Errorf("%s was changed, and it verifies", name)
 		}
 	}
@@ -188,10 +169,10 @@ func TestChangedBundlesAreRefused(t *testing.T) {
 	if _, err := stranger.rauc(t, signed); err == nil {
 		t.Error("RAUC takes a stranger's signature")
 	}
-	if _, _, err := Verify(signtest.Reader(signed), stranger.roots, signtest.Now); err == nil {
+	if _, _, err := Verify(signtest.Reader(signed), stranger.Roots, signtest.Now); err == nil {
 		t.Error("a stranger's signature verifies")
 	}
-	if _, _, err := Verify(signtest.Reader(signed), r.roots, signtest.Now.AddDate(20, 0, 0)); err == nil {
+	if _, _, err := Verify(signtest.Reader(signed), r.Roots, signtest.Now.AddDate(20, 0, 0)); err == nil {
 		t.Error("it verifies after the certificate's end")
 	}
 }
@@ -219,7 +200,7 @@ func TestWhatIsNotSigned(t *testing.T) {
 		"one byte":          {[]byte("h"), "no RAUC bundle"},
 		"a beginning alone": {[]byte("hsqs1234"), "no bundle at all"},
 	} {
-		f := Bundle{Certificate: r.cert, At: signtest.Now}
+		f := Bundle{Certificate: r.Certificate, At: signtest.Now}
 		if _, err := f.Prepare(signtest.Reader(c.bundle), nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q in it", name, err, c.want)
 		}

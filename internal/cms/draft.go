@@ -89,3 +89,12 @@ func (d Detached) signerInfo(kind asn1.ObjectIdentifier, sum []byte) (info signe
 		SignatureAlgorithm: signature,
 	}, signed, err
 }
+
+// DigestOf is the digest of content in memory.
+func DigestOf(content []byte) Digest {
+	return func(hash crypto.Hash) ([]byte, error) {
+		h := hash.New()
+		h.Write(content)
+		return h.Sum(nil), nil
+	}
+}

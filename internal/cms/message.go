@@ -1,7 +1,6 @@
 package cms
 
 import (
-	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
@@ -68,11 +67,7 @@ func Open(message []byte, longest int) (content []byte, by Signer, err error) {
 	if err := checkSize(cert); err != nil {
 		return nil, by, fmt.Errorf("the certificate of %q %w", cert.Subject, err)
 	}
-	by, err = verifySignature(p7, 0, cert, func(hash crypto.Hash) ([]byte, error) {
-		h := hash.New()
-		h.Write(p7.Content)
-		return h.Sum(nil), nil
-	})
+	by, err = verifySignature(p7, 0, cert, DigestOf(p7.Content))
 	if err != nil {
 		return nil, by, err
 	}
