@@ -31,13 +31,14 @@ ready() { # the server says so itself
 	) 2>/dev/null
 }
 
-for program in touchmark devicesim; do
+for program in touchmark devicesim touchmark-agent; do
 	[[ -x $bin/$program ]] || { echo "demo: $bin/$program is not there: run \`make demo\` or \`make programs\`" >&2 && exit 1; }
 done
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/touchmark-demo.XXXXXX")
-pid=
+pid= tpm=
 stop() {
+	[[ -z $tpm ]] || kill "$tpm" 2>/dev/null || true
 	if [[ -n $pid ]]; then
 		kill "$pid" 2>/dev/null || true
 		wait "$pid" 2>/dev/null || true
@@ -76,6 +77,50 @@ done
 
 status=0
 "$bin/devicesim" demo --dir "$dir" --est "https://127.0.0.1:$est" --mqtt "127.0.0.1:$mqtt" --api "https://127.0.0.1:$api" "$@" || status=$?
+
+# A gateway with a TPM (a software one), kept by touchmark-agent: it has no
+# bootstrap key; its record lists the TPM's endorsement key.
+gateway() {
+	local at=$dir/gateway
+	mkdir -p "$at/tpm"
+	swtpm_setup --tpm2 --tpmstate "$at/tpm" --createek --overwrite >"$at/tpm.log" 2>&1
+	swtpm socket --tpm2 --tpmstate "dir=$at/tpm" --server "type=unixio,path=$at/tpm.sock" --flags not-need-init,startup-clear >>"$at/tpm.log" 2>&1 &
+	tpm=$!
+	for _ in {1..100}; do
+		[[ -S $at/tpm.sock ]] && break
+		sleep 0.1
+	done
+	cat >"$at/agent.yaml" <<-EOF
+		serial: GW-000001
+		product: gateway
+		server: https://127.0.0.1:$est
+		root: $dir/ca/root.crt
+		dir: state
+		keys: tpmkms:device=$at/tpm.sock
+		proof: tpm
+	EOF
+	local cli=("$bin/touchmark" --dir "$dir") agent=("$bin/touchmark-agent")
+	{
+		"${cli[@]}" product create gateway --proof tpm --attested --validity 90d
+		"${cli[@]}" order create PO-GATEWAY --product gateway --site hsinchu --quantity 1 --open
+		"${cli[@]}" operator add mei --role site-operator --site hsinchu --out "$at/mei"
+		"${agent[@]}" bootstrap --config "$at/agent.yaml" >"$at/manifest.jsonl"
+		"$bin/touchmark" --dir "$at/mei" manifest upload PO-GATEWAY "$at/manifest.jsonl" --sign
+		"${agent[@]}" once --config "$at/agent.yaml"
+	} >"$at/log" 2>&1 || {
+		cat "$at/log" >&2
+		return 1
+	}
+	"${agent[@]}" status --config "$at/agent.yaml"
+}
+
+echo
+if command -v swtpm swtpm_setup >/dev/null; then
+	echo "A gateway enrols by its TPM, in which its key was made and stays:"
+	gateway || status=1
+else
+	echo "There is no swtpm (Debian's swtpm and swtpm-tools) on this machine, so no gateway shows how it enrols by its TPM."
+fi
 
 echo
 if [[ -z $keep ]]; then

@@ -117,7 +117,7 @@ func TestFirstSteps(t *testing.T) {
 func TestDemoScript(t *testing.T) {
 	dir := t.TempDir()
 	out, err := script(t, "..", dir, "deploy/demo.sh --quantity 12", "BIN="+bin, "TMPDIR="+dir)
-	if err != nil || !strings.Contains(out, "All came out right") || !strings.Contains(out, "nothing is wrong") {
+	if err != nil || !strings.Contains(out, "All came out right") || !strings.Contains(out, "GW-000001") || !strings.Contains(out, "nothing is wrong") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	left, err := os.ReadDir(dir)
