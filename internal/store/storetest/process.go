@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/touchmark/touchmark/enroll/certorder"
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/events"
@@ -279,9 +280,34 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"IssuedCertificates": func() error {
 			return s.IssuedCertificates(ctx, 0, time.Now(), func([]byte, bool) error { return nil })
 		},
-		"CRLs":     call(func() (any, error) { return s.CRLs(ctx, 0) }),
-		"CRLChunk": call(func() (any, error) { return s.CRLChunk(ctx, 1, 0) }),
-		"EndCRLs":  call(func() (any, error) { return s.EndCRLs(ctx, "server", "", 0, 4) }),
+		"CRLs":          call(func() (any, error) { return s.CRLs(ctx, 0) }),
+		"CRLChunk":      call(func() (any, error) { return s.CRLChunk(ctx, 1, 0) }),
+		"Account":       call(func() (any, error) { return s.Account(ctx, 1) }),
+		"AccountByKey":  call(func() (any, error) { return s.AccountByKey(ctx, Key("account", 1)) }),
+		"OpenAccount":   func() error { _, _, err := s.OpenAccount(ctx, &certorder.Account{}); return err },
+		"ChangeAccount": func() error { return s.ChangeAccount(ctx, &certorder.Account{}) },
+		"AccountKey":    call(func() (any, error) { return s.AccountKey(ctx, 1) }),
+		"AccountKeys":   call(func() (any, error) { return s.AccountKeys(ctx, vetting.AccountKeyFilter{}, page) }),
+		"CreateAccountKey": call(func() (any, error) {
+			return s.CreateAccountKey(ctx, By, &vetting.AccountKey{})
+		}),
+		"RevokeAccountKey":       call(func() (any, error) { return s.RevokeAccountKey(ctx, By, 1) }),
+		"CertificateOrder":       call(func() (any, error) { return s.CertificateOrder(ctx, 1) }),
+		"CertificateOrders":      call(func() (any, error) { return s.CertificateOrders(ctx, 1, 0, 1) }),
+		"OpenCertificateOrder":   func() error { return s.OpenCertificateOrder(ctx, &certorder.Order{}) },
+		"ChangeCertificateOrder": func() error { return s.ChangeCertificateOrder(ctx, &certorder.Order{}) },
+		"ForgetCertificateOrders": call(func() (any, error) {
+			return s.ForgetCertificateOrders(ctx, time.Now())
+		}),
+		"LastCertificate": call(func() (any, error) {
+			return s.LastCertificate(ctx, 1, certorder.Identifier{})
+		}),
+		"OrderOfCertificate": call(func() (any, error) { return s.OrderOfCertificate(ctx, "00ff") }),
+		"RevokeByHolder":     func() error { return s.RevokeByHolder(ctx, "holder", "00ff", vetting.RevokedKeyCompromise) },
+		"DeviceOfEK":         call(func() (any, error) { return s.DeviceOfEK(ctx, Key("ek", 1)) }),
+		"NoteAKCertificate":  func() error { return s.NoteAKCertificate(ctx, Key("ek", 1), []byte{1}) },
+		"Secret":             call(func() (any, error) { return s.Secret(ctx, "access-tokens") }),
+		"EndCRLs":            call(func() (any, error) { return s.EndCRLs(ctx, "server", "", 0, 4) }),
 		"CertificatesInForce": func() error {
 			return s.CertificatesInForce(ctx, 0, time.Now(), func([]byte, time.Time) {})
 		},
