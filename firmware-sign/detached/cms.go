@@ -11,6 +11,7 @@ import (
 	"time"
 
 	firmwaresign "github.com/touchmark/touchmark/firmware-sign"
+	"github.com/touchmark/touchmark/firmware-sign/internal/cmsdraft"
 	"github.com/touchmark/touchmark/firmware-sign/internal/stream"
 	"github.com/touchmark/touchmark/internal/cms"
 )
@@ -34,23 +35,8 @@ type cmsDraft struct {
 
 // Prepare digests the file, and writes nothing.
 func (c CMS) Prepare(file *io.SectionReader, _ io.Writer) (firmwaresign.Draft, error) {
-	alg, err := firmwaresign.AlgorithmFor(c.Certificate.PublicKey, c.PSS)
-	if err != nil {
-		return nil, err
-	}
-	if alg == firmwaresign.Ed25519 {
-		return nil, &firmwaresign.KeyError{Reason: "verifiers of CMS messages know no Ed25519: use ECDSA or RSA"}
-	}
 	d := cms.Detached{Certificate: c.Certificate, Chain: c.Chain, At: c.At, PSS: c.PSS}
-	sum, err := digest(file, alg.Hash())
-	if err != nil {
-		return nil, err
-	}
-	draft, err := d.Draft(sum)
-	if err != nil {
-		return nil, err
-	}
-	want, err := firmwaresign.NewToSign(alg, c.Certificate.PublicKey, draft.ToSign())
+	draft, want, err := cmsdraft.New(d, func(hash crypto.Hash) ([]byte, error) { return digest(file, hash) })
 	return cmsDraft{draft, want}, err
 }
 

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	firmwaresign "github.com/touchmark/touchmark/firmware-sign"
+	"github.com/touchmark/touchmark/firmware-sign/internal/cmsdraft"
 	"github.com/touchmark/touchmark/firmware-sign/internal/stream"
 	"github.com/touchmark/touchmark/internal/cms"
 )
@@ -55,10 +56,6 @@ type draft struct {
 // Prepare writes the bundle up to its signature, and holds the squashfs to the
 // manifest meanwhile.
 func (b Bundle) Prepare(file *io.SectionReader, out io.Writer) (firmwaresign.Draft, error) {
-	alg, err := firmwaresign.AlgorithmFor(b.Certificate.PublicKey, b.PSS)
-	if err != nil {
-		return nil, err
-	}
 	end, err := readEnd(file)
 	if err != nil {
 		return nil, err
@@ -76,13 +73,7 @@ func (b Bundle) Prepare(file *io.SectionReader, out io.Writer) (firmwaresign.Dra
 		}
 	}
 	d := cms.Detached{Certificate: b.Certificate, Chain: b.Chain, At: b.At, PSS: b.PSS}
-	h := d.Hash().New()
-	h.Write(end.manifest)
-	message, err := d.Draft(h.Sum(nil))
-	if err != nil {
-		return nil, err
-	}
-	want, err := firmwaresign.NewToSign(alg, b.Certificate.PublicKey, message.ToSign())
+	message, want, err := cmsdraft.New(d, cms.DigestOf(end.manifest))
 	return &draft{message, end.manifest, want}, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	firmwaresign "github.com/touchmark/touchmark/firmware-sign"
+	"github.com/touchmark/touchmark/firmware-sign/internal/cmsdraft"
 	"github.com/touchmark/touchmark/firmware-sign/internal/stream"
 	"github.com/touchmark/touchmark/internal/cms"
 )
@@ -44,10 +45,6 @@ type draft struct {
 // signature comes before the images. An image that is exchanged later has
 // another digest than the description that was signed.
 func (f File) Prepare(file *io.SectionReader, _ io.Writer) (firmwaresign.Draft, error) {
-	alg, err := firmwaresign.AlgorithmFor(f.Certificate.PublicKey, f.PSS)
-	if err != nil {
-		return nil, err
-	}
 	all, text, err := open(file)
 	if err != nil {
 		return nil, err
@@ -59,13 +56,7 @@ func (f File) Prepare(file *io.SectionReader, _ io.Writer) (firmwaresign.Draft, 
 		return nil, err
 	}
 	d := cms.Detached{Certificate: f.Certificate, Chain: f.Chain, At: f.At, PSS: f.PSS}
-	h := d.Hash().New()
-	h.Write(text)
-	message, err := d.Draft(h.Sum(nil))
-	if err != nil {
-		return nil, err
-	}
-	want, err := firmwaresign.NewToSign(alg, f.Certificate.PublicKey, message.ToSign())
+	message, want, err := cmsdraft.New(d, cms.DigestOf(text))
 	return &draft{file, all[0], message, want}, err
 }
 
