@@ -272,3 +272,35 @@ func (m *machine) check() {
 		m.t.Errorf("%d keys of the TPM: %v", found, err)
 	}
 }
+
+// TestAgentProvedByTPM has the agent prove itself by its TPM, of which the
+// record lists the endorsement key, over EST's listener and over MQTT, with a
+// line that breaks and a TPM that restarts in the exchange.
+func TestAgentProvedByTPM(t *testing.T) {
+	program := buildAgent(t)
+	for door, cuts := range map[string][]cut{
+		overEST:  {{1, asked}, {1, answered}, {2, asked}, {2, answered}, {3, asked}},
+		overMQTT: {{1, asked}, {2, asked}, {3, asked}},
+	} {
+		t.Run(strings.Fields(door)[0], func(t *testing.T) {
+			i := install(t, "sqlite:touchmark.db")
+			address := i.overMQTT()
+			if door == overEST {
+				address = strings.TrimPrefix(i.est, "https://")
+			}
+			i.start()
+			m := newMachine(t, i, program, door, address, "proof: tpm")
+			record := m.must("bootstrap")
+			if !strings.Contains(record, `"ekHash":"`) || strings.Contains(record, "bootstrapKey") {
+				t.Errorf("the manifest's line is %s", record)
+			}
+			i.manifest(2, []byte(record), 1, "tpm")
+			m.interrupted("once", cuts)
+			m.active()
+			m.must("renew")
+			m.active()
+			i.stop()
+			m.check()
+		})
+	}
+}

@@ -30,6 +30,9 @@ type Broker struct {
 	Damage func(message []byte) []byte
 	// Usage is the signer's extended key usage; a server's by default.
 	Usage x509.ExtKeyUsage
+	// Notices, if set, are the messages that are sent to who subscribes to
+	// notices.
+	Notices [][]byte
 	// Operations are those that were asked for, in order.
 	Operations chan string
 
@@ -79,6 +82,11 @@ func (b *Broker) serve(c net.Conn) {
 		case 8: // SUBSCRIBE
 			topic = text(body[2:])
 			c.Write([]byte{0x90, 3, body[0], body[1], 1})
+			for _, m := range b.Notices {
+				if strings.HasSuffix(topic, "/notice") {
+					c.Write(publish(topic, m))
+				}
+			}
 		case 3: // PUBLISH
 			at := text(body)
 			id := body[2+len(at):]
@@ -88,12 +96,17 @@ func (b *Broker) serve(c net.Conn) {
 				b.t.Errorf("the broker got a message that it cannot read: %v", err)
 				return
 			}
-			out := append(append(field(topic), 0, 7), answer...)
-			c.Write(append(binary.AppendUvarint([]byte{0x32}, uint64(len(out))), out...))
+			c.Write(publish(topic, answer))
 		case 14: // DISCONNECT
 			return
 		}
 	}
+}
+
+// publish is a PUBLISH of QoS 1.
+func publish(topic string, message []byte) []byte {
+	out := append(append(field(topic), 0, 7), message...)
+	return append(binary.AppendUvarint([]byte{0x32}, uint64(len(out))), out...)
 }
 
 func readPacket(in *bufio.Reader) (kind byte, body []byte, err error) {
@@ -152,6 +165,19 @@ func (b *Broker) answer(topic, reply string, message []byte) ([]byte, error) {
 		b.Change(out)
 	}
 	return b.sign(out)
+}
+
+// Notice makes the message of a notice, signed by a key for usage.
+func (b *Broker) Notice(what, certificate string, usage x509.ExtKeyUsage) []byte {
+	b.t.Helper()
+	server := b.Usage
+	defer func() { b.Usage = server }()
+	b.Usage = usage
+	message, err := b.sign(map[string]any{"event": "1-1", "notice": what, "serial": "SN-1", "certificate": certificate})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return message
 }
 
 func (b *Broker) sign(content map[string]any) ([]byte, error) {
