@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
@@ -141,7 +142,7 @@ func TestACMEFinalizedAtOnce(t *testing.T) {
 	c.nonce = ""
 	cert := o.certificate()
 	list, err := w.server.store.Registrations(t.Context(), vetting.RegistrationFilter{Outcome: vetting.Admitted}, vetting.Page{})
-	if err != nil || len(list) != 1 || list[0].Certificate != fmt.Sprintf("%x", cert.SerialNumber) {
+	if err != nil || len(list) != 1 || list[0].Certificate != enroll.SerialHex(cert) {
 		t.Errorf("%d certificates were issued, %v", len(list), err)
 	}
 	again := o.post(o.finalizeAt, requests[0])
@@ -234,7 +235,7 @@ func TestACMERevocation(t *testing.T) {
 		t.Errorf("by its key: %d %s", a.status, a.body)
 	}
 	for serial, reason := range map[string]int{"GW-1": 4, "GW-2": 1} {
-		kept, err := w.server.store.Certificate(t.Context(), fmt.Sprintf("%x", certs[serial].SerialNumber))
+		kept, err := w.server.store.Certificate(t.Context(), enroll.SerialHex(certs[serial]))
 		if err != nil || kept.State != vetting.CertificateRevoked || kept.Reason != reason {
 			t.Errorf("%s: %+v, %v", serial, kept, err)
 		}

@@ -72,7 +72,7 @@ type Config struct {
 	MQTT MQTT `yaml:"mqtt"`
 
 	// ACME is where ACME clients enrol devices that attest their keys (RFC 8555,
-	// device-attest-01), and the manufacturer's own servers.
+	// device-attest-01).
 	ACME ACME `yaml:"acme"`
 
 	// API is where operators and rigs work, and where anybody may read the

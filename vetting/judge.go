@@ -11,7 +11,7 @@ import (
 func Judge(f Facts) Verdict {
 	j := &judgement{Facts: f}
 	switch f.Claim.Auth.Proof {
-	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation, ProofDomain:
+	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation:
 		return j.first()
 	case ProofOfficial:
 		return j.renewal()
@@ -80,7 +80,7 @@ func (j *judgement) unknown() Verdict {
 		return j.refuse(ReasonDisputed, "Another record already holds the identity or key of this device (%s). Set the unit aside; the planner sees both records as evidence.", j.Dispute.Record.Identity)
 	case len(j.Named) > 0 && auth.Proof == ProofBootstrapKey && !slices.ContainsFunc(j.Named, func(r *Record) bool { return !r.BootstrapKey.IsZero() }):
 		return j.refuse(ReasonProof, "The record of %s lists no bootstrap key, so the device cannot speak for itself: a rig has to register it.", asserted)
-	case (auth.Proof == ProofAttestation || auth.Proof == ProofDomain) && len(j.Named) > 0:
+	case auth.Proof == ProofAttestation && len(j.Named) > 0:
 		return j.refuse(ReasonWrongProduct, "Several records fit %s: use an ACME account for the order.", asserted)
 	case auth.Proof == ProofVendor && auth.Vendor == "":
 		return j.refuse(ReasonVendor, "The request was addressed to product %s, which trusts no vendor that the device's certificate chains to.", j.Claim.Label)
@@ -250,8 +250,6 @@ func (j *judgement) service() (Verdict, bool) {
 			what = "TPM's word"
 		case ProofAttestation:
 			what = "attestation"
-		case ProofDomain:
-			what = "domain name"
 		}
 		j.against(EvidenceSpentKey, j.Record.ID, "The %s of %s was used after activation, from %s.", what, j.Record.Identity, j.Claim.Remote)
 		return j.refuse(ReasonBootstrapSpent, "The device %s is already in service, so its %s no longer counts. If the device lost its official key, ask the OEM.", j.Record.Serial, what), true

@@ -40,10 +40,6 @@ const (
 	// the key to be certified lives in the device that it names (ACME's
 	// device-attest-01). The device is the one whose record bears the name.
 	ProofAttestation Proof = "attestation"
-	// ProofDomain: control of a server's DNS name (ACME's http-01, dns-01 and
-	// tls-alpn-01), which is its record's serial number. It is for the
-	// manufacturer's own servers.
-	ProofDomain Proof = "domain-control"
 	// ProofOfficial: the device's official certificate; only for renewal. Over
 	// ACME it is the account that was given it, and the proof that it brought
 	// then, brought again.
@@ -51,7 +47,7 @@ const (
 )
 
 // FirstProofs are those on which a first enrolment may rest.
-var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation, ProofDomain}
+var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation}
 
 func joinProofs() string {
 	names := make([]string, len(FirstProofs))

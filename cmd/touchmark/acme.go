@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) acmeCommand() *cobra.Command {
-	return group("acme", "ACME accounts", "ACME clients ask for the certificates of devices that attest their keys, and of the manufacturer's own servers.",
+	return group("acme", "ACME accounts", "ACME clients ask for the certificates of devices that attest their keys.",
 		group("eab", "Account keys (external account binding)",
 			`An account key opens one ACME account, which may then ask for certificates for the devices of one order, or of one site. Its secret is
 shown when it is made and never again.`,

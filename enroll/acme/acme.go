@@ -90,7 +90,7 @@ type Trial struct {
 // Proved is what an answer to a challenge proves.
 type Proved struct {
 	// Key is the attested key, as certorder.Authorization keeps it, Matches the
-	// products that trust its attestation; nothing for other challenges.
+	// products that trust its attestation.
 	Key     string
 	Matches []vetting.VendorMatch
 }
@@ -129,10 +129,8 @@ type Handler struct {
 	Website string
 	// Bound says that an account needs an account key.
 	Bound bool
-	// Servers says that DNS names may be ordered.
-	Servers bool
-	Log     *slog.Logger
-	Now     func() time.Time
+	Log   *slog.Logger
+	Now   func() time.Time
 	// Refused counts requests and challenges that were refused, by the type
 	// of the problem.
 	Refused func(problem string)

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 
 	"go.step.sm/crypto/keyutil"
 
@@ -80,14 +79,12 @@ func checkRequest(der []byte, o *certorder.Order) (*x509.CertificateRequest, err
 	if err != nil {
 		return nil, problem(400, badCSR, "%v", err)
 	}
-	if attested := o.Authorization.Key; attested != "" {
-		if key, err := keyutil.Fingerprint(csr.PublicKey); err != nil || key != attested {
-			return nil, problem(400, badCSR, "the request's key is not the one that was attested")
-		}
+	if key, err := keyutil.Fingerprint(csr.PublicKey); err != nil || key != o.Authorization.Key {
+		return nil, problem(400, badCSR, "the request's key is not the one that was attested")
 	}
 	id := o.Identifier
 	for _, a := range csr.Subject.Names {
-		if v, ok := a.Value.(string); !ok || v != id.Value && !(id.Type == certorder.DNS && strings.EqualFold(v, id.Value)) {
+		if v, ok := a.Value.(string); !ok || v != id.Value {
 			return nil, problem(400, badCSR, "the request's subject has %s=%v, and the order is for %q: leave the subject empty or name that", a.Type, a.Value, id.Value)
 		}
 	}
@@ -124,13 +121,10 @@ func checkNames(csr *x509.CertificateRequest, id certorder.Identifier) error {
 		known = append(known, vendorid.HardwareSerials(cert)...)
 	}
 	other := func(n string) bool {
-		return n != id.Value && !(id.Type == certorder.DNS && strings.EqualFold(n, id.Value))
+		return n != id.Value
 	}
 	if all > len(known) || slices.ContainsFunc(known, other) {
 		return problem(400, badCSR, "the request asks for a subjectAltName other than the order's identifier %q: leave it out", id.Value)
-	}
-	if id.Type == certorder.DNS && len(csr.DNSNames) == 0 && csr.Subject.CommonName == "" {
-		return problem(400, badCSR, "the request does not name %q, which the order is for (RFC 8555 §7.4)", id.Value)
 	}
 	return nil
 }
@@ -197,13 +191,10 @@ func (h *Handler) claim(x *exchange, o *certorder.Order, csr *x509.CertificateRe
 		return vetting.Claim{}, err
 	}
 	scope := x.account.Scope
+	key := vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo)
 	c := vetting.Claim{
-		At: h.Now(), Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), Asserted: id, Label: scope.Product,
-		Transport: transport, Remote: remote(x.r),
-		Auth: vetting.Auth{Proof: vetting.ProofDomain, Key: vetting.KeyFingerprint(x.account.Key), Account: x.account.ID, Order: scope.Order, Site: scope.Site},
-	}
-	if o.Authorization.Key != "" {
-		c.Auth.Proof, c.Auth.Key, c.Vendors = vetting.ProofAttestation, c.Key, o.Authorization.Matches
+		At: h.Now(), Key: key, Asserted: id, Vendors: o.Authorization.Matches, Label: scope.Product, Transport: transport, Remote: remote(x.r),
+		Auth: vetting.Auth{Proof: vetting.ProofAttestation, Key: key, Account: x.account.ID, Order: scope.Order, Site: scope.Site},
 	}
 	serial, err := h.renews(x, o)
 	if err != nil {

@@ -3,9 +3,7 @@ package acme
 import (
 	"crypto/rand"
 	"encoding/base64"
-	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/touchmark/touchmark/enroll/certorder"
@@ -46,7 +44,7 @@ func (h *Handler) newOrder(x *exchange, _ []int64) error {
 	}
 	now := h.Now()
 	o := &certorder.Order{Account: x.account.ID, Status: certorder.Pending, Identifier: id, Created: now, Expires: now.Add(orderLife).UTC().Truncate(time.Second),
-		Authorization: certorder.Authorization{Status: certorder.Pending, Challenges: challengesFor(id)}}
+		Authorization: certorder.Authorization{Status: certorder.Pending, Challenges: []certorder.Challenge{{Type: certorder.DeviceAttest01, Token: token(), Status: certorder.Pending}}}}
 	if in.Replaces != "" {
 		if o.Replaces, err = h.replaced(x, in.Replaces, id); err != nil {
 			return err
@@ -66,7 +64,7 @@ func (h *Handler) newOrder(x *exchange, _ []int64) error {
 }
 
 // identifier is the only one of an order, if there is one that is served.
-func (h *Handler) identifier(in orderInput) (id certorder.Identifier, err error) {
+func (*Handler) identifier(in orderInput) (id certorder.Identifier, err error) {
 	switch {
 	case in.NotBefore != "" || in.NotAfter != "":
 		return id, problem(400, malformed, "the order asks for notBefore or notAfter: how long a certificate is valid is the product's affair; leave them out")
@@ -79,8 +77,6 @@ func (h *Handler) identifier(in orderInput) (id certorder.Identifier, err error)
 	switch {
 	case id.Type == certorder.PermanentIdentifier, id.Type == certorder.HardwareModule:
 		return id, checkValue(id)
-	case id.Type == certorder.DNS && h.Servers:
-		return id, checkName(id.Value)
 	}
 	return id, problem(400, unsupportedIdentifier, "the identifier type %q is not served here: use %s or %s", clip(id.Type), certorder.PermanentIdentifier, certorder.HardwareModule)
 }
@@ -97,38 +93,6 @@ func checkValue(id certorder.Identifier) error {
 		return problem(400, malformed, "the identifier %q is empty or has spaces around it", clip(id.Value))
 	}
 	return nil
-}
-
-// checkName takes DNS names in lower case, no wildcards.
-func checkName(name string) error {
-	bad := problem(400, rejectedIdentifier, "%q is no DNS name of a server in lower case; wildcards and addresses are not served", clip(name))
-	labels := strings.Split(name, ".")
-	if len(name) > vetting.MaxSerialLength || len(labels) < 2 || net.ParseIP(name) != nil {
-		return bad
-	}
-	for _, l := range labels {
-		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
-			return bad
-		}
-		for _, c := range []byte(l) {
-			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
-				return bad
-			}
-		}
-	}
-	return nil
-}
-
-// challengesFor are the ways to prove an identifier.
-func challengesFor(id certorder.Identifier) (list []certorder.Challenge) {
-	kinds := []string{certorder.DeviceAttest01}
-	if id.Type == certorder.DNS {
-		kinds = []string{certorder.HTTP01, certorder.DNS01, certorder.TLSALPN01}
-	}
-	for _, kind := range kinds {
-		list = append(list, certorder.Challenge{Type: kind, Token: token(), Status: certorder.Pending})
-	}
-	return list
 }
 
 // token is 128 random bits, at least as many as RFC 8555 §8.1 wants.

@@ -61,7 +61,6 @@ type Scope struct {
 
 // Identifier types.
 const (
-	DNS                 = "dns"                  // RFC 8555 §9.7.7
 	PermanentIdentifier = "permanent-identifier" // draft-ietf-acme-device-attest §3
 	HardwareModule      = "hardware-module"      // §4
 )
@@ -73,8 +72,7 @@ type Identifier struct {
 }
 
 // Identity is what the records call the device: a permanent identifier is its
-// serial number, a hardware module its chip's UID. A server's DNS name is its
-// serial number.
+// serial number, a hardware module its chip's UID.
 func (i Identifier) Identity() (vetting.Identity, error) {
 	if i.Type == HardwareModule {
 		return vetting.Identity{UID: i.Value}.Normalize()
@@ -82,13 +80,9 @@ func (i Identifier) Identity() (vetting.Identity, error) {
 	return vetting.Identity{Serial: i.Value}.Normalize()
 }
 
-// Challenge types.
-const (
-	HTTP01         = "http-01"          // RFC 8555 §8.3
-	DNS01          = "dns-01"           // §8.4
-	TLSALPN01      = "tls-alpn-01"      // RFC 8737
-	DeviceAttest01 = "device-attest-01" // draft-ietf-acme-device-attest §5
-)
+// DeviceAttest01 is the type of challenge that devices meet
+// (draft-ietf-acme-device-attest §5).
+const DeviceAttest01 = "device-attest-01"
 
 // Order is an order for one certificate, with its authorization (RFC 8555
 // §7.1.3): there is one identifier to an order, and an authorization serves
@@ -131,8 +125,7 @@ type Authorization struct {
 	Status     Status      `json:"status"`
 	Challenges []Challenge `json:"challenges"`
 	// Key is the fingerprint of the key that was attested, which alone is
-	// certified, as keyutil.Fingerprint has it; "" if the challenge is not about
-	// a key.
+	// certified, as keyutil.Fingerprint has it; "" before that.
 	Key string `json:"key,omitempty"`
 	// Matches are the products that trust the attestation's chain.
 	Matches []vetting.VendorMatch `json:"matches,omitempty"`

@@ -119,8 +119,6 @@ func (s *Store) Facts(ctx context.Context, c vetting.Claim) (vetting.Facts, erro
 		err = s.byTPM(ctx, &f)
 	case vetting.ProofAttestation:
 		err = s.byAttestation(ctx, &f)
-	case vetting.ProofDomain:
-		err = s.byDomain(ctx, &f)
 	case vetting.ProofCode:
 		err = s.byCode(ctx, &f)
 	case vetting.ProofRig:

@@ -27,7 +27,7 @@ type ProductInput struct {
 	Name         string             `json:"name" minLength:"1" maxLength:"63" doc:"The product's name; it is also its EST label"`
 	Description  string             `json:"description,omitempty" maxLength:"1000"`
 	Profile      vetting.Profile    `json:"profile" doc:"What the product's certificates look like"`
-	Proofs       []vetting.Proof    `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,identifiers,code,rig,vendor-certificate,tpm,attestation,domain-control" doc:"The proofs on which a device may first enrol"`
+	Proofs       []vetting.Proof    `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,identifiers,code,rig,vendor-certificate,tpm,attestation" doc:"The proofs on which a device may first enrol"`
 	Rules        []vetting.Rule     `json:"rules,omitempty" maxItems:"20" doc:"What a first enrolment must meet beyond record and order"`
 	AwaitRecords string             `json:"awaitRecords,omitempty" maxLength:"32" doc:"How long a device that is in no record is held, as 72h; absent refuses it at once"`
 	ServerKeys   vetting.ServerKeys `json:"serverKeys,omitempty" enum:"off,encrypted,plain" default:"off" doc:"Whether devices may have their private key made by the server (EST's serverkeygen): never, sent only encrypted to a key that the device names, or also plain within TLS"`
@@ -41,7 +41,7 @@ type ProductInput struct {
 type ProductUpdate struct {
 	Description  string             `json:"description,omitempty" maxLength:"1000"`
 	Profile      vetting.Profile    `json:"profile" doc:"What the product's certificates look like"`
-	Proofs       []vetting.Proof    `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,identifiers,code,rig,vendor-certificate,tpm,attestation,domain-control" doc:"The proofs on which a device may first enrol"`
+	Proofs       []vetting.Proof    `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,identifiers,code,rig,vendor-certificate,tpm,attestation" doc:"The proofs on which a device may first enrol"`
 	Rules        []vetting.Rule     `json:"rules,omitempty" maxItems:"20" doc:"What a first enrolment must meet beyond record and order"`
 	AwaitRecords string             `json:"awaitRecords,omitempty" maxLength:"32" doc:"How long a device that is in no record is held, as 72h; absent refuses it at once"`
 	ServerKeys   vetting.ServerKeys `json:"serverKeys,omitempty" enum:"off,encrypted,plain" default:"off" doc:"Whether devices may have their private key made by the server (EST's serverkeygen): never, sent only encrypted to a key that the device names, or also plain within TLS"`

@@ -83,8 +83,8 @@ func (s *statement) chain() (list []*x509.Certificate, err error) {
 	return list, nil
 }
 
-// attested validates device-attest-01.
-func (v *Validator) attested(ctx context.Context, t door.Trial) (door.Proved, error) {
+// Validate implements the door's Validator, for device-attest-01.
+func (v *Validator) Validate(ctx context.Context, t door.Trial) (door.Proved, error) {
 	s, err := parseStatement(t.Payload)
 	if err != nil {
 		return door.Proved{}, err

@@ -31,21 +31,6 @@ type Vendors interface {
 // Validator implements the door's.
 type Validator struct {
 	Vendors Vendors
-	// Client looks at servers for http-01, dns-01 and tls-alpn-01; nil if they
-	// are not served.
-	Client acme.Client
-}
-
-// Validate implements acme.Validator.
-func (v *Validator) Validate(ctx context.Context, t door.Trial) (door.Proved, error) {
-	if t.Type == certorder.DeviceAttest01 {
-		return v.attested(ctx, t)
-	}
-	if v.Client == nil {
-		return door.Proved{}, refuse("unauthorized", "the challenge %s is not served here", t.Type)
-	}
-	_, err := run(acme.NewClientContext(ctx, v.Client), t, nil)
-	return door.Proved{}, err
 }
 
 func refuse(kind, format string, args ...any) error {
@@ -70,9 +55,7 @@ func run(ctx context.Context, t door.Trial, trusted *x509.Certificate) (key stri
 		}
 	}()
 	pool := x509.NewCertPool()
-	if trusted != nil {
-		pool.AddCert(trusted)
-	}
+	pool.AddCert(trusted)
 	ctx = acme.NewProvisionerContext(ctx, trust{roots: pool})
 	memory := new(memory)
 	ch := &acme.Challenge{Type: acme.ChallengeType(t.Type), Token: t.Token, Value: t.Identifier.Value, Status: acme.StatusPending}
@@ -81,7 +64,7 @@ func run(ctx context.Context, t door.Trial, trusted *x509.Certificate) (key stri
 	switch {
 	case ch.Error != nil:
 		return "", problemOf(ch.Error)
-	case errors.As(err, &failed) && t.Type == certorder.DeviceAttest01:
+	case errors.As(err, &failed):
 		// The library calls malformed statements internal errors, too.
 		return "", badStatement("%v", failed)
 	case err != nil:

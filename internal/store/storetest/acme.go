@@ -288,7 +288,7 @@ func attested(product string, id vetting.Identity, k int) vetting.Claim {
 func (t *trial) attesting(n int) *World {
 	w := t.vouching(n)
 	p := *ok(t.store.Product(t.ctx, w.Product.Name))(t)
-	p.Proofs = []vetting.Proof{vetting.ProofAttestation, vetting.ProofDomain}
+	p.Proofs = []vetting.Proof{vetting.ProofAttestation}
 	ok(t.store.UpdateProduct(t.ctx, By, &p))(t)
 	return w
 }
@@ -306,9 +306,6 @@ func attestationFinds(t *trial) {
 	w.Load(t, vetting.Record{Row: 1, Identity: vetting.Identity{Serial: "chip", UID: "a1b2"}})
 	t.enrol(attested(w.Product.Name, vetting.Identity{UID: "a1b2"}, 1), vetting.ReasonVetted)
 	t.enrol(attested(w.Product.Name, vetting.Identity{Serial: "nobody"}, 2), vetting.ReasonUnknownDevice)
-	domain := attested("", id, 9)
-	domain.Auth.Proof, domain.Vendors = vetting.ProofDomain, nil
-	t.enrol(domain, vetting.ReasonReplaced)
 }
 
 func accountScope(t *trial) {
