@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/audit"
@@ -219,19 +220,19 @@ func (i *initialization) makeAdmin(ctx context.Context) (err error) {
 		return err
 	}
 	i.made.Files = append(i.made.Files, "admin.crt", "admin.key", ProfileFile)
-	return i.found(ctx, csr)
+	return i.found(ctx, csr, cert.NotAfter)
 }
 
 // found is the last step: a database elsewhere is not cleaned up after a
 // failure of a later one.
-func (i *initialization) found(ctx context.Context, csr *x509.CertificateRequest) (err error) {
+func (i *initialization) found(ctx context.Context, csr *x509.CertificateRequest, notAfter time.Time) (err error) {
 	db, err := store.Open(ctx, store.Options{DSN: i.Config.DSN(), Log: slog.New(slog.DiscardHandler), Now: i.env.Now})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	err = db.Found(ctx, i.authorities.Name(), &access.Operator{
-		Name: i.Admin, Role: access.RoleAdmin, Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo),
+		Name: i.Admin, Role: access.RoleAdmin, Key: vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), NotAfter: notAfter,
 	})
 	if strings.HasPrefix(i.Config.Database, "sqlite:") {
 		i.made.Files = append(i.made.Files, strings.TrimPrefix(i.Config.Database, "sqlite:"))

@@ -123,6 +123,23 @@ func TestOtherCAsForOperators(t *testing.T) {
 	w.admin(t, "operator", "renew", "anna", "--csr", w.requestOf(t, "anna"), "--out", filepath.Join(w.anna, "anna.crt")).want(t, 0, "factory-2027")
 	w.site(t, "--server", "https://"+w.server.Addr["api"], "operator", "whoami").want(t, 0, "anna")
 	w.admin(t, "issuer", "reopen", "factory-ca").want(t, 0, "nobody")
+	w.admin(t, "issuer", "close", "factory-ca").want(t, 0, "refused")
+
+	// The root's key can be changed without those whose keys are lost.
+	touchmark(t, "ca", "root-rollover", "begin", "--root-key", key, "--root-cert", cert, "--new-key", key+"-new", "-o", at("rollover"), "--yes").want(t, 0)
+	w.admin(t, "ca", "import", at("rollover"), "--yes").want(t, 0)
+	w.server.stop(t)
+	w.server = serve(t, w.dir)
+	w.admin(t, "ca", "request", "--all", "-o", at("all")).want(t, 0, "factory-2027")
+	touchmark(t, "ca", "sign", at("all"), "--root-key", key+"-new", "--root-cert", at("rollover"), "-o", at("resigned"), "--yes").want(t, 0)
+	w.admin(t, "ca", "import", at("resigned"), "--yes").want(t, 0)
+	w.admin(t, "ca", "root-rollover", "switch", "--yes").want(t, 0)
+	w.server.stop(t)
+	w.server = serve(t, w.dir)
+	w.admin(t, "ca", "root-rollover", "finish", "--yes").want(t, 0)
+	w.server.stop(t)
+	w.server = serve(t, w.dir)
+	w.admin(t, "operator", "whoami").want(t, 0, "admin")
 }
 
 // requestOf is a request on the key that anna has.

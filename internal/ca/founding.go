@@ -61,6 +61,11 @@ func (a *Authorities) founder(name string, p vetting.Purpose) int {
 	return slices.IndexFunc(a.founders, func(i *issuer) bool { return i.name == name && i.purpose == p })
 }
 
+// dead reports whether nothing counts that the CA issued.
+func (i *issuer) dead() bool {
+	return i.purpose != vetting.ForDevices && i.state == vetting.IssuingClosed
+}
+
 // inState is a CA of a file as the database has it.
 func (i *issuer) inState(c *vetting.IssuingCA) *issuer {
 	return &issuer{Authority: i.Authority, id: c.ID, name: i.name, purpose: i.purpose, state: c.State, lost: i.lost, foreign: i.foreign}

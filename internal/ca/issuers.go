@@ -128,10 +128,11 @@ func (a *Authorities) openIssuer(ctx context.Context, c *vetting.IssuingCA) (*is
 	if err != nil {
 		return nil, fmt.Errorf("the certificate of the issuing CA %s in the database: %w", c.Name, err)
 	}
-	if err := a.belowRoot(cert); err != nil {
-		return nil, fmt.Errorf("the issuing CA %s: %w; it is signed anew with `touchmark ca request`, before the other root goes", c.Name, err)
+	foreign := a.belowRoot(cert)
+	if dead := c.Purpose != vetting.ForDevices && c.State == vetting.IssuingClosed; foreign != nil && !dead {
+		return nil, fmt.Errorf("the issuing CA %s: %w; it is signed anew with `touchmark ca request`, before the other root goes", c.Name, foreign)
 	}
-	i := &issuer{id: c.ID, name: c.Name, purpose: c.Purpose, state: c.State, Authority: Authority{Certificate: cert}, serials: a.Serials.Of(cert)}
+	i := &issuer{id: c.ID, name: c.Name, purpose: c.Purpose, state: c.State, Authority: Authority{Certificate: cert}, serials: a.Serials.Of(cert), foreign: foreign}
 	if c.Purpose != vetting.ForDevices {
 		i.seen = new(certificates)
 	}

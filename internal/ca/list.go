@@ -20,6 +20,7 @@ type Listed struct {
 	ofRollover bool
 	issues     bool // to devices
 	former     bool // another issues in its place, and it ends when it ends
+	dead       bool // it is closed, and what it issued counts for nothing
 	signerEnds time.Time
 }
 
@@ -64,7 +65,7 @@ func (a *Authorities) List() []Listed {
 		for _, i := range known.all {
 			if i.purpose == p {
 				list = append(list, Listed{Name: i.name, Certificate: i.Certificate, Use: i.use(known),
-					issues: p == vetting.ForDevices && i.state != vetting.IssuingClosed, former: p != vetting.ForDevices && known.present(p) != i})
+					issues: p == vetting.ForDevices && i.state != vetting.IssuingClosed, former: p != vetting.ForDevices && known.present(p) != i, dead: i.dead()})
 			}
 		}
 	}
@@ -105,10 +106,11 @@ func (a *Authorities) signerOf(c *x509.Certificate) (string, time.Time) {
 	}
 }
 
-// BelowRoot names every CA below the root.
+// BelowRoot names every CA below the root but for closed ones of which nothing
+// counts.
 func (a *Authorities) BelowRoot() (names []string) {
 	for _, c := range a.List() {
-		if c.Name != RootName && !c.ofRollover {
+		if c.Name != RootName && !c.ofRollover && !c.dead {
 			names = append(names, c.Name)
 		}
 	}

@@ -75,13 +75,13 @@ func (a *Authorities) BeginRollover(r *Rollover) error {
 }
 
 // SwitchRoot makes the new root of a roll-over the one in force, once it has
-// signed every authority of a file. To switch again changes nothing.
+// signed every authority of a file of which something counts. To switch again changes nothing.
 func (a *Authorities) SwitchRoot() error {
 	if a.rollover == nil {
 		return errors.New("there is no root roll-over: begin one with `touchmark ca root-rollover begin`, and import what that makes")
 	}
 	for name, have := range a.fixed() {
-		if have.Certificate.CheckSignatureFrom(a.rollover.NewWithNew) != nil {
+		if !a.issuers.Load().named(name).dead() && have.Certificate.CheckSignatureFrom(a.rollover.NewWithNew) != nil {
 			return fmt.Errorf("%s is not signed by the new root: `touchmark ca request` it, sign it with the new root, and import it", name)
 		}
 	}
@@ -95,7 +95,7 @@ func (a *Authorities) FinishRollover() error {
 		return errors.New("there is no root roll-over")
 	}
 	for _, c := range a.List() {
-		if c.Name != RootName && !c.ofRollover && c.Certificate.CheckSignatureFrom(a.Root) != nil {
+		if c.Name != RootName && !c.ofRollover && !c.dead && c.Certificate.CheckSignatureFrom(a.Root) != nil {
 			return fmt.Errorf("%s is signed by the root that would go: `touchmark ca request` it, sign it with the other root, and import it", c.Name)
 		}
 	}
