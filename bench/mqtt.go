@@ -118,7 +118,7 @@ func (w *world) orders(ctx context.Context, n int) ([]order, error) {
 		if err != nil {
 			return nil, err
 		}
-		key := fmt.Sprintf("%x", sha256.Sum256(c.Leaf().RawSubjectPublicKeyInfo))
+		key := keyName(c.Leaf())
 		content, err := json.Marshal(map[string]string{"operation": "enrol", "csr": string(made.body), "nonce": rand.Text(), "reply": ownRoot + key + "/reply"})
 		if err != nil {
 			return nil, err
@@ -130,6 +130,11 @@ func (w *world) orders(ctx context.Context, n int) ([]order, error) {
 		list[i] = order{made.tls, key, message}
 	}
 	return list, nil
+}
+
+// keyName is how topics name a certificate's key.
+func keyName(cert *x509.Certificate) string {
+	return fmt.Sprintf("%x", sha256.Sum256(cert.RawSubjectPublicKeyInfo))
 }
 
 // driveMessages has each device ask once. Connections are made before the
