@@ -309,11 +309,18 @@ var oidManagedDevice = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 37476, 9000, 64, 
 // attestedKey is a key with its vendor's word of which device it is in.
 func attestedKey(t *testing.T, m *vendoridtest.Maker, serial string) *vendoridtest.Party {
 	t.Helper()
+	return m.Device(attestingCertificate(t, serial))
+}
+
+// attestingCertificate is that of an attested key of a device, before it is
+// signed.
+func attestingCertificate(t *testing.T, serial string) *x509.Certificate {
+	t.Helper()
 	id, err := asn1.Marshal(struct{ DeviceID string }{serial})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m.Device(&x509.Certificate{Subject: pkix.Name{CommonName: "attested"}, ExtraExtensions: []pkix.Extension{{Id: oidManagedDevice, Value: id}}})
+	return &x509.Certificate{Subject: pkix.Name{CommonName: "attested"}, ExtraExtensions: []pkix.Extension{{Id: oidManagedDevice, Value: id}}, NotBefore: vendoridtest.Made, NotAfter: vendoridtest.Forever}
 }
 
 // statement is an attestation of format step.

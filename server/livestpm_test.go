@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/touchmark/touchmark/enroll/attest/attesttest"
-	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/internal/swtpm"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -18,13 +17,7 @@ func (l *lives) newTPM() *attesttest.Device {
 
 // tpmDoor is for devices with a TPM, which certify its one key.
 func (l *lives) tpmDoor() entry {
-	p := *l.world.Product
-	p.Proofs = append(p.Proofs, vetting.ProofTPM)
-	changed, err := l.server.store.UpdateProduct(l.t.Context(), storetest.By, &p)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	l.world.Product = changed
+	l.product(func(p *vetting.Product) { p.Proofs = append(p.Proofs, vetting.ProofTPM) })
 	w := &tpmWorld{l.works}
 	return entry{
 		name: "tpm",

@@ -45,7 +45,7 @@ func (l *lives) trade(d *lived) {
 		_, err = s.WithdrawTransfer(ctx, by, d.deal.id, "")
 		l.seen["withdrawn"]++
 		d.deal = nil
-	case n == 2:
+	case n == 2, n == 3:
 		_, err = s.DeclineTransfer(ctx, by, d.deal.id, "")
 		l.seen["declined"]++
 		d.deal = nil
