@@ -111,6 +111,12 @@ func TestMain(m *testing.M) {
 
 func start(t testing.TB, program string) *checker {
 	t.Helper()
+	// What gcc reads, go test does not know of: a result is not to outlive it.
+	for _, source := range []string{"touchmark_licence.h", "testdata/check.c"} {
+		if _, err := os.ReadFile(filepath.FromSlash(source)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	cmd := exec.Command(program)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -215,6 +221,22 @@ func TestSignaturesAtTheEdge(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A licence has one form: its Ed25519 signature with the order added to the
+// second half (RFC 8032 §8.4) is none.
+func TestSignaturesCannotBeRewritten(t *testing.T) {
+	c := start(t, sanitized)
+	f, l, uid := random(t, "ed25519", 2)
+	order := unhex(t, "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010")
+	carry := 0
+	for i, b := range order {
+		carry += int(l.Signature[32+i]) + int(b)
+		l.Signature[32+i], carry = byte(carry), carry>>8
+	}
+	if got := c.check(t, f, l.Bytes(), uid); got != badSignature || f.check(l.Bytes(), uid) != badSignature {
+		t.Errorf("C says %d, the library %d", got, f.check(l.Bytes(), uid))
 	}
 }
 
