@@ -68,8 +68,7 @@ func TestACMERefused(t *testing.T) {
 	storetest.Verify(t, w.server.store)
 }
 
-// A device that is held leaves its order processing, over a restart of the
-// server too, until a person has decided.
+// A device that is held leaves its order processing until a person has decided.
 func TestACMEHeld(t *testing.T) {
 	w := opened(t)
 	m := w.attesting()
