@@ -41,24 +41,31 @@ test: ## everything that CI runs; installs what the tests need (Debian: as root 
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory race
 
+# Each test runs once: under the race detector where that can find something,
+# plain otherwise. Plain are docs and the soak, which work with programs that
+# are built as they ship, e2e and the command line, whose servers are other
+# processes or have nobody else around; and of the two packages whose tests
+# take longest, what asks one thing after the other: most of the writes that
+# are made to fail, parts of the store's suite, lives of devices, TPMs. These
+# names are names of tests in those two packages alone.
+FAULTS := Answer|CreateIssuingCA|Delivery|Ends|Founding|HandOut|JobChunk|KeepingA|MakingCodes|OtherWrites|Raise|ResultCommit|ReworkCommit|SetDefault|Transfer|UseOfCode
+SUBJECTS := catalogue|rule_versions|orders|manifests|facts|stale|devices|revoke|statuses|life|test_results|jobs|issuing_CAs|revocation_lists|offline_files|registrations|authenticity|observed|log|webhooks
+LIVES := AnswersWithoutTheTPM|AttestationCA.*|AttestedKeys|FalseStatements|FormerPartitionsEnd|KeysThatAttestNothing|Lives|NewProfile|StatusOfIssued|TPMOverMQTT|TPMsOfOthers
+ALONE := ^Test($(FAULTS)).*Fails?$$|^TestTamperingIsFound$$|^TestSuite$$/.*/^($(SUBJECTS))$$|^Test($(LIVES))$$
+LONG  := ./server ./internal/store
+
 # Every test has what it needs here, so one that is skipped fails.
-check: $(TESTGATE)
-	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m ./... | $(TESTGATE)
-	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 ./internal/keys/... ./cmd/touchmark/... ./device/token | $(TESTGATE)
+check: $(TESTGATE) ## the tests that the race detector would only slow down
+	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m ./docs ./bench/... ./e2e ./cmd/... | $(TESTGATE)
+	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m -run '$(ALONE)' $(LONG) | $(TESTGATE)
+	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 ./internal/keys/... ./device/token | $(TESTGATE)
+	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 -run 'HSM|PIN' ./cmd/touchmark | $(TESTGATE)
 	go test -C .ci/tools -json ./... | $(TESTGATE)
 	go test -C e2e/foreign -json -count=1 -timeout 5m ./... | $(TESTGATE)
 
-# Without docs and the soak, which work with programs that are built as they
-# ship, and without e2e and the command line: the server's own tests have
-# fleets and operators at the same server, and take a third of the time. Of the
-# store's tests what uses a store from several sides; the rest, as most of the
-# writes that are made to fail, asks one thing after the other, and takes
-# minutes.
-FAULTS := Answer|CreateIssuingCA|Delivery|Ends|Founding|HandOut|JobChunk|KeepingA|MakingCodes|OtherWrites|Raise|ResultCommit|ReworkCommit|SetDefault|Transfer|UseOfCode
-ALONE := ^Test($(FAULTS)).*Fails?$$|^TestTamperingIsFound$$|^TestSuite$$/.*/^(catalogue|rule_versions|orders|manifests|facts|stale|devices|revoke|statuses|life|test_results|jobs|issuing_CAs|revocation_lists|offline_files|registrations|authenticity|observed|log|webhooks)$$
-race: $(TESTGATE) ## the tests again, under the race detector
+race: $(TESTGATE) ## all others, under the race detector
 	$(TESTS) CGO_ENABLED=1 deploy/postgres-test.sh run \
-		go test -json -race -count=1 -timeout 10m -skip '$(ALONE)' $$(go list ./... | grep -v -e /docs$$ -e /bench/soak$$ -e /e2e$$ -e /cmd/) | $(TESTGATE)
+		go test -json -race -count=1 -timeout 14m -skip '$(ALONE)' $(LONG) $$(go list ./... | grep -v -e /docs$$ -e /bench -e /e2e$$ -e /cmd/ -e /server$$ -e /internal/store$$) | $(TESTGATE)
 
 lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, and what no commit may hold
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not gofmt-ed:" $$unformatted >&2; exit 1; fi
