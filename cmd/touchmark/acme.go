@@ -87,16 +87,9 @@ func (a *app) accountKeyRevoke() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for _, id := range args {
-			var raw []byte
-			if err := cl.api(cmd.Context(), http.MethodPost, "/account-keys/"+segment(id)+"/revoke", nil, &raw); err != nil {
-				return err
-			}
-			if err := show(a, raw, func(w io.Writer, k *vetting.AccountKey) { fmt.Fprintf(w, "account key %d is %s\n", k.ID, k.State) }); err != nil {
-				return err
-			}
-		}
-		return nil
+		return revokeEach(cmd.Context(), a, cl, "/account-keys/", args, func(w io.Writer, k *vetting.AccountKey) {
+			fmt.Fprintf(w, "account key %d is %s\n", k.ID, k.State)
+		})
 	}
 	return a.jsonFlag(c)
 }

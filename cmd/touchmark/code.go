@@ -192,18 +192,26 @@ func (a *app) codeRevoke() *cobra.Command {
 		if batch != 0 {
 			return a.revokeBatch(cmd.Context(), cl, batch)
 		}
-		for _, id := range args {
-			var raw []byte
-			if err := cl.api(cmd.Context(), http.MethodPost, "/codes/"+segment(id)+"/revoke", nil, &raw); err != nil {
-				return err
-			}
-			if err := show(a, raw, func(w io.Writer, c *vetting.EnrolmentCode) { fmt.Fprintf(w, "code %d is %s\n", c.ID, c.State) }); err != nil {
-				return err
-			}
-		}
-		return nil
+		return revokeEach(cmd.Context(), a, cl, "/codes/", args, func(w io.Writer, c *vetting.EnrolmentCode) {
+			fmt.Fprintf(w, "code %d is %s\n", c.ID, c.State)
+		})
 	}
 	return a.jsonFlag(c)
+}
+
+// revokeEach revokes what has these ids below a path of the API, one after the
+// other, and says of each what it is now.
+func revokeEach[T any](ctx context.Context, a *app, cl *client, path string, ids []string, say func(io.Writer, *T)) error {
+	for _, id := range ids {
+		var raw []byte
+		if err := cl.api(ctx, http.MethodPost, path+segment(id)+"/revoke", nil, &raw); err != nil {
+			return err
+		}
+		if err := show(a, raw, say); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) revokeBatch(ctx context.Context, cl *client, batch int64) error {
