@@ -31,6 +31,6 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(challengeCommand(), demoCommand(), enrolCommand(), factoryCommand(), fleetCommand(), rigCommand())
+	c.AddCommand(challengeCommand(), demoCommand(), enrolCommand(), factoryCommand(), fleetCommand(), rigCommand(), updateCommand())
 	return c
 }

@@ -21,7 +21,7 @@ func readUnits(dir string, serials []string) ([]*devicesim.Unit, error) {
 	if len(serials) == 0 {
 		names, err := filepath.Glob(filepath.Join(dir, "*", "bootstrap.pem"))
 		if err != nil || len(names) == 0 {
-			return nil, fmt.Errorf("%s holds no units: build some with `devicesim factory --out %s`", dir, dir)
+			return nil, noUnits(dir)
 		}
 		for _, name := range names {
 			serials = append(serials, filepath.Base(filepath.Dir(name)))
@@ -65,4 +65,8 @@ func readListed(name string) (map[string]*devicesim.Unit, error) {
 		listed[u.Serial] = u
 	}
 	return listed, nil
+}
+
+func noUnits(dir string) error {
+	return fmt.Errorf("%s holds no units: build some with `devicesim factory --out %s`", dir, dir)
 }
