@@ -1,0 +1,61 @@
+package release
+
+import (
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Stage says what a key is for.
+type Stage string
+
+const (
+	Test       Stage = "test"       // signs what is asked of it, for devices of developers
+	Production Stage = "production" // signs nothing but approved releases
+)
+
+// Stages lists every stage.
+var Stages = []Stage{Test, Production}
+
+// Key is a signing key of a product and stage. Its private half is in the
+// installation's key store.
+type Key struct {
+	ID      int64  `json:"id" doc:"The key's number"`
+	Name    string `json:"name" doc:"The key's name"`
+	Product string `json:"product" doc:"The product's name"`
+	Stage   Stage  `json:"stage" enum:"test,production" doc:"What it is for"`
+	Kind    string `json:"kind" enum:"P-256,P-384,RSA-2048,RSA-3072,Ed25519" doc:"What kind of key it is"`
+	// PublicKey is a SubjectPublicKeyInfo, DER.
+	PublicKey   []byte    `json:"publicKey" doc:"The public key: a SubjectPublicKeyInfo, DER in base64"`
+	Certificate []byte    `json:"certificate" doc:"Its certificate by the code signing CA, DER in base64"`
+	Chain       [][]byte  `json:"chain" nullable:"false" doc:"The CA certificates above it without the root, DER in base64"`
+	By          string    `json:"by" doc:"The operator who created it"`
+	Created     time.Time `json:"created" doc:"When it was created"`
+	Revoked     time.Time `json:"revoked,omitzero" doc:"When it was revoked; absent if it was not"`
+	Reason      string    `json:"reason,omitempty" doc:"Why it was revoked"`
+}
+
+// KeyKinds lists what kinds of keys sign firmware.
+var KeyKinds = []string{"P-256", "P-384", "RSA-2048", "RSA-3072", "Ed25519"}
+
+// Check reports the first thing wrong with what a key is created with.
+func (k *Key) Check() error {
+	switch {
+	case !slices.Contains(Stages, k.Stage):
+		return fmt.Errorf("the stage %q: it is test or production", k.Stage)
+	case !slices.Contains(KeyKinds, k.Kind):
+		return fmt.Errorf("a key of kind %q signs no firmware: take one of %v", k.Kind, KeyKinds)
+	}
+	return nil
+}
+
+// Public is the public key.
+func (k *Key) Public() (crypto.PublicKey, error) {
+	pub, err := x509.ParsePKIXPublicKey(k.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("the public key of %s: %w", k.Name, err)
+	}
+	return pub, nil
+}
