@@ -182,8 +182,11 @@ func (w *lists) make(ctx context.Context, s crl.Schedule) (time.Duration, error)
 	}
 	w.failed, w.keeping, w.makes = false, 0, w.makes+1
 	now := time.Now().Add(time.Duration(w.makes) * time.Second) // a list is made once a second at most
+	var issuers []crl.Issuer
 	m := crl.NewMaker(crl.Maker{Schedule: s, Revoked: w.revoked, Source: w, Directory: d, Observer: w, Log: slog.Default(),
-		Issuers: func() []crl.Issuer { return []crl.Issuer{w.issuer} }, Known: func() (time.Time, bool) { return now, true }})
+		Issuers: func() []crl.Issuer { return issuers }, Known: func() (time.Time, bool) { return now, true }})
+	m.Round(ctx) // what a maker does in its first round, and then once a minute or an hour
+	issuers = []crl.Issuer{w.issuer}
 	began := time.Now()
 	m.Round(ctx)
 	if took := time.Since(began); !w.failed {
