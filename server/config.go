@@ -59,9 +59,13 @@ type Config struct {
 	// each further issuing CA, each by a URI: "file:PATH", "pkcs11:…",
 	// "awskms:…", "cloudkms:…", "azurekms:…". One that is missing is the file
 	// keys/NAME.key, or keys/issuer-NAME.key. The root's key is never needed
-	// by a running server. responder, if it is there, is the key that signs
-	// OCSP answers, on P-256 or P-384; without it they are signed with keys
+	// by a running server. Three more are used if they are there, on P-256 or
+	// P-384. responder signs OCSP answers; without it they are signed with keys
 	// that each server makes in memory, which an HSM does not slow down.
+	// attestation certifies the attestation keys of TPMs; without it the key is
+	// derived from what all servers share. tls is the key of the server's own
+	// certificate; without it each server makes one in memory, and can say in
+	// the absence of an HSM that it is absent. touchmark ca make-key makes them.
 	Keys map[string]string `yaml:"keys"`
 
 	// EST is where devices enrol (RFC 7030).
@@ -374,7 +378,7 @@ func checkHostName(n string) error {
 }
 
 // keyNames are the keys that a running server uses.
-var keyNames = []string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, ca.ResponderKeyName}
+var keyNames = append([]string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName}, ca.OwnKeys...)
 
 // Places is where the authorities are.
 func (c *Config) Places() ca.Places { return ca.Places{Dir: c.Dir, Keys: c.Keys} }

@@ -155,8 +155,24 @@ func (c *credentials) check(context.Context) error {
 // checkResponderKey reports that the key which signs OCSP answers cannot: it
 // may be in an HSM that is gone.
 func (s *Server) checkResponderKey(context.Context) error {
-	if err := s.authorities.CheckResponder(); err != nil {
+	if err := s.authorities.CheckOwn(ca.ResponderKeyName); err != nil {
 		return fmt.Errorf("OCSP answers cannot be signed: %w; who asks what was not asked lately is told to try later", err)
+	}
+	return nil
+}
+
+// checkTLSKey reports that the key of the server's certificate cannot sign.
+func (s *Server) checkTLSKey(context.Context) error {
+	if err := s.authorities.CheckOwn(ca.TLSKeyName); err != nil {
+		return fmt.Errorf("no TLS connection can begin: %w", err)
+	}
+	return nil
+}
+
+// checkAttestationKey reports that the attestation CA's key cannot sign.
+func (s *Server) checkAttestationKey(context.Context) error {
+	if err := s.authorities.CheckOwn(ca.AttestationKeyName); err != nil {
+		return fmt.Errorf("the attestation CA cannot sign: %w", err)
 	}
 	return nil
 }

@@ -188,7 +188,8 @@ func (s *Server) wire() error {
 		{"checkpoint", s.publishing.check},
 		{"certificates", validity(s.expiries, now)},
 		{"default-issuer", s.issuing.checkDefault},
-	}, warnings: append(s.newsCheck(), check{"issuers", s.issuing.check}, check{"responder-key", s.checkResponderKey}, check{"expiry", s.expiring}, check{"statuses", s.status.check}, check{"crls", s.status.lists.check}, check{"offline-status", s.offline.Check})}
+		{"tls-key", s.checkTLSKey},
+	}, warnings: append(s.newsCheck(), check{"issuers", s.issuing.check}, check{"responder-key", s.checkResponderKey}, check{"attestation-key", s.checkAttestationKey}, check{"expiry", s.expiring}, check{"statuses", s.status.check}, check{"crls", s.status.lists.check}, check{"offline-status", s.offline.Check})}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/ocsp"
 	"github.com/touchmark/touchmark/ocsp/crl"
@@ -38,7 +39,7 @@ func (s *Server) newStatus(source *store.Store, certify certifier, report report
 		CacheBytes: int(c.Cache), Forged: st.forgeries, Shared: s.shared(), Log: s.env.Log, Now: s.env.Now,
 	})
 	st.credentials = &credentials{
-		key: s.authorities.Responder, issuing: s.authorities.Issuing, certify: certify, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
+		key: s.authorities.Own(ca.ResponderKeyName), issuing: s.authorities.Issuing, certify: certify, tell: st.responder.SetIssuers, log: s.env.Log, now: s.env.Now,
 	}
 	st.reporting = &reporting{take: st.forgeries.Take, issuing: s.authorities.Issuing, report: report,
 		failed: func(ctx context.Context, err error) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto"
 	"crypto/hmac"
 	"crypto/sha256"
 
@@ -24,12 +25,25 @@ func (s *Server) openAttestation(ctx context.Context) error {
 	}
 	s.attestor = &attest.Attestor{Secret: secret, Now: s.env.Now,
 		Makers: &vendorid.Book{Products: s.store, Vendors: vendorid.ByTPM, Now: s.env.Now}}
-	if secret, err = s.sharedSecret(ctx, "attestation CA"); err != nil {
+	key, err := s.attestationKey(ctx)
+	if err != nil {
 		return err
 	}
-	issuer, err := ca.NewAKIssuer(secret, organizationOf(s.authorities), s.store, s.env.Now)
+	issuer, err := ca.NewAKIssuer(key, organizationOf(s.authorities), s.store, s.env.Now)
 	s.attestationCA = &attest.CA{Attestor: s.attestor, EKs: s.store, Issuer: issuer}
 	return err
+}
+
+// attestationKey is the configured one, or what servers without share.
+func (s *Server) attestationKey(ctx context.Context) (crypto.Signer, error) {
+	if key := s.authorities.Own(ca.AttestationKeyName); key != nil {
+		return key, nil
+	}
+	secret, err := s.sharedSecret(ctx, "attestation CA")
+	if err != nil {
+		return nil, err
+	}
+	return ca.DeriveAttestationKey(secret), nil
 }
 
 // organizationOf is the manufacturer's name, as the root has it.

@@ -17,7 +17,7 @@ func (a *app) caCommand() *cobra.Command {
 	return group("ca", "The CAs of a server, and ceremonies with the root's key",
 		`A CA below the root gets its certificate in three steps: request on the server's machine, sign where the root's key is, which
 needs no server and no network, and import on the server's machine. list shows what there is. root-rollover changes the root's key.`,
-		a.caList(), a.caRequest(), a.caSign(), a.caImport(), a.rootRollover())
+		a.caList(), a.caRequest(), a.caSign(), a.caImport(), a.rootRollover(), a.caMakeKey())
 }
 
 func (a *app) caRequest() *cobra.Command {

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/enroll/attest"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -27,11 +29,10 @@ const (
 	akEarly = 5 * time.Minute
 )
 
-// AKIssuer certifies attestation keys. Its key is derived from a secret that
-// all servers share, so each has it, and it needs no ceremony: its certificates
+// AKIssuer certifies attestation keys. It needs no ceremony: its certificates
 // count for nothing but the attestations that products trust it for.
 type AKIssuer struct {
-	key  *ecdsa.PrivateKey
+	key  crypto.Signer
 	cert *x509.Certificate
 	log  AKLog
 	now  func() time.Time
@@ -42,9 +43,9 @@ type AKLog interface {
 	NoteAKCertificate(ctx context.Context, ek vetting.Fingerprint, serial []byte) error
 }
 
-// NewAKIssuer makes the issuer of a secret. organization stands in its name.
-func NewAKIssuer(secret []byte, organization string, log AKLog, now func() time.Time) (*AKIssuer, error) {
-	i := &AKIssuer{key: deriveKey(secret), log: log, now: now}
+// NewAKIssuer makes the issuer of a key. organization stands in its name.
+func NewAKIssuer(key crypto.Signer, organization string, log AKLog, now func() time.Time) (*AKIssuer, error) {
+	i := &AKIssuer{key: key, log: log, now: now}
 	t := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{organization}, CommonName: "TPM attestation CA"},
 		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
@@ -58,9 +59,11 @@ func NewAKIssuer(secret []byte, organization string, log AKLog, now func() time.
 	return i, err
 }
 
-// deriveKey makes a P-256 key of a secret: candidates until one is in range,
-// which all but one in 2³² are (FIPS 186-5, A.2.2).
-func deriveKey(secret []byte) *ecdsa.PrivateKey {
+// DeriveAttestationKey makes the P-256 key of an attestation CA that has none
+// of its own, of a secret that all servers share, so that each has it:
+// candidates until one is in range, which all but one in 2³² are (FIPS 186-5,
+// A.2.2).
+func DeriveAttestationKey(secret []byte) *ecdsa.PrivateKey {
 	for n := byte(0); ; n++ {
 		m := hmac.New(sha256.New, secret)
 		m.Write([]byte("touchmark attestation CA key"))
@@ -85,7 +88,7 @@ var (
 // IssueAK implements attest.AKIssuer. The certificate is in the log before it
 // leaves. Its subject is empty; its critical subjectAltName has the TPM's
 // names, and as permanentIdentifiers (RFC 4043) the endorsement key and the
-// device's serial number.
+// device's serial number. Without its key the error is an *enroll.IssuerError.
 func (i *AKIssuer) IssueAK(ctx context.Context, ak attest.AKCertificate) ([][]byte, error) {
 	san, err := akNames(ak)
 	if err != nil {
@@ -102,7 +105,7 @@ func (i *AKIssuer) IssueAK(ctx context.Context, ak attest.AKCertificate) ([][]by
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, i.cert, ak.Key, i.key)
 	if err != nil {
-		return nil, err
+		return nil, &enroll.IssuerError{Issuer: AttestationKeyName, Err: err}
 	}
 	if err := i.log.NoteAKCertificate(ctx, ak.EK, serial); err != nil {
 		return nil, err

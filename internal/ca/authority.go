@@ -39,10 +39,7 @@ const (
 	OperatorName = vetting.OperatorCA
 	CodeSignName = vetting.CodeSigningCA
 	LogKeyName   = "log"
-	// ResponderKeyName is the key that signs OCSP answers where it is not made
-	// in memory.
-	ResponderKeyName = "responder"
-	serialFile       = "serial.key"
+	serialFile   = "serial.key"
 )
 
 // Authority is one CA that can sign.
@@ -64,9 +61,6 @@ type Authorities struct {
 	Serials  Serials
 	// Log signs the audit log's checkpoints.
 	Log crypto.Signer
-	// Responder signs OCSP answers for all CAs; nil leaves that to keys in
-	// memory.
-	Responder crypto.Signer
 	// StatusPoints, if set, gives where devices' certificates say that their
 	// status can be learnt, by the CA's name and the serial number. It is set
 	// before the first is issued.
@@ -81,7 +75,7 @@ type Authorities struct {
 	learning sync.Mutex
 	keyless  bool // opened by OpenKeyless
 
-	responding tried // of Responder
+	own map[string]*ownKey
 }
 
 // Places say where certificates and keys are.
@@ -148,10 +142,8 @@ func Init(ctx context.Context, p Places, organization string, now time.Time) (*A
 	if _, err := ring.Create(ctx, p.key(LogKeyName), p.logKind()); err != nil {
 		return nil, err
 	}
-	if uri := p.Keys[ResponderKeyName]; uri != "" {
-		if _, err := ring.Create(ctx, uri, keys.P256); err != nil {
-			return nil, err
-		}
+	if err := p.makeOwn(ctx); err != nil {
+		return nil, err
 	}
 	if err := p.makeSerialKey(); err != nil {
 		return nil, err
@@ -240,7 +232,7 @@ func Open(ctx context.Context, p Places, now time.Time) (*Authorities, error) {
 	if a.Log, err = (keys.Ring{Dir: p.Dir}).Open(ctx, p.key(LogKeyName)); err != nil {
 		return nil, err
 	}
-	if err := a.openResponder(ctx); err != nil {
+	if err := a.openOwn(ctx, OwnKeys...); err != nil {
 		return nil, err
 	}
 	if a.Serials, err = readSerialKey(p.serialKey()); err != nil {

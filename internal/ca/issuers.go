@@ -256,13 +256,15 @@ func (i *issuer) sign(t *x509.Certificate, key crypto.PublicKey) ([]byte, error)
 
 // Probe signs with the keys of the CAs whose last signature failed, as an HSM
 // may be back, or with those of all that should be able to sign, as one may be
-// gone; and with the key that signs OCSP answers. [Authorities.Unable] and
-// [Authorities.CheckResponder] tell what came of it.
+// gone; and with the server's own keys. [Authorities.Unable] and
+// [Authorities.CheckOwn] tell what came of it.
 func (a *Authorities) Probe(all bool) {
 	for _, i := range a.issuers.Load().all {
 		i.signing.probe(i.Signer, all)
 	}
-	a.responding.probe(a.Responder, all)
+	for _, k := range a.own {
+		k.probe(k.key, all)
+	}
 }
 
 // issuerFor is the CA that issues to an owner's devices; o is nil for the

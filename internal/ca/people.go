@@ -82,7 +82,7 @@ func earlier(a, b time.Time) time.Time {
 const serverValidity = 90 * 24 * time.Hour
 
 // ServerCertificate is the server's own TLS certificate. It issues itself
-// from the operator CA, keeps its key in memory, and renews without a
+// from the operator CA, keeps its key in memory unless there is one for it, and renews without a
 // restart: the handshake that finds it past two thirds of its life, or of
 // another operator CA than the present one, makes the next one.
 type ServerCertificate struct {
@@ -149,8 +149,17 @@ func (s *ServerCertificate) due(c *ownCertificate) bool {
 	return s.now().After(c.Leaf.NotBefore.Add(life*2/3)) || s.authorities.issuers.Load().present(vetting.ForOperators).name != c.by.name
 }
 
+// newKey is the key of the next certificate: the configured one, or one that
+// never leaves memory.
+func (s *ServerCertificate) newKey() (crypto.Signer, error) {
+	if key := s.authorities.Own(TLSKeyName); key != nil {
+		return key, nil
+	}
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+}
+
 func (s *ServerCertificate) renew() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := s.newKey()
 	if err != nil {
 		return err
 	}
@@ -166,7 +175,7 @@ func (s *ServerCertificate) renew() error {
 		NotAfter:     earlier(now.Add(serverValidity), by.Certificate.NotAfter),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		SubjectKeyId: keyID(&key.PublicKey), BasicConstraintsValid: true,
+		SubjectKeyId: keyID(key.Public()), BasicConstraintsValid: true,
 	}
 	for _, name := range s.names {
 		if ip := net.ParseIP(name); ip != nil {
@@ -175,7 +184,7 @@ func (s *ServerCertificate) renew() error {
 			t.DNSNames = append(t.DNSNames, name)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, by.Certificate, &key.PublicKey, by.Signer)
+	der, err := x509.CreateCertificate(rand.Reader, t, by.Certificate, key.Public(), by.Signer)
 	if err != nil {
 		return fmt.Errorf("issue the server's own certificate: %w", err)
 	}

@@ -3,8 +3,6 @@ package ca
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -13,7 +11,6 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/enroll"
-	"github.com/touchmark/touchmark/internal/keys"
 )
 
 // Issuing is a CA that issues to devices, for those who tell what became of
@@ -107,8 +104,8 @@ var errKeyless = errors.New("this node holds no CA's key")
 
 // OpenKeyless loads what tells of devices' certificates without being able to
 // make one: the certificates of root and device CA, and the key of the serial
-// numbers. No other method than Learn, Issuing, Root, Name, Probe and
-// CheckResponder is of use then.
+// numbers. No other method than Learn, Issuing, Root, Name, Own, Probe and
+// CheckOwn is of use then.
 func OpenKeyless(ctx context.Context, p Places) (*Authorities, error) {
 	root, err := p.Root()
 	if err != nil {
@@ -124,7 +121,7 @@ func OpenKeyless(ctx context.Context, p Places) (*Authorities, error) {
 	if err := a.belowRoot(a.Device.Certificate); err != nil {
 		return nil, fmt.Errorf("%s: %w", p.certificate(DeviceName), err)
 	}
-	if err := a.openResponder(ctx); err != nil {
+	if err := a.openOwn(ctx, ResponderKeyName); err != nil {
 		return nil, err
 	}
 	if a.Serials, err = readSerialKey(p.serialKey()); err != nil {
@@ -134,27 +131,6 @@ func OpenKeyless(ctx context.Context, p Places) (*Authorities, error) {
 	a.issuers.Store(newIssuers(a.founders))
 	return a, nil
 }
-
-// openResponder opens the key that signs OCSP answers, if one is configured.
-func (a *Authorities) openResponder(ctx context.Context) error {
-	uri := a.places.Keys[ResponderKeyName]
-	if uri == "" {
-		return nil
-	}
-	key, err := keys.Ring{Dir: a.places.Dir}.Open(ctx, uri)
-	if err != nil {
-		return err
-	}
-	if public, ok := key.Public().(*ecdsa.PublicKey); !ok || public.Curve != elliptic.P256() && public.Curve != elliptic.P384() {
-		return fmt.Errorf("the key %s cannot sign OCSP answers: want ECDSA on P-256 or P-384", keys.Redact(uri))
-	}
-	a.Responder = key
-	return nil
-}
-
-// CheckResponder tells why the key that signs OCSP answers cannot sign now, as
-// far as Probe found out.
-func (a *Authorities) CheckResponder() error { return a.responding.last() }
 
 // keyOf opens the key of an issuing CA, if this node is to have it.
 func (a *Authorities) keyOf(ctx context.Context, name string, cert *x509.Certificate) (crypto.Signer, error) {
