@@ -165,7 +165,7 @@ func espsecure(t *testing.T, image []byte, key crypto.PublicKey) {
 func TestChanged(t *testing.T) {
 	for name, names := range vectors {
 		image, keys := read(t, name), publics(t, names)
-		for i := 0; i < len(image); i += 1 + 16*min(1, (len(image)-sectorLen)/(i+1)) {
+		for i := 0; i < len(image); i += 3 {
 			changed := slices.Clone(image)
 			changed[i] ^= 1 << (i % 8)
 			if Verify(signtest.Reader(changed), keys...) == nil {
@@ -185,12 +185,12 @@ func TestChanged(t *testing.T) {
 	}
 	two, keys := read(t, "two.img"), publics(t, vectors["two.img"])
 	for want, set := range map[string][]crypto.PublicKey{
-		"another key signed":      keys[:1],
-		"it is by another key":    {keys[1], keys[0]},
-		"it is not there":         {keys[0], keys[1], keys[1]},
-		"it has one to 3":         {},
-		"signature block 0":       {keys[1]},
-		"checks no signature by ": {signtest.Key(t, "ed25519").Public()},
+		"another key signed":     keys[:1],
+		"it is by another key":   {keys[1], keys[0]},
+		"it is not there":        {keys[0], keys[1], keys[1]},
+		"it has one to 3":        {},
+		"signature block 0":      {keys[1]},
+		"check no signature by ": {signtest.Key(t, "ed25519").Public()},
 	} {
 		if err := Verify(signtest.Reader(two), set...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d keys: %v, want %q", len(set), err, want)

@@ -97,7 +97,7 @@ func verifyRSA(b, digest []byte, key *rsa.PublicKey) error {
 		return errors.New("it is by another key")
 	}
 	// r is 2^6144 mod n; n·m is -1 mod 2^32.
-	want := new(big.Int).Exp(big.NewInt(2), big.NewInt(6144), n)
+	want := new(big.Int).Mod(new(big.Int).SetBit(new(big.Int), 6144, 1), n)
 	if r.Cmp(want) != 0 || uint32(n.Uint64())*m != 0xffffffff {
 		return errors.New("the numbers for the chip's multiplier are wrong: it would refuse the signature")
 	}
