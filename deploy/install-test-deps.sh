@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
 # compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, software TPMs,
-# RAUC, SWUpdate, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
+# RAUC, SWUpdate, osslsigncode, sbsigntool, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
@@ -42,6 +42,8 @@ command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
 command -v rauc >/dev/null || missing+=(rauc)
 command -v swupdate >/dev/null || missing+=(swupdate)
 command -v mksquashfs >/dev/null || missing+=(squashfs-tools) # for rauc
+command -v osslsigncode >/dev/null || missing+=(osslsigncode)
+command -v sbverify >/dev/null || missing+=(sbsigntool)
 [[ -e /usr/include/openssl/x509.h ]] || missing+=(libssl-dev)
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 

@@ -26,11 +26,8 @@ func Verify(file *io.SectionReader, roots *x509.CertPool, at time.Time) (*Info, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("the bundle's signature: %w", err)
 	}
-	if _, err := by.Certificate.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return nil, nil, fmt.Errorf("the certificate of %q is not acceptable: %w", by.Certificate.Subject, err)
-	}
-	if by.Certificate.IsCA {
-		return nil, nil, fmt.Errorf("the certificate of %q is a CA's", by.Certificate.Subject)
+	if err := by.Check(roots, at); err != nil {
+		return nil, nil, err
 	}
 	if !bytes.Equal(manifest, e.manifest) {
 		return nil, nil, errors.New("the manifest is not what was signed")

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"time"
 
 	"github.com/smallstep/pkcs7"
@@ -18,6 +19,9 @@ type Detached struct {
 	Chain       []*x509.Certificate // goes along; may be empty
 	At          time.Time           // the signing time
 	PSS         bool                // an RSA key signs with PSS (RFC 4056)
+	// Bare leaves out the certificates and the signed attributes, and with them
+	// the time: what is signed is the content's digest itself (RFC 5652 §5.4).
+	Bare bool
 }
 
 // Hash is by what hash the content's digest is wanted.
@@ -34,28 +38,53 @@ func (d Detached) Draft(sum []byte) (*Draft, error) {
 	return d.draft(pkcs7.OIDData, sum)
 }
 
+// DraftAround makes all but the signature of a SignedData as PKCS #7 has it
+// (RFC 2315 §7), around content that is no octet string but DER of a type of
+// its own. Its digest is over the element without tag and length (§9.3).
+func (d Detached) DraftAround(kind asn1.ObjectIdentifier, content []byte) (*Draft, error) {
+	var value asn1.RawValue
+	if _, err := asn1.Unmarshal(content, &value); err != nil {
+		return nil, fmt.Errorf("the content to sign is no DER: %w", err)
+	}
+	h := d.Hash().New()
+	h.Write(value.Bytes)
+	draft, err := d.draft(kind, h.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	draft.data.Encapsulated.Content = element(content)
+	return draft, nil
+}
+
 func (d Detached) draft(kind asn1.ObjectIdentifier, sum []byte) (*Draft, error) {
 	info, signed, err := d.signerInfo(kind, sum)
 	if err != nil {
 		return nil, err
 	}
-	certs := [][]byte{d.Certificate.Raw}
-	for _, c := range d.Chain {
-		certs = append(certs, c.Raw)
-	}
 	data := signedData{
 		Version:          1,
 		DigestAlgorithms: []pkix.AlgorithmIdentifier{info.DigestAlgorithm},
-		Certificates:     asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: bytes.Join(certs, nil)},
+		Certificates:     d.certificates(),
 		Signers:          []signerInfo{info},
 	}
 	data.Encapsulated.Type = kind
 	return &Draft{data, signed}, nil
 }
 
+func (d Detached) certificates() asn1.RawValue {
+	if d.Bare {
+		return asn1.RawValue{}
+	}
+	certs := [][]byte{d.Certificate.Raw}
+	for _, c := range d.Chain {
+		certs = append(certs, c.Raw)
+	}
+	return asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: bytes.Join(certs, nil)}
+}
+
 // ToSign is the message that the certificate's key must sign, with the hash
 // of [Detached.Hash]: the signed attributes (RFC 5652 §5.4). It holds the
-// content's digest.
+// content's digest. It is nil if that digest itself is to be signed.
 func (d *Draft) ToSign() []byte { return d.signed }
 
 // Finish puts the signature in (DER).
@@ -66,7 +95,7 @@ func (d *Draft) Finish(signature []byte) ([]byte, error) {
 
 // FinishAround puts the signature in, and the content that was digested.
 func (d *Draft) FinishAround(content, signature []byte) ([]byte, error) {
-	d.data.Encapsulated.Content = content
+	d.data.Encapsulated.Content = octets(content)
 	return d.Finish(signature)
 }
 
@@ -76,18 +105,20 @@ func (d Detached) signerInfo(kind asn1.ObjectIdentifier, sum []byte) (info signe
 	if err != nil {
 		return info, nil, err
 	}
-	attrs, err := makeAttributes(kind, sum, d.At)
-	if err != nil {
-		return info, nil, err
-	}
-	signed, err = encodeAttributes(attrs)
-	return signerInfo{
+	info = signerInfo{
 		Version:            1,
 		ID:                 issuerAndSerial{asn1.RawValue{FullBytes: d.Certificate.RawIssuer}, d.Certificate.SerialNumber},
 		DigestAlgorithm:    pkix.AlgorithmIdentifier{Algorithm: digest},
-		Attributes:         attrs,
 		SignatureAlgorithm: signature,
-	}, signed, err
+	}
+	if d.Bare {
+		return info, nil, nil
+	}
+	if info.Attributes, err = makeAttributes(kind, sum, d.At); err != nil {
+		return info, nil, err
+	}
+	signed, err = encodeAttributes(info.Attributes)
+	return info, signed, err
 }
 
 // DigestOf is the digest of content in memory.

@@ -37,7 +37,7 @@ func signInside(kind asn1.ObjectIdentifier, content []byte, by Signatory, at tim
 	}
 	data := draft.data
 	data.Signers[0].Signature = sig
-	data.Encapsulated.Content = content
+	data.Encapsulated.Content = octets(content)
 	if !kind.Equal(pkcs7.OIDData) {
 		data.Version = versionOther
 	}
@@ -50,6 +50,13 @@ func signInside(kind asn1.ObjectIdentifier, content []byte, by Signatory, at tim
 // Whose certificate that is, whether it counts and whether the signing time is
 // acceptable is the caller's to judge; the signer may have issued it to itself.
 func Open(message []byte, longest int) (content []byte, by Signer, err error) {
+	return OpenContent(message, longest, pkcs7.OIDData)
+}
+
+// OpenContent is Open for content of the given type. If that is no octet string
+// but an element of its own, its contents are returned, which are what the
+// digest is over.
+func OpenContent(message []byte, longest int, kind asn1.ObjectIdentifier) (content []byte, by Signer, err error) {
 	p7, err := Parse(message, longest)
 	if err != nil {
 		return nil, by, err
@@ -67,7 +74,7 @@ func Open(message []byte, longest int) (content []byte, by Signer, err error) {
 	if err := checkSize(cert); err != nil {
 		return nil, by, fmt.Errorf("the certificate of %q %w", cert.Subject, err)
 	}
-	by, err = verifySignature(p7, 0, cert, DigestOf(p7.Content))
+	by, err = verifySignature(p7, 0, cert, kind, DigestOf(p7.Content))
 	if err != nil {
 		return nil, by, err
 	}

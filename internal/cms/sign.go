@@ -29,7 +29,7 @@ type signedData struct {
 	Version          int
 	DigestAlgorithms []pkix.AlgorithmIdentifier `asn1:"set"`
 	Encapsulated     encapsulated
-	Certificates     asn1.RawValue // [0] IMPLICIT
+	Certificates     asn1.RawValue `asn1:"optional"` // [0] IMPLICIT
 	Signers          []signerInfo  `asn1:"set"`
 }
 
@@ -37,14 +37,24 @@ type signedData struct {
 // signature has no content.
 type encapsulated struct {
 	Type    asn1.ObjectIdentifier
-	Content []byte `asn1:"optional,explicit,tag:0"`
+	Content asn1.RawValue `asn1:"optional"` // [0] EXPLICIT
+}
+
+// octets is content as an octet string, inside.
+func octets(content []byte) asn1.RawValue {
+	return element(append(appendHeader(nil, asn1.TagOctetString, len(content)), content...))
+}
+
+// element is content that is DER of its own type, inside.
+func element(der []byte) asn1.RawValue {
+	return asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: der}
 }
 
 type signerInfo struct {
 	Version            int
 	ID                 issuerAndSerial
 	DigestAlgorithm    pkix.AlgorithmIdentifier
-	Attributes         []attribute `asn1:"set,tag:0"`
+	Attributes         []attribute `asn1:"set,optional,omitempty,tag:0"`
 	SignatureAlgorithm pkix.AlgorithmIdentifier
 	Signature          []byte
 }

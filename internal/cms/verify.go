@@ -92,10 +92,10 @@ func verifySigner(p7 *pkcs7.PKCS7, i int, content Digest, roots *x509.CertPool, 
 	if err != nil {
 		return Signer{}, err
 	}
-	if err := checkCertificate(cert, roots, at); err != nil {
-		return Signer{}, fmt.Errorf("the certificate of %q %w", cert.Subject, err)
+	if err := (Signer{Certificate: cert}).Check(roots, at); err != nil {
+		return Signer{}, err
 	}
-	return verifySignature(p7, i, cert, content)
+	return verifySignature(p7, i, cert, pkcs7.OIDData, content)
 }
 
 // signerCertificate finds the certificate of a signer inside the message.
@@ -108,9 +108,18 @@ func signerCertificate(p7 *pkcs7.PKCS7, i int) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// verifySignature checks a signature by a certificate's key, and nothing
-// about the certificate.
-func verifySignature(p7 *pkcs7.PKCS7, i int, cert *x509.Certificate, content Digest) (Signer, error) {
+// Check wants the signer's certificate issued directly by one of the roots,
+// valid at the given time, and fit to sign.
+func (s Signer) Check(roots *x509.CertPool, at time.Time) error {
+	if err := checkCertificate(s.Certificate, roots, at); err != nil {
+		return fmt.Errorf("the certificate of %q %w", s.Certificate.Subject, err)
+	}
+	return nil
+}
+
+// verifySignature checks a signature over content of a type by a certificate's
+// key, and nothing about the certificate.
+func verifySignature(p7 *pkcs7.PKCS7, i int, cert *x509.Certificate, kind asn1.ObjectIdentifier, content Digest) (Signer, error) {
 	info := p7.Signers[i]
 	alg, err := algorithmOf(info.DigestAlgorithm.Algorithm, info.DigestEncryptionAlgorithm, cert)
 	if err != nil {
@@ -124,7 +133,7 @@ func verifySignature(p7 *pkcs7.PKCS7, i int, cert *x509.Certificate, content Dig
 	if err != nil {
 		return Signer{}, &DigestError{err}
 	}
-	signed, when, err := checkAttributes(attrs, sum)
+	signed, when, err := checkAttributes(attrs, kind, sum)
 	if err != nil {
 		return Signer{}, fmt.Errorf("the signature of %q %w", cert.Subject, err)
 	}
@@ -211,7 +220,7 @@ type attribute struct {
 
 // checkAttributes checks the signed attributes of RFC 5652 §11 and returns
 // the bytes that were signed: their DER as a SET OF (§5.4).
-func checkAttributes(attrs []attribute, sum []byte) (signed []byte, when time.Time, err error) {
+func checkAttributes(attrs []attribute, kind asn1.ObjectIdentifier, sum []byte) (signed []byte, when time.Time, err error) {
 	if len(attrs) == 0 {
 		return nil, when, errors.New("has no signed attributes (openssl: leave out -noattr)")
 	}
@@ -219,8 +228,8 @@ func checkAttributes(attrs []attribute, sum []byte) (signed []byte, when time.Ti
 	if err := one(attrs, pkcs7.OIDAttributeContentType, &contentType); err != nil {
 		return nil, when, fmt.Errorf("has no good content-type attribute: %w", err)
 	}
-	if !contentType.Equal(pkcs7.OIDData) {
-		return nil, when, fmt.Errorf("is over content of type %s, not over data (%s)", contentType, pkcs7.OIDData)
+	if !contentType.Equal(kind) {
+		return nil, when, fmt.Errorf("is over content of type %s, not of %s", contentType, kind)
 	}
 	var digest []byte
 	if err := one(attrs, pkcs7.OIDAttributeMessageDigest, &digest); err != nil {
