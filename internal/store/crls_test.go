@@ -3,9 +3,11 @@ package store_test
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"slices"
 	"testing"
 
+	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/ocsp/crl"
 )
@@ -55,5 +57,105 @@ func holds(t *testing.T, w *storetest.World, made *crl.Made) {
 	b, err := storetest.CRLBytes(t.Context(), w.Store, list[at])
 	if err != nil || sha256.Sum256(b) != made.Digest {
 		t.Errorf("the bytes of number %d are others: %v", made.Number, err)
+	}
+}
+
+// endedLists is so many that they end in two transactions.
+const endedLists = 130
+
+// makeAndEndLists makes the lists of all partitions, and ends them.
+func makeAndEndLists(ctx context.Context, s *store.Store, _ string, _ int) error {
+	if err := makePartitions(ctx, s); err != nil {
+		return err
+	}
+	_, err := s.EndCRLs(ctx, "server", "", 0, endedLists)
+	return err
+}
+
+func makePartitions(ctx context.Context, s *store.Store) error {
+	list, err := s.CRLs(ctx, 0)
+	if err != nil {
+		return err
+	}
+	former := map[crl.Scope]int64{}
+	for _, k := range list {
+		former[k.Scope] = k.Number
+	}
+	var made []*crl.Made
+	for n := range endedLists {
+		scope := crl.Scope{Partitions: endedLists, Partition: n}
+		made = append(made, storetest.CRL(0, scope, former[scope]+1, former[scope], 3))
+	}
+	kept, err := s.KeepCRLs(ctx, "server", "", made)
+	if err == nil && len(kept) != endedLists {
+		err = fmt.Errorf("%d lists were kept", len(kept))
+	}
+	return err
+}
+
+// lasting counts the lists that did not end.
+func lasting(t *testing.T, s *store.Store) (n int) {
+	t.Helper()
+	list, err := s.CRLs(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range list {
+		if k.Size == 0 {
+			continue
+		}
+		n++
+		if b, err := storetest.CRLBytes(t.Context(), s, k); err != nil || sha256.Sum256(b) != k.Digest {
+			t.Errorf("the bytes of list %s are others: %v", k.Scope, err)
+		}
+	}
+	return n
+}
+
+// Lists end or stay as they were, and can be ended and made again.
+func TestEndingRevocationListsFails(t *testing.T) {
+	ctx := context.Background()
+	eachFaultAfter(t, func(t *testing.T, w *storetest.World) {
+		if err := makePartitions(ctx, w.Store); err != nil {
+			t.Fatal(err)
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		if n, err := w.Store.EndCRLs(ctx, "server", "", 0, endedLists); err == nil || n != 0 {
+			t.Errorf("%d ended, %v", n, err)
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		left := endedLists
+		if fault == "persisted anyway" {
+			left = endedLists - store.EndedAtOnce
+		}
+		if n := lasting(t, w.Store); n != left {
+			t.Errorf("%d lists last, want %d", n, left)
+		}
+		if n, err := w.Store.EndCRLs(ctx, "server", "", 0, endedLists); err != nil || n != left {
+			t.Errorf("afterwards %d ended, want %d: %v", n, left, err)
+		}
+		if err := makePartitions(ctx, w.Store); err != nil || lasting(t, w.Store) != endedLists {
+			t.Errorf("made again: %v", err)
+		}
+	})
+}
+
+// TestKillWhileListsEnd: what has not ended is served as before.
+func TestKillWhileListsEnd(t *testing.T) {
+	for db, dsn := range storetest.Databases(t) {
+		t.Run(db, func(t *testing.T) {
+			n := killed(t, "ending lists", dsn, "", func(s *store.Store, round int, done bool) {
+				want := []int{0, 0, endedLists, endedLists, endedLists - store.EndedAtOnce, endedLists - store.EndedAtOnce, 0}[min(round, 6)]
+				if done {
+					want = 0
+				}
+				if n := lasting(t, s); n != want {
+					t.Errorf("round %d: %d lists last, want %d", round, n, want)
+				}
+			})
+			if n < 6 {
+				t.Errorf("%d processes were killed, want two at each of three commits or more", n)
+			}
+		})
 	}
 }

@@ -24,6 +24,9 @@ const (
 	Panics         // the program has a defect there
 )
 
+// EndedAtOnce is how many revocation lists one transaction ends.
+const EndedAtOnce = endedAtOnce
+
 var errInjected = errors.New("injected fault")
 
 // Next makes the transactions from now on fail in a way.

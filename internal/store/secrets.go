@@ -25,5 +25,8 @@ func (s *Store) Secret(ctx context.Context, name string) (secret []byte, err err
 		w.insert(`secrets (name, value)`, name, secret)
 		return nil
 	})
-	return secret, err
+	if err != nil {
+		return nil, err // whether this secret is the one is not known
+	}
+	return secret, nil
 }

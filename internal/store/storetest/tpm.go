@@ -40,9 +40,9 @@ func (t *trial) withTPMs(makers bool, keys ...int) *World {
 	return w
 }
 
-// attesting is a claim by TPM k, of a maker that product thermo trusts, as
+// ByTPM is a claim by TPM k, of a maker that product thermo trusts, as
 // unit n.
-func attesting(n, k int) vetting.Claim {
+func ByTPM(n, k int) vetting.Claim {
 	c := Claim(Key("ek", k), Key("official", k))
 	c.Auth.Proof, c.TPM = vetting.ProofTPM, &vetting.TPM{AK: "000b"}
 	c.Asserted = vetting.Identity{Serial: Unit(n).Serial}
@@ -52,36 +52,36 @@ func attesting(n, k int) vetting.Claim {
 
 func tpmListed(t *trial) {
 	w := t.withTPMs(false, 1, 2, 0)
-	listed := attesting(0, 1)
+	listed := ByTPM(0, 1)
 	listed.Asserted = vetting.Identity{}
 	r := t.enrol(listed, vetting.ReasonVetted)
 	same(t, "the device", t.deviceOf(r).Serial, Unit(0).Serial)
 	t.again(listed)
-	t.enrol(attesting(0, 2), vetting.ReasonMismatch)
-	t.enrol(attesting(0, 3), vetting.ReasonWrongKey)
-	t.enrol(attesting(2, 3), vetting.ReasonProof) // neither listed nor a maker's
-	t.enrol(attesting(9, 3), vetting.ReasonUnknownDevice)
+	t.enrol(ByTPM(0, 2), vetting.ReasonMismatch)
+	t.enrol(ByTPM(0, 3), vetting.ReasonWrongKey)
+	t.enrol(ByTPM(2, 3), vetting.ReasonProof) // neither listed nor a maker's
+	t.enrol(ByTPM(9, 3), vetting.ReasonUnknownDevice)
 	same(t, "units", t.issued("po-1"), 1)
 	twice := Unit(4)
 	twice.BootstrapKey, twice.Made.EKHash = vetting.Fingerprint{}, Key("ek", 2).String()
 	w.Load(t, twice)
-	t.enrol(attesting(1, 2), vetting.ReasonDisputed)
+	t.enrol(ByTPM(1, 2), vetting.ReasonDisputed)
 }
 
 func tpmBinds(t *trial) {
 	t.withTPMs(true, 0, 0)
-	away := attesting(0, 1)
+	away := ByTPM(0, 1)
 	away.Remote = "198.51.100.9"
 	t.enrol(away, vetting.ReasonOffSite)
-	foreign := attesting(0, 1)
+	foreign := ByTPM(0, 1)
 	foreign.Vendors = nil
 	t.enrol(foreign, vetting.ReasonVendor)
-	r := t.enrol(attesting(0, 1), vetting.ReasonVetted)
+	r := t.enrol(ByTPM(0, 1), vetting.ReasonVetted)
 	same(t, "the maker", r.Claim.Auth.Vendor, "maker")
 	t.again(away) // the TPM that is bound counts anywhere
-	t.enrol(attesting(0, 2), vetting.ReasonBound)
-	t.enrol(attesting(1, 1), vetting.ReasonMismatch)
-	nameless := attesting(0, 1)
+	t.enrol(ByTPM(0, 2), vetting.ReasonBound)
+	t.enrol(ByTPM(1, 1), vetting.ReasonMismatch)
+	nameless := ByTPM(0, 1)
 	nameless.Asserted = vetting.Identity{}
 	t.again(nameless)
 	same(t, "units", t.issued("po-1"), 1)
@@ -90,11 +90,11 @@ func tpmBinds(t *trial) {
 // A TPM came with one device before a manifest listed it for another.
 func tpmOfTwo(t *trial) {
 	w := t.withTPMs(true, 0)
-	first := t.enrol(attesting(0, 1), vetting.ReasonVetted)
+	first := t.enrol(ByTPM(0, 1), vetting.ReasonVetted)
 	late := Unit(1)
 	late.BootstrapKey, late.Made.EKHash = vetting.Fingerprint{}, Key("ek", 1).String()
 	w.Load(t, late)
-	t.enrol(attesting(1, 1), vetting.ReasonBound)
+	t.enrol(ByTPM(1, 1), vetting.ReasonBound)
 	h := ok(t.store.DeviceHistory(t.ctx, first.DeviceID))(t)
 	if len(h.Evidence) != 1 || h.Evidence[0].Kind != vetting.EvidenceDuplicateEK {
 		t.Errorf("evidence against the first %+v", h.Evidence)
@@ -110,7 +110,7 @@ func tpmRace(t *trial) {
 	var wait sync.WaitGroup
 	for n := range devices {
 		wait.Go(func() {
-			c := attesting(n, 1)
+			c := ByTPM(n, 1)
 			c.Key = Key("official", 100+n)
 			s := t.store
 			if n%2 == 1 {
@@ -131,7 +131,7 @@ func tpmRace(t *trial) {
 
 func tpmFacts(t *trial) {
 	w := t.withTPMs(false, 1)
-	c := attesting(0, 1)
+	c := ByTPM(0, 1)
 	c.TPM = &vetting.TPM{AK: "000b00", Manufacturer: "id:49465800", Firmware: "0001", PCRs: map[string]string{"7": "aa"}}
 	r := t.enrol(c, vetting.ReasonVetted)
 	same(t, "what the TPM said", r.Claim.TPM, c.TPM)
@@ -160,7 +160,7 @@ func secrets(t *trial) {
 // Who asks for a TPM finds its device by the record, or by how it enrolled.
 func deviceOfEK(t *trial) {
 	w := t.withTPMs(true, 1, 0)
-	t.enrol(attesting(1, 2), vetting.ReasonVetted)
+	t.enrol(ByTPM(1, 2), vetting.ReasonVetted)
 	for k, want := range map[int]string{1: Unit(0).Serial, 2: Unit(1).Serial, 3: ""} {
 		same(t, "the device", ok(t.store.DeviceOfEK(t.ctx, Key("ek", k)))(t), want)
 	}
