@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
 # compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, software TPMs,
-# RAUC, SWUpdate, osslsigncode, sbsigntool, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
+# RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
@@ -20,6 +20,10 @@ pg_bin() { # where PostgreSQL's server programs are
 		fi
 	done
 	return 1
+}
+
+sign_file_package() { # Debian names it after the kernel's version; the oldest is the release's own
+	apt-cache pkgnames linux-kbuild- 2>/dev/null | sort -V | head -1 | grep . || echo linux-kbuild-6.1
 }
 
 softhsm() { command -v softhsm2-util >/dev/null; }
@@ -44,6 +48,8 @@ command -v swupdate >/dev/null || missing+=(swupdate)
 command -v mksquashfs >/dev/null || missing+=(squashfs-tools) # for rauc
 command -v osslsigncode >/dev/null || missing+=(osslsigncode)
 command -v sbverify >/dev/null || missing+=(sbsigntool)
+[[ -x /sbin/modinfo ]] || missing+=(kmod)
+compgen -G '/usr/lib/linux-kbuild-*/scripts/sign-file' >/dev/null || missing+=("$(sign_file_package)")
 [[ -e /usr/include/openssl/x509.h ]] || missing+=(libssl-dev)
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 
