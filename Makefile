@@ -50,7 +50,7 @@ test: ## everything that CI runs; installs what the tests need (Debian: as root 
 # names are names of tests in those two packages alone.
 FAULTS := Answer|CreateIssuingCA|Delivery|Ends|Founding|HandOut|JobChunk|KeepingA|MakingCodes|OtherWrites|Raise|ResultCommit|ReworkCommit|SetDefault|Transfer|UseOfCode
 SUBJECTS := catalogue|rule_versions|orders|manifests|facts|stale|devices|revoke|statuses|life|test_results|jobs|issuing_CAs|revocation_lists|offline_files|registrations|authenticity|observed|log|webhooks
-LIVES := AnswersWithoutTheTPM|AttestationCA.*|AttestedKeys|FalseStatements|FormerPartitionsEnd|KeysThatAttestNothing|Lives|NewProfile|StatusOfIssued|TPMOverMQTT|TPMsOfOthers
+LIVES := ACMEByTPM|ACMEFalseStatementsOfTPMs|AnswersWithoutTheTPM|AttestationCA.*|AttestedKeys|FalseStatements|FormerPartitionsEnd|KeysThatAttestNothing|Lives|NewProfile|StatusOfIssued|TPMOverMQTT|TPMsOfOthers
 ALONE := ^Test($(FAULTS)).*Fails?$$|^TestTamperingIsFound$$|^TestSuite$$/.*/^($(SUBJECTS))$$|^Test($(LIVES))$$
 LONG  := ./server ./internal/store
 

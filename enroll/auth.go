@@ -120,10 +120,13 @@ func bootstrap(c Client) (Client, error) {
 // is for shows when the device's record is found.
 func (a *Authenticator) vendor(ctx context.Context, c Client, issuers []*x509.Certificate) (_ Client, err error) {
 	c.Vendors, err = a.Vendors.Matches(ctx, append([]*x509.Certificate{c.Certificate}, issuers...))
-	if rejection := new(vendorid.Rejection); errors.As(err, &rejection) {
+	rejection := new(vendorid.Rejection)
+	switch {
+	case errors.As(err, &rejection) && rejection.Stranger:
+		return c, authError("the certificate was issued by %q, which is no CA of this server, and neither is it of a vendor that a product trusts: present the self-signed bootstrap certificate, a vendor's, an official certificate or a rig's", c.Certificate.Issuer)
+	case errors.As(err, &rejection):
 		return c, authError("%v", rejection)
-	}
-	if err != nil {
+	case err != nil:
 		return c, err
 	}
 	if _, err := KeyKind(c.Certificate.PublicKey); err != nil {

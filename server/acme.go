@@ -31,7 +31,7 @@ func (s *Server) acmeHandler(pipeline enroller) *acme.Handler {
 		AccountKeys: s.store,
 		Lives:       s.store,
 		Revoker:     s.store,
-		Validator:   &challenge.Validator{Vendors: &vendorid.Book{Products: s.store, Vendors: vendorid.ByAttestation, Now: s.env.Now}},
+		Validator:   &challenge.Validator{Vendors: &vendorid.Book{Products: s.store, Vendors: vendorid.ByAttestation(s.attestationCA.Vendor()), Now: s.env.Now}},
 		Witness:     attestations{s.store, newRates[vetting.Identity](1)},
 		CACerts:     s.authorities.CACerts,
 		Secret:      s.acmeSecret(),

@@ -353,11 +353,16 @@ func (o *acmeOrder) attest(statement any) acmeAnswer {
 
 func requestFor(t *testing.T, key *ecdsa.PrivateKey, template *x509.CertificateRequest) map[string]string {
 	t.Helper()
+	return map[string]string{"csr": b64url(certificateRequest(t, key, template))}
+}
+
+func certificateRequest(t *testing.T, key *ecdsa.PrivateKey, template *x509.CertificateRequest) []byte {
+	t.Helper()
 	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]string{"csr": b64url(der)}
+	return der
 }
 
 // certificate downloads what an order led to.

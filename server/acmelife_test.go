@@ -242,6 +242,18 @@ func TestACMERevocation(t *testing.T) {
 	storetest.Verify(t, w.server.store)
 }
 
+// attestsBadly sends an attestation that ends the challenge; the order cannot
+// be finalized after that.
+func (o *acmeOrder) attestsBadly(what string, statement any, text string, csr []byte) {
+	o.t.Helper()
+	a := o.attest(statement)
+	problem, _ := a.json(o.t)["error"].(map[string]any)
+	if a.status != 200 || problem["type"] != "urn:ietf:params:acme:error:badAttestationStatement" || !strings.Contains(fmt.Sprint(problem["detail"]), text) {
+		o.t.Errorf("%s: %d %s, want %q", what, a.status, a.body, text)
+	}
+	wantProblem(o.t, what+", finalized all the same", o.post(o.finalizeAt, map[string]string{"csr": b64url(csr)}), 403, "orderNotReady", "invalid")
+}
+
 // An attestation that is not what it should be ends the challenge, is kept as
 // evidence, and gives nobody a certificate.
 func TestACMEBadAttestations(t *testing.T) {
@@ -295,13 +307,7 @@ func TestACMEBadAttestations(t *testing.T) {
 		"RS1":                        {func(o *acmeOrder) any { return tpm(o, map[string]any{"alg": -65535}) }, "SHA-1"},
 	} {
 		o := c.order(permanent("GW-1"))
-		a := o.attest(r.statement(o))
-		v := a.json(t)
-		problem, _ := v["error"].(map[string]any)
-		if a.status != 200 || v["status"] != "invalid" || problem["type"] != "urn:ietf:params:acme:error:badAttestationStatement" || !strings.Contains(fmt.Sprint(problem["detail"]), r.text) {
-			t.Errorf("%s: %d %s, want %q", what, a.status, a.body, r.text)
-		}
-		wantProblem(t, what+", finalized all the same", o.finalize(p), 403, "orderNotReady", "invalid")
+		o.attestsBadly(what, r.statement(o), r.text, certificateRequest(t, p.Key, &x509.CertificateRequest{}))
 	}
 	for what, payload := range map[string]any{"no base64": map[string]string{"attObj": "!"}, "nothing": map[string]string{}, "no CBOR": map[string]string{"attObj": "AAAA"}} {
 		o := c.order(permanent("GW-1"))

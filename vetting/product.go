@@ -147,11 +147,8 @@ func (p *Product) Check() error {
 	if err := checkVendors(p.Vendors); err != nil {
 		return fmt.Errorf("product %q: %w", p.Name, err)
 	}
-	if err := p.TPM.check(); err != nil {
+	if err := p.checkTPM(); err != nil {
 		return fmt.Errorf("product %q: tpm: %w", p.Name, err)
-	}
-	if p.TPM.Attested && !p.Accepts(ProofTPM) {
-		return fmt.Errorf("product %q: tpm: %w", p.Name, errNotAttested)
 	}
 	if err := checkRules(p.Rules); err != nil {
 		return fmt.Errorf("product %q: %w", p.Name, err)

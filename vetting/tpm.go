@@ -36,6 +36,19 @@ type TPMPolicy struct {
 	// Attested wants every key that is certified to be one that a TPM attested:
 	// the proof must be tpm, and a renewal is on the same key.
 	Attested bool `json:"attested,omitempty"`
+	// AttestationCA trusts the attestation keys that this server's own
+	// attestation CA certified, where the product accepts ProofAttestation.
+	AttestationCA bool `json:"attestationCA,omitempty"`
+}
+
+func (p *Product) checkTPM() error {
+	switch {
+	case p.TPM.Attested && !p.Accepts(ProofTPM):
+		return errNotAttested
+	case p.TPM.AttestationCA && !p.Accepts(ProofAttestation):
+		return errNoAttestation
+	}
+	return p.TPM.check()
 }
 
 func (p TPMPolicy) check() error {
@@ -50,7 +63,10 @@ func (p TPMPolicy) check() error {
 	return nil
 }
 
-var errNotAttested = errors.New("attested is set, but the proof tpm is not accepted: no device could ever enrol")
+var (
+	errNotAttested   = errors.New("attested is set, but the proof tpm is not accepted: no device could ever enrol")
+	errNoAttestation = errors.New("attestationCA is set, but the proof attestation is not accepted: accept it, too")
+)
 
 // endorsement checks that the claim's endorsement key is this device's: the
 // record lists it, or it is a trusted maker's and was bound to the device when

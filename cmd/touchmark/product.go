@@ -29,7 +29,7 @@ type productFlags struct {
 	await, serverKeys               string
 	keys, proofs                    []string
 	siteCodes, noStatusURLs         bool
-	attested                        bool
+	attested, attestationCA         bool
 	life                            vetting.Life
 	onClone                         string
 }
@@ -46,6 +46,7 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.BoolVar(&p.noStatusURLs, "no-status-urls", false, "leave out of certificates where their status can be learnt, to keep them small")
 	f.BoolVar(&p.siteCodes, "site-codes", false, "let the operators of a site make enrolment codes for its orders")
 	f.BoolVar(&p.attested, "attested", false, "certify only keys that a TPM attested, and renew on the same key")
+	f.BoolVar(&p.attestationCA, "attestation-ca", false, "trust keys of TPMs that this server's attestation CA certified, with the proof attestation")
 	f.StringVar(&p.life.RenewWindow, "renew-window", "", "the part of a certificate's life, at its end, in which it renews, such as 33% or 60d (default all of it)")
 	f.StringVar(&p.life.Grace, "grace", "", "how long after its end a certificate still renews, such as 90d")
 	f.StringVar(&p.life.Rescue, "rescue", "", "how long after its end, beyond the grace, a device that asks is held for a person, such as 3650d")
@@ -84,6 +85,9 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	}
 	if set("attested") {
 		in.TPM.Attested = p.attested
+	}
+	if set("attestation-ca") {
+		in.TPM.AttestationCA = p.attestationCA
 	}
 	p.applyLife(set, &in.Life)
 	if set("proof") {
@@ -230,6 +234,9 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	}
 	if p.TPM.Attested {
 		field(w, "attested", "only keys that a TPM attested are certified")
+	}
+	if p.TPM.AttestationCA {
+		field(w, "attestation CA", "this server's counts")
 	}
 	for _, r := range p.Rules {
 		fmt.Fprintf(w, "rule\t%s, otherwise %s: %s\n", r.Name, r.Otherwise, r.Expression)

@@ -66,7 +66,7 @@ func (h *Handler) newOrder(x *exchange, _ []int64) error {
 // identifier is the only one of an order, if there is one that is served.
 func (*Handler) identifier(in orderInput) (id certorder.Identifier, err error) {
 	switch {
-	case in.NotBefore != "" || in.NotAfter != "":
+	case asked(in.NotBefore) || asked(in.NotAfter):
 		return id, problem(400, malformed, "the order asks for notBefore or notAfter: how long a certificate is valid is the product's affair; leave them out")
 	case in.Profile != "":
 		return id, problem(400, malformed, "there is no profile %q: what a certificate is like is the product's affair; leave profile out", clip(in.Profile))
@@ -80,6 +80,10 @@ func (*Handler) identifier(in orderInput) (id certorder.Identifier, err error) {
 	}
 	return id, problem(400, unsupportedIdentifier, "the identifier type %q is not served here: use %s or %s", clip(id.Type), certorder.PermanentIdentifier, certorder.HardwareModule)
 }
+
+// asked reports whether an order names a time. Clients of smallstep send the zero time of
+// their language where they mean none.
+func asked(at string) bool { return at != "" && at != "0001-01-01T00:00:00Z" }
 
 // checkValue holds a device's identifier to the form of those in records, so
 // that it is the same there octet for octet, but for the case of a

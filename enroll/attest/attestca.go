@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"sync"
 	"time"
 
@@ -55,6 +56,12 @@ type AKCertificate struct {
 	Serial string
 	// TPM has the names of the EK certificate.
 	TPM vetting.TPM
+}
+
+// Vendor is the CA as products trust it.
+func (c *CA) Vendor() vetting.Vendor {
+	anchor := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Issuer.Certificate().Raw})
+	return vetting.Vendor{Name: "attestation-ca", Anchors: string(anchor)}
 }
 
 // EKURN names an endorsement key as step's clients want it in an AK's

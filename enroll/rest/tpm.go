@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"io"
 	"mime"
@@ -69,10 +68,10 @@ func (t *TPM) routes(h *Handler, mux *http.ServeMux) {
 // showCA gives the attestation CA's certificate, which whoever trusts its
 // certificates needs.
 func (t *TPM) showCA(w http.ResponseWriter, _ *http.Request) {
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: t.CA.Issuer.Certificate().Raw})
+	text := t.CA.Vendor().Anchors
 	w.Header().Set("Content-Type", "application/pem-certificate-chain")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	_, _ = w.Write(text) // a client that is gone needs no answer
+	_, _ = io.WriteString(w, text) // a client that is gone needs no answer
 }
 
 // attest and secret are the two messages to an attestation CA, in the form of

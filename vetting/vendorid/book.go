@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,12 +39,18 @@ func ByCertificate(p *vetting.Product) []vetting.Vendor {
 }
 
 // ByAttestation gives the vendors that may attest the keys of a product's
-// devices.
-func ByAttestation(p *vetting.Product) []vetting.Vendor {
-	if !p.Accepts(vetting.ProofAttestation) {
-		return nil
+// devices: the product's own, and where the product says so the server's
+// attestation CA.
+func ByAttestation(own vetting.Vendor) func(*vetting.Product) []vetting.Vendor {
+	return func(p *vetting.Product) []vetting.Vendor {
+		switch {
+		case !p.Accepts(vetting.ProofAttestation):
+			return nil
+		case p.TPM.AttestationCA:
+			return append(slices.Clip(p.Vendors), own)
+		}
+		return p.Vendors
 	}
-	return p.Vendors
 }
 
 // ByTPM gives the makers whose TPMs prove a product's devices.
@@ -75,7 +82,7 @@ func (b *Book) Matches(ctx context.Context, chain []*x509.Certificate) ([]vettin
 		return nil, err
 	}
 	var list []vetting.VendorMatch
-	why := reject("the certificate was issued by %q, which is no CA of this server, and neither is it of a vendor that a product trusts: present the self-signed bootstrap certificate, a vendor's, an official certificate or a rig's", chain[0].Issuer)
+	var why error = &Rejection{Reason: fmt.Sprintf("the certificate was issued by %q, which is no CA of a vendor that a product trusts", chain[0].Issuer), Stranger: true}
 	for _, e := range entries {
 		for _, t := range e.trusts {
 			id, err := t.Verify(chain, b.Now())

@@ -115,11 +115,18 @@ func blocks(what, text, kind string, most int, add func(der []byte) error) error
 }
 
 // Rejection says why a chain proves nothing.
-type Rejection struct{ Reason string }
+type Rejection struct {
+	Reason string
+	// Stranger says that nobody trusts the issuer, genuine or not: what to do
+	// then, the protocol knows.
+	Stranger bool
+}
 
 func (e *Rejection) Error() string { return e.Reason }
 
-func reject(format string, args ...any) error { return &Rejection{fmt.Sprintf(format, args...)} }
+func reject(format string, args ...any) error {
+	return &Rejection{Reason: fmt.Sprintf(format, args...)}
+}
 
 // Verify checks a device's chain, the device's own certificate first, and
 // finds what the device is called. Any error is a *Rejection.

@@ -82,6 +82,27 @@ func TestChains(t *testing.T) {
 	}
 }
 
+// The server's own attestation CA attests for products that say so, beside
+// their vendors.
+func TestByAttestation(t *testing.T) {
+	own := vetting.Vendor{Name: "own"}
+	p := &vetting.Product{Vendors: []vetting.Vendor{{Name: "chips"}}, TPM: vetting.TPMPolicy{AttestationCA: true}}
+	for want, proofs := range map[string][]vetting.Proof{"": {vetting.ProofVendor}, "chips own": {vetting.ProofAttestation}} {
+		p.Proofs = proofs
+		var got []string
+		for _, v := range vendorid.ByAttestation(own)(p) {
+			got = append(got, v.Name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%v: %q, want %q", proofs, got, want)
+		}
+	}
+	p.TPM.AttestationCA, p.Proofs = false, []vetting.Proof{vetting.ProofAttestation}
+	if got := vendorid.ByAttestation(own)(p); len(got) != 1 {
+		t.Errorf("without saying so: %v", got)
+	}
+}
+
 func TestVendorsThatCannotBeSaved(t *testing.T) {
 	m := vendoridtest.New(t, "Chips")
 	good := vendoridtest.PEM(m.Root)

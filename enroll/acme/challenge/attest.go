@@ -98,11 +98,8 @@ func (v *Validator) Validate(ctx context.Context, t door.Trial) (door.Proved, er
 		return door.Proved{}, err
 	}
 	matches, err := v.Vendors.Matches(ctx, chain)
-	if rejection := new(vendorid.Rejection); errors.As(err, &rejection) {
-		return door.Proved{}, badStatement("%v", rejection)
-	}
 	if err != nil {
-		return door.Proved{}, err
+		return door.Proved{}, distrusted(err)
 	}
 	if matches, err = naming(matches, t.Identifier); err != nil {
 		return door.Proved{}, err
@@ -118,6 +115,18 @@ func (v *Validator) Validate(ctx context.Context, t door.Trial) (door.Proved, er
 		return door.Proved{}, badStatement("the attestation is of no key")
 	}
 	return door.Proved{Key: key, Matches: matches}, nil
+}
+
+// distrusted makes an answer of why no product trusts a chain.
+func distrusted(err error) error {
+	rejection := new(vendorid.Rejection)
+	switch {
+	case errors.As(err, &rejection) && rejection.Stranger:
+		return badStatement("%v for attestations: it must be an attestation CA of the product (touchmark vendor set, or product update --attestation-ca for this server's own)", rejection)
+	case errors.As(err, &rejection):
+		return badStatement("%v", rejection)
+	}
+	return err
 }
 
 // naming has matches assert the identifier, and drops those whose vendor's
