@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,6 +28,7 @@ import (
 type client struct {
 	base string
 	http *http.Client
+	key  crypto.Signer // the operator's; nil without a certificate
 	// pause waits between attempts.
 	pause func(context.Context, time.Duration) error
 }
@@ -58,18 +60,17 @@ func newClient(p server.Profile) (*client, error) {
 			return nil, fmt.Errorf("the root certificate (--ca): %s holds no certificate in PEM", p.CA)
 		}
 	}
+	var key crypto.Signer
 	if p.Certificate != "" {
-		if uri := keyURI(p.Key); !strings.HasPrefix(uri, "file:") {
-			return nil, usagef("your key (--key) is %s: only `touchmark manifest sign` takes one that is not in a PEM file", keys.Redact(uri))
-		}
-		pair, err := tls.LoadX509KeyPair(p.Certificate, p.Key)
+		pair, err := loadPair(p)
 		if err != nil {
-			return nil, fmt.Errorf("your certificate and key (--cert %s, --key %s): %w", p.Certificate, p.Key, err)
+			return nil, fmt.Errorf("your certificate and key (--cert %s, --key %s): %w", p.Certificate, keys.Redact(p.Key), err)
 		}
 		config.Certificates = []tls.Certificate{pair}
+		key, _ = pair.PrivateKey.(crypto.Signer)
 	}
 	return &client{
-		base: strings.TrimSuffix(p.Server, "/"), pause: pause,
+		base: strings.TrimSuffix(p.Server, "/"), pause: pause, key: key,
 		http: &http.Client{Transport: &http.Transport{
 			TLSClientConfig: config, Proxy: http.ProxyFromEnvironment,
 			DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
@@ -77,6 +78,31 @@ func newClient(p server.Profile) (*client, error) {
 			ResponseHeaderTimeout: 10 * time.Minute, // a large manifest is checked before it is answered
 		}},
 	}, nil
+}
+
+// loadPair reads the operator's certificate, and opens the key in a file or
+// wherever its URI says.
+func loadPair(p server.Profile) (tls.Certificate, error) {
+	uri := keyURI(p.Key)
+	if strings.HasPrefix(uri, "file:") {
+		return tls.LoadX509KeyPair(p.Certificate, strings.TrimPrefix(uri, "file:"))
+	}
+	text, err := os.ReadFile(p.Certificate)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	cert, err := parsePEM(text)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := keys.Ring{}.Open(context.Background(), uri)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	if public, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(key.Public()) {
+		return tls.Certificate{}, errors.New("the key is not the certificate's")
+	}
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -102,7 +102,7 @@ Exit status: 0 success; 1 the command failed, or a check found something; 2 the 
 		c.GroupID = "server"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{a.productCommand(), a.ruleCommand(), a.vendorCommand(), a.tpmCommand(), a.siteCommand(), a.ownerCommand(), a.issuerCommand(), a.crlCommand(), a.transferCommand(), a.orderCommand(), a.manifestCommand(), a.registrationCommand(),
+	for _, c := range []*cobra.Command{a.productCommand(), a.ruleCommand(), a.vendorCommand(), a.tpmCommand(), a.siteCommand(), a.ownerCommand(), a.issuerCommand(), a.crlCommand(), a.transferCommand(), a.orderCommand(), a.approvalCommand(), a.manifestCommand(), a.registrationCommand(),
 		a.deviceCommand(), a.jobCommand(), a.verifyCommand(), a.observationCommand(), a.evidenceCommand(), a.eventCommand(), a.webhookCommand(), a.certificateCommand(), a.revocationCommand(), a.codeCommand(), a.acmeCommand(), a.operatorCommand(), a.rigCommand(), a.auditCommand()} {
 		c.GroupID = "work"
 		root.AddCommand(c)

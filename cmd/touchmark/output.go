@@ -25,7 +25,12 @@ func (a *app) print(raw []byte, people func(w io.Writer)) error {
 		_, err := b.WriteTo(a.out)
 		return err
 	}
-	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	return tabbed(a.out, people)
+}
+
+// tabbed aligns what people see.
+func tabbed(out io.Writer, people func(w io.Writer)) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	people(w)
 	return w.Flush()
 }

@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -84,7 +84,7 @@ func (a *app) orderRaises() *cobra.Command {
 	t := table[vetting.Raise]{
 		columns: "ASKED\tBY\tFROM\tTO\tSTATE\tAPPROVED BY\tEXPIRES\tWHY", none: "Nobody asked for a raise.",
 		row: func(r *vetting.Raise) []any {
-			return []any{r.At, r.By, r.From, r.To, r.State, approvals(r), r.Expires, r.Note}
+			return []any{r.At, r.By, r.From, r.To, r.State, givers(r.Approvals), r.Expires, r.Note}
 		},
 	}
 	c := &cobra.Command{Use: "raises NAME", Short: "List the raises of an order, newest first", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/orders")}
@@ -108,7 +108,7 @@ func (a *app) orderRaises() *cobra.Command {
 
 func (a *app) orderApproveRaise() *cobra.Command {
 	c := &cobra.Command{Use: "approve-raise NAME N", Short: "Approve that an order's quantity is raised to N", Args: cobra.ExactArgs(2),
-		Long: `approve-raise is your yes to the raise that waits, and says to which quantity, so that you approve what you looked at. Whoever asked for it
+		Long: `approve-raise is your signed yes to the raise that waits, and says to which quantity, so that you approve what you looked at. Whoever asked for it
 cannot approve it, and nobody counts twice. With the last approval the order has the new quantity.`,
 		Example: "  touchmark order raises PO-4711\n  touchmark order approve-raise PO-4711 600", ValidArgsFunction: a.completeFirst("/orders")}
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
@@ -116,13 +116,32 @@ cannot approve it, and nobody counts twice. With the last approval the order has
 		if err != nil {
 			return nil, err
 		}
-		path, err := latestRaise(ctx, cl, args[0])
+		id, err := latestRaise(ctx, cl, args[0])
 		if err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, path+"/approve", api.ApprovalInput{Quantity: n}, &raw)
+		signature, err := a.signProposal(ctx, cl, fmt.Sprintf("/proposals/%d", id), func(t *approval.Terms) error { return raises(t, args[0], n) })
+		if err != nil {
+			return nil, err
+		}
+		err = cl.api(ctx, http.MethodPost, raisePath(args[0], id)+"/approve", api.RaiseApprovalInput{Quantity: n, Signature: signature}, &raw)
 		return raw, err
 	}, showRaise)
+}
+
+// raises checks that the terms are those of a raise of an order to a quantity.
+func raises(t *approval.Terms, order string, to int64) error {
+	var st vetting.RaiseStatement
+	if t.Kind != approval.OrderRaise {
+		return fmt.Errorf("the server asks you to sign %s %s: nothing was signed", t.Kind, t.Subject)
+	}
+	if err := t.Read(&st); err != nil {
+		return err
+	}
+	if st.Order != order || st.To != to {
+		return fmt.Errorf("the raise of order %s is to %d units, not to %d: look at it again", st.Order, st.To, to)
+	}
+	return nil
 }
 
 func (a *app) orderWithdrawRaise() *cobra.Command {
@@ -132,31 +151,34 @@ func (a *app) orderWithdrawRaise() *cobra.Command {
 	c.Flags().StringVar(&note, "note", "", "why, for the audit log (required)")
 	_ = c.MarkFlagRequired("note")
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
-		path, err := latestRaise(ctx, cl, args[0])
+		id, err := latestRaise(ctx, cl, args[0])
 		if err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, path+"/withdraw", api.ReasonInput{Note: note}, &raw)
+		err = cl.api(ctx, http.MethodPost, raisePath(args[0], id)+"/withdraw", api.ReasonInput{Note: note}, &raw)
 		return raw, err
 	}, showRaise)
 }
 
-// latestRaise is the path of an order's newest raise, the only one that can
+// latestRaise is the number of an order's newest raise, the only one that can
 // be waiting.
-func latestRaise(ctx context.Context, cl *client, order string) (string, error) {
-	path := "/orders/" + segment(order) + "/raises"
-	p, err := cl.list(ctx, path, url.Values{}, 1)
+func latestRaise(ctx context.Context, cl *client, order string) (int64, error) {
+	p, err := cl.list(ctx, "/orders/"+segment(order)+"/raises", url.Values{}, 1)
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	if len(p.Items) == 0 {
-		return "", fmt.Errorf("nobody asked for a raise of order %s", order)
+		return 0, fmt.Errorf("nobody asked for a raise of order %s", order)
 	}
-	var r vetting.Raise
-	if err := json.Unmarshal(p.Items[0], &r); err != nil {
-		return "", fmt.Errorf("the server's answer is not what this program knows: %w", err)
+	r, err := answered[vetting.Raise](p.Items[0])
+	if err != nil {
+		return 0, err
 	}
-	return path + "/" + strconv.FormatInt(r.ID, 10), nil
+	return r.ID, nil
+}
+
+func raisePath(order string, id int64) string {
+	return fmt.Sprintf("/orders/%s/raises/%d", segment(order), id)
 }
 
 func showRaise(w io.Writer, r *vetting.Raise) {
@@ -165,17 +187,9 @@ func showRaise(w io.Writer, r *vetting.Raise) {
 	field(w, "asked by", r.By)
 	field(w, "why", r.Note)
 	field(w, "asked", r.At)
-	field(w, "approved by", approvals(r))
+	field(w, "approved by", givers(r.Approvals))
 	if missing := r.Wanted - len(r.Approvals); missing > 0 && r.State == vetting.RaisePending {
 		field(w, "still wanted", counted(int64(missing), "approval", "approvals")+" by others")
 	}
 	field(w, "expires", r.Expires)
-}
-
-func approvals(r *vetting.Raise) string {
-	var names []string
-	for _, a := range r.Approvals {
-		names = append(names, a.By)
-	}
-	return strings.Join(names, ", ")
 }

@@ -31,7 +31,7 @@ func TestOrderRaise(t *testing.T) {
 	as("quentin", "order", "raises", "PO-2").want(t, 0, "paula", "50% more", "pending")
 	as("quentin", "order", "approve-raise", "PO-2", "51").want(t, exitFailed, "to 15 units, not to 51")
 	as("quentin", "order", "approve-raise", "PO-2", "15").want(t, 0, "1 approval by others")
-	w.site(t, "order", "approve-raise", "PO-2", "15").want(t, exitFailed, "plan production")
+	w.site(t, "order", "approve-raise", "PO-2", "15").want(t, exitFailed, "read proposals")
 	r := decodeAs[vetting.Raise](t, w.admin(t, "order", "approve-raise", "PO-2", "15", "--json").want(t, 0).out)
 	if r.State != vetting.RaiseApplied || len(r.Approvals) != 2 {
 		t.Errorf("%+v", r)

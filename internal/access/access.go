@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -27,11 +28,12 @@ const (
 	// RoleResponder is for a node that answers OCSP requests and holds no CA's
 	// key.
 	RoleResponder Role = "responder"
-	RoleAuditor   Role = "auditor" // reads everything, the log above all
+	RoleAuditor   Role = "auditor"  // reads everything, the log above all
+	RoleApprover  Role = "approver" // agrees to what others ask for, and asks for nothing
 )
 
 // Roles lists every role.
-var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleOwnerOperator, RoleSupport, RoleReporter, RoleResponder, RoleAuditor}
+var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleOwnerOperator, RoleSupport, RoleReporter, RoleResponder, RoleAuditor, RoleApprover}
 
 // OfSite reports whether the role belongs to a site. Such operators hold
 // certificates of the factory CA, the others of the operator CA.
@@ -79,19 +81,30 @@ const (
 	// AnswerStatus is to be let answer OCSP requests, and to report the forged
 	// certificates that somebody asked about.
 	AnswerStatus Permission = "answer status requests"
+	// Approve is to approve proposals, of the kinds that approvers lists.
+	Approve       Permission = "approve proposals"
+	ReadProposals Permission = "read proposals"
 )
 
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
-		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners, ManageIssuers},
-	RolePlanner:       {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence},
+		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners, ManageIssuers, Approve, ReadProposals},
+	RolePlanner:       {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence, Approve, ReadProposals},
 	RoleSiteOperator:  {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars},
 	RoleRig:           {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},
 	RoleOwnerOperator: {ReadDevices, VerifyDevices, ReadOwners, TransferDevices},
 	RoleSupport:       {ReadProduction, ReadDevices, VerifyDevices},
 	RoleReporter:      {ReportObservations},
 	RoleResponder:     {AnswerStatus},
-	RoleAuditor:       {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners},
+	RoleAuditor:       {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners, ReadProposals},
+	RoleApprover:      {ReadProduction, ReadManifests, ReadParticulars, Approve, ReadProposals},
+}
+
+// approvers are the roles that may approve a kind of act, besides admins and
+// approvers, who may approve all. None of them is of a site or owner: bundles
+// count the certificates of operator CAs only.
+var approvers = map[approval.Kind][]Role{
+	approval.OrderRaise: {RolePlanner},
 }
 
 // Operator is a person or machine that uses the API with a client
@@ -155,6 +168,11 @@ func (o *Operator) belongs(to string, does bool, name string) error {
 // May reports whether the operator's role grants the permission.
 func (o *Operator) May(p Permission) bool {
 	return o.Revoked.IsZero() && slices.Contains(grants[o.Role], p)
+}
+
+// MayApprove reports whether the operator may approve acts of a kind.
+func (o *Operator) MayApprove(k approval.Kind) bool {
+	return o.May(Approve) && (o.Role == RoleAdmin || o.Role == RoleApprover || slices.Contains(approvers[k], o.Role))
 }
 
 // Act is who does something, and the idempotency key that came along.

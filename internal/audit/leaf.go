@@ -35,7 +35,8 @@ const (
 	KindAuthority    Kind = "authority" // a CA or the log itself
 	KindTestResult   Kind = "test-result"
 	KindJob          Kind = "job"   // an act on many devices
-	KindRaise        Kind = "raise" // of an order's quantity
+	KindRaise        Kind = "raise" // of an order's quantity, before these became proposals
+	KindProposal     Kind = "proposal"
 	KindRules        Kind = "rules" // one version of a product's
 	KindWebhook      Kind = "webhook"
 	KindOwner        Kind = "owner"

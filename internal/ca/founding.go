@@ -172,3 +172,18 @@ func (a *Authorities) Founding(p vetting.Purpose) *vetting.IssuingCA {
 	cert := a.founders[slices.IndexFunc(a.founders, func(i *issuer) bool { return i.purpose == p })].Certificate
 	return &vetting.IssuingCA{Name: p.FoundingCA(), Purpose: p, Certificate: cert.Raw, Subject: cert.RawSubject, Key: vetting.KeyFingerprint(cert.RawSubjectPublicKeyInfo)}
 }
+
+// OperatorChain is what leads from an operator's certificate to the root,
+// without the root, as DER.
+func (a *Authorities) OperatorChain(cert *x509.Certificate) (chain [][]byte) {
+	for _, i := range a.trusted(vetting.ForOperators) {
+		if !i.IssuedBy(cert) {
+			continue
+		}
+		for _, c := range a.chain(i.Authority) {
+			chain = append(chain, c.Raw)
+		}
+		break
+	}
+	return chain
+}

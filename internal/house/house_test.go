@@ -232,6 +232,10 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "internal/audit", to: module + "/vetting"}},
 			keeps:  []link{{from: "internal/audit", to: "golang.org/x/mod/sumdb/tlog"}},
 		},
+		"approvals need nothing": {
+			breaks: []link{{from: "internal/approval", to: module + "/vetting"}, {from: "internal/approval", to: "golang.org/x/mod/sumdb/note"}, {from: "internal/approval", to: "net/http"}},
+			keeps:  []link{{from: "internal/approval", to: "crypto/x509"}, {from: "internal/access", to: module + "/internal/approval"}},
+		},
 		"events are read, not made": {
 			breaks: []link{{from: "enroll", to: module + "/internal/events"}, {from: "vetting", to: module + "/internal/events"}},
 			keeps:  []link{{from: "internal/store", to: module + "/internal/events"}},

@@ -225,6 +225,13 @@ var rules = []rule{
 		why:  "an auditor must be able to read and trust this package alone, with the few lines of durable that write a file",
 	},
 	{
+		name: "approvals need nothing",
+		from: []string{"internal/approval"},
+		only: []string{},
+		not:  []string{"github.com", "golang.org", "google.golang.org", "go.step.sm", "gopkg.in", "net", "os"},
+		why:  "whoever verifies a bundle of approvals must be able to read and trust this package alone",
+	},
+	{
 		name: "events are read, not made",
 		from: []string{"enroll", "vetting", "internal/audit", "internal/ca"},
 		not:  []string{"internal/events"},

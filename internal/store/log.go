@@ -197,6 +197,11 @@ var tables = []struct {
 		err := ra.scan(r)
 		return ra.object(), err
 	}},
+	{`SELECT ` + proposalColumns + ` FROM proposals pr`, func(r row) (audit.Object, error) {
+		var p proposalRow
+		err := p.scan(r)
+		return p.object(), err
+	}},
 	{`SELECT ` + testColumns + ` FROM test_results tr`, func(r row) (audit.Object, error) {
 		var t testRow
 		err := r.Scan(t.dest()...)

@@ -40,13 +40,20 @@ func (s *Store) operators(ctx context.Context, where string, args ...any) (list 
 		if err := r.Scan(append(o.dest(), &site, &owner)...); err != nil {
 			return err
 		}
-		out := &access.Operator{ID: o.ID, Name: o.Name, Role: access.Role(o.Role), Site: site, SiteID: o.SiteID, Owner: owner,
-			Created: fromMicros(o.Created), Revoked: fromMicros(o.Revoked), Issuer: o.issuer(), NotAfter: fromMicros(o.NotAfter)}
-		copy(out.Key[:], o.Key)
+		out := o.operator()
+		out.Site, out.Owner = site, owner
 		list = append(list, out)
 		return nil
 	})
 	return list, err
+}
+
+// operator is the row without the names of site and owner.
+func (o *operatorRow) operator() *access.Operator {
+	out := &access.Operator{ID: o.ID, Name: o.Name, Role: access.Role(o.Role), SiteID: o.SiteID,
+		Created: fromMicros(o.Created), Revoked: fromMicros(o.Revoked), Issuer: o.issuer(), NotAfter: fromMicros(o.NotAfter)}
+	copy(out.Key[:], o.Key)
+	return out
 }
 
 // issuer is the CA of the newest certificate.
@@ -137,7 +144,8 @@ func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error
 }
 
 // RevokeOperator takes an operator's rights away, at once and for good.
-// Revoking again changes nothing.
+// Revoking again changes nothing. What the operator approved and was not
+// carried out yet wants another's approval.
 func (s *Store) RevokeOperator(ctx context.Context, a access.Act, name string) (*access.Operator, error) {
 	return s.changeOperator(ctx, a, name, func(w *writing, o *operatorRow) error {
 		if o.Revoked != 0 {
@@ -146,7 +154,7 @@ func (s *Store) RevokeOperator(ctx context.Context, a access.Act, name string) (
 		o.Revoked = micros(w.now)
 		w.exec(`UPDATE operators SET revoked = $2 WHERE id = $1`, o.ID, o.Revoked)
 		w.leaf("operator.revoke", operatorOf(a), name, o.object())
-		return nil
+		return w.retractAll(a, name)
 	})
 }
 

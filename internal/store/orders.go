@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -69,7 +70,8 @@ func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order)
 
 // ChangeOrder applies a planner's change. A change of state that does not
 // follow draft → open ⇄ paused or closed → cancelled, or a quantity below what was
-// issued, is a Conflict; so is a raise that wants approvals (see ProposeRaise).
+// issued, is a Conflict; so is a raise that wants approvals (see ProposeRaise). One that waits for them
+// becomes void.
 func (s *Store) ChangeOrder(ctx context.Context, a access.Act, name string, c vetting.OrderChange) (*vetting.Order, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
 		o, err := w.orderNamed(name)
@@ -81,7 +83,7 @@ func (s *Store) ChangeOrder(ctx context.Context, a access.Act, name string, c ve
 		}
 		w.saveOrder(o)
 		w.leaf("order.change", operatorOf(a), name+" is "+o.State, o.object())
-		return o.ID, nil
+		return o.ID, w.voidProposals(operatorOf(a), approval.OrderRaise, name, "the order was changed since")
 	})
 	if err != nil {
 		return nil, err

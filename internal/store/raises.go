@@ -2,39 +2,31 @@ package store
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
+	"slices"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/vetting"
 )
 
-// raiseRow is a row of raises. What it comes to by time, or by a change of
-// its order, is not written: nobody does it.
-type raiseRow struct {
-	ID, OrderID int64
-	State       string
-	Body        string // the vetting.Raise as JSON
+// raiseStates are the states of proposals in the words of raises.
+var raiseStates = map[approval.State]vetting.RaiseState{
+	approval.Pending: vetting.RaisePending, approval.CarriedOut: vetting.RaiseApplied, approval.Withdrawn: vetting.RaiseWithdrawn,
+	approval.Expired: vetting.RaiseExpired, approval.Void: vetting.RaiseVoid,
 }
 
-const raiseColumns = `ra.id, ra.order_id, ra.state, ra.body`
-
-func (r *raiseRow) dest() []any { return []any{&r.ID, &r.OrderID, &r.State, &r.Body} }
-
-func (r *raiseRow) scan(from row) error { return from.Scan(r.dest()...) }
-
-func (r *raiseRow) object() audit.Object {
-	return audit.Object{Kind: audit.KindRaise, ID: r.ID, Digest: audit.DigestOf(r)}
-}
-
-func (r *raiseRow) raise() (*vetting.Raise, error) {
-	out := new(vetting.Raise)
-	if err := json.Unmarshal([]byte(r.Body), out); err != nil {
-		return nil, fmt.Errorf("raise %d in the database: %w", r.ID, err)
+func raiseOf(p *approval.Proposal) (*vetting.Raise, error) {
+	var st vetting.RaiseStatement
+	if err := p.Read(&st); err != nil {
+		return nil, err
 	}
-	out.ID, out.State = r.ID, vetting.RaiseState(r.State)
-	return out, nil
+	r := &vetting.Raise{ID: p.ID, Order: st.Order, State: raiseStates[p.State], From: st.From, To: st.To, Revision: st.Revision,
+		By: p.By, Note: p.Note, At: p.At, Expires: p.Expires, Wanted: p.Wanted, Approvals: []vetting.Approval{}}
+	for _, a := range p.Approvals {
+		r.Approvals = append(r.Approvals, vetting.Approval{By: a.By, At: a.At})
+	}
+	return r, nil
 }
 
 // Raises lists the raises of an order, newest first.
@@ -43,167 +35,126 @@ func (s *Store) Raises(ctx context.Context, order string, p vetting.Page) ([]*ve
 	if err != nil {
 		return nil, err
 	}
-	return s.raises(ctx, o.Revision, `ra.order_id = $1 AND ra.id < $2 ORDER BY ra.id DESC LIMIT $3`, o.ID, newestFirst(p), limit(p))
-}
-
-func (s *Store) raises(ctx context.Context, revision int64, where string, args ...any) (list []*vetting.Raise, err error) {
-	now := s.now()
-	err = s.db.query(ctx, `SELECT `+raiseColumns+` FROM raises ra WHERE `+where, args, func(r row) error {
-		var row raiseRow
-		if err := r.Scan(row.dest()...); err != nil {
-			return err
-		}
-		raise, err := row.raise()
+	list, err := s.oldRaises(ctx, o.ID, p)
+	if err != nil {
+		return nil, err
+	}
+	proposals, err := s.Proposals(ctx, approval.Filter{Kind: approval.OrderRaise, Subject: order}, p)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range proposals {
+		r, err := raiseOf(p)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		raise.State = raise.Standing(now, revision)
-		list = append(list, raise)
-		return nil
-	})
-	return list, err
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b *vetting.Raise) int { return int(b.ID - a.ID) })
+	return list[:min(len(list), limit(p))], nil
 }
 
 // ProposeRaise asks for a larger quantity of an order that wants approvals
 // for it. An order that wants none, a quantity that is not larger, or a raise
 // that is pending already is a Conflict.
 func (s *Store) ProposeRaise(ctx context.Context, a access.Act, order string, to int64, note string) (*vetting.Raise, error) {
-	return s.actOnRaise(ctx, a, order, func(w *writing, o *orderRow) (int64, error) {
-		r := &vetting.Raise{Order: order, State: vetting.RaisePending, From: o.Quantity, To: to, Revision: o.Revision,
-			By: a.Operator, Note: note, At: w.now, Expires: w.now.Add(vetting.RaiseLife), Approvals: []vetting.Approval{}}
-		if err := w.checkRaise(o, r); err != nil {
+	id, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		o, err := w.orderNamed(order)
+		if err != nil {
 			return 0, err
 		}
-		row := &raiseRow{ID: w.ids(1), OrderID: o.ID, State: string(r.State), Body: mustJSON(r)}
-		w.exec(`INSERT INTO raises (id, order_id, state, body) VALUES ($1, $2, $3, $4)`, row.ID, row.OrderID, row.State, row.Body)
-		w.leaf("order.raise-request", operatorOf(a), raiseNote(r), row.object())
-		return row.ID, nil
+		wanted, err := checkRaise(o, to)
+		if err != nil {
+			return 0, err
+		}
+		p, err := w.propose(a, approval.Act{Kind: approval.OrderRaise, Subject: order, Note: note, Wanted: wanted,
+			Statement: vetting.RaiseStatement{Order: order, From: o.Quantity, To: to, Revision: o.Revision}})
+		if err != nil {
+			return 0, err
+		}
+		return p.ID, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Proposal(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return raiseOf(p)
 }
 
 // checkRaise says why a raise cannot be asked for, and how many approvals it
 // wants.
-func (w *writing) checkRaise(o *orderRow, r *vetting.Raise) error {
+func checkRaise(o *orderRow, to int64) (wanted int, err error) {
 	body, err := o.body()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	r.Wanted = body.RaiseApprovals
 	switch state := vetting.OrderState(o.State); {
 	case body.RaiseApprovals == 0:
-		return vetting.Errorf(vetting.Conflict, "order %s wants no approvals: change its quantity", o.Name)
-	case r.To <= o.Quantity:
-		return vetting.Errorf(vetting.Conflict, "order %s is for %d units, so %d is no raise: a smaller quantity needs no approval", o.Name, o.Quantity, r.To)
-	case r.To > vetting.MaxQuantity:
-		return vetting.Errorf(vetting.Invalid, "a quantity of %d: at most %d are allowed", r.To, int64(vetting.MaxQuantity))
+		return 0, vetting.Errorf(vetting.Conflict, "order %s wants no approvals: change its quantity", o.Name)
+	case to <= o.Quantity:
+		return 0, vetting.Errorf(vetting.Conflict, "order %s is for %d units, so %d is no raise: a smaller quantity needs no approval", o.Name, o.Quantity, to)
+	case to > vetting.MaxQuantity:
+		return 0, vetting.Errorf(vetting.Invalid, "a quantity of %d: at most %d are allowed", to, int64(vetting.MaxQuantity))
 	case state == vetting.OrderCancelled:
-		return vetting.Errorf(vetting.Conflict, "order %s was cancelled", o.Name)
+		return 0, vetting.Errorf(vetting.Conflict, "order %s was cancelled", o.Name)
 	}
-	var pending *vetting.Raise
-	w.fetch(`SELECT `+raiseColumns+` FROM raises ra WHERE ra.order_id = $1 ORDER BY ra.id DESC LIMIT 1`, []any{o.ID}, func(r row) error {
-		var row raiseRow
-		if err := r.Scan(row.dest()...); err != nil {
-			return err
-		}
-		var err error
-		pending, err = row.raise()
-		return err
-	})
-	if err := w.flush(); err != nil {
-		return err
-	}
-	if pending != nil && pending.Standing(w.now, o.Revision) == vetting.RaisePending {
-		return vetting.Errorf(vetting.Conflict, "a raise of order %s to %d units, asked for by %s, waits for approvals already: withdraw it first", o.Name, pending.To, pending.By)
-	}
-	return nil
+	return body.RaiseApprovals, nil
 }
 
-// ApproveRaise is an operator's yes to a raise to a quantity. The last one
-// that the order wants changes the order. What vetting.Raise does not allow,
-// or another quantity, is a Conflict.
-func (s *Store) ApproveRaise(ctx context.Context, a access.Act, order string, id, to int64) (*vetting.Raise, error) {
-	return s.actOnRaise(ctx, a, order, func(w *writing, o *orderRow) (int64, error) {
-		row, r, err := w.raise(o, id)
-		if err != nil {
-			return 0, err
+// ApproveRaise is ApproveProposal for a raise of an order to a quantity;
+// another quantity is a Conflict, another order NotFound.
+func (s *Store) ApproveRaise(ctx context.Context, a access.Act, order string, id, to int64, yes approval.Approval) (*vetting.Raise, error) {
+	return s.actOnRaise(ctx, a, order, id, func(w *writing, p *approval.Proposal, r *vetting.Raise) error {
+		if r.To != to {
+			return vetting.Errorf(vetting.Conflict, "the raise of order %s is to %d units, not to %d: look at it again", order, r.To, to)
 		}
-		complete, err := r.Approve(a.Operator, to, w.now)
-		if err != nil {
-			return 0, err
-		}
-		act, objects := "order.raise-approve", []audit.Object{w.saveRaise(row, r)}
-		if complete {
-			if err := w.changeOrder(o, vetting.OrderChange{Quantity: &r.To}, true); err != nil {
-				return 0, err
-			}
-			w.saveOrder(o)
-			act, objects = "order.raise", append(objects, o.object())
-		}
-		w.leaf(act, operatorOf(a), raiseNote(r), objects...)
-		return id, nil
+		return w.approve(a, p, yes)
 	})
 }
 
 // WithdrawRaise takes a pending raise back; anybody who may approve it may
 // do that, and who asked for it.
 func (s *Store) WithdrawRaise(ctx context.Context, a access.Act, order string, id int64, note string) (*vetting.Raise, error) {
-	return s.actOnRaise(ctx, a, order, func(w *writing, o *orderRow) (int64, error) {
-		row, r, err := w.raise(o, id)
-		if err != nil {
-			return 0, err
-		}
-		if err := r.Withdraw(); err != nil {
-			return 0, err
-		}
-		w.leaf("order.raise-withdraw", operatorOf(a), note, w.saveRaise(row, r))
-		return id, nil
-	})
+	return s.actOnRaise(ctx, a, order, id, func(w *writing, p *approval.Proposal, _ *vetting.Raise) error { return w.withdraw(a, p, note) })
 }
 
-// actOnRaise carries out an act on an order's raise, and reads that again.
-func (s *Store) actOnRaise(ctx context.Context, a access.Act, order string, do func(*writing, *orderRow) (int64, error)) (*vetting.Raise, error) {
-	id, err := s.act(ctx, a, func(w *writing) (int64, error) {
-		o, err := w.orderNamed(order)
-		if err != nil {
-			return 0, err
+// actOnRaise is actOnProposal for a raise of an order.
+func (s *Store) actOnRaise(ctx context.Context, a access.Act, order string, id int64, do func(*writing, *approval.Proposal, *vetting.Raise) error) (*vetting.Raise, error) {
+	p, err := s.actOnProposal(ctx, a, id, func(w *writing, p *approval.Proposal) error {
+		if p.Kind != approval.OrderRaise || p.Subject != order {
+			return notFound("raise of order "+order, id)
 		}
-		return do(w, o)
+		r, err := raiseOf(p)
+		if err != nil {
+			return err
+		}
+		return do(w, p, r)
 	})
 	if err != nil {
 		return nil, err
 	}
-	o, err := s.Order(ctx, order)
+	return raiseOf(p)
+}
+
+// carryRaise gives an order the quantity that was approved.
+func carryRaise(w *writing, p *approval.Proposal) ([]audit.Object, error) {
+	r, err := raiseOf(p)
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.raises(ctx, o.Revision, `ra.id = $1`, id)
-	return theOne(list, err, "raise", id)
-}
-
-// raise reads a raise of an order as it stands now.
-func (w *writing) raise(o *orderRow, id int64) (*raiseRow, *vetting.Raise, error) {
-	row := new(raiseRow)
-	w.fetch(`SELECT `+raiseColumns+` FROM raises ra WHERE ra.id = $1 AND ra.order_id = $2`, []any{id, o.ID}, row.scan)
-	if err := w.flush(); err != nil {
-		return nil, nil, err
-	}
-	if row.ID == 0 {
-		return nil, nil, notFound("raise", id)
-	}
-	r, err := row.raise()
+	o, err := w.orderNamed(r.Order)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	r.State = r.Standing(w.now, o.Revision)
-	return row, r, nil
-}
-
-func (w *writing) saveRaise(row *raiseRow, r *vetting.Raise) audit.Object {
-	row.State, row.Body = string(r.State), mustJSON(r)
-	w.exec(`UPDATE raises SET state = $2, body = $3 WHERE id = $1`, row.ID, row.State, row.Body)
-	return row.object()
-}
-
-func raiseNote(r *vetting.Raise) string {
-	return fmt.Sprintf("%s from %d to %d", r.Order, r.From, r.To)
+	if o.Revision != r.Revision {
+		return nil, vetting.Errorf(vetting.Conflict, "order %s was changed since its raise was asked for: ask for it again", r.Order)
+	}
+	if err := w.changeOrder(o, vetting.OrderChange{Quantity: &r.To}, true); err != nil {
+		return nil, err
+	}
+	w.saveOrder(o)
+	return []audit.Object{o.object()}, nil
 }

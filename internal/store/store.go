@@ -129,6 +129,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 	}
 	go s.write()
+	if err := s.moveRaises(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 

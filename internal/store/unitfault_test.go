@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -149,8 +150,9 @@ func unitsOf(t *testing.T, w *storetest.World) units {
 func TestRaiseCommitFails(t *testing.T) {
 	ctx := context.Background()
 	var id int64
+	var yes approval.Approval
 	approve := func(w *storetest.World) error {
-		_, err := w.Store.ApproveRaise(ctx, access.Act{Operator: "berta", Key: "k"}, "po-1", id, 5)
+		_, err := w.Store.ApproveRaise(ctx, access.Act{Operator: "berta", Key: "k"}, "po-1", id, 5, yes)
 		return err
 	}
 	order := func(t *testing.T, w *storetest.World) *vetting.Order {
@@ -170,7 +172,11 @@ func TestRaiseCommitFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		id = r.ID
+		p, err := w.Store.Proposal(ctx, r.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, yes = r.ID, storetest.NewPerson(t, "berta").Employ(t, w.Store, access.RoleApprover).Yes(t, p.Payload)
 	}, func(t *testing.T, w *storetest.World, fault string) {
 		if err := approve(w); err == nil {
 			t.Error("no error although the write failed")

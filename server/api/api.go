@@ -40,6 +40,9 @@ type Authorities interface {
 	VerifyOperator(cert *x509.Certificate, at time.Time) error
 	// VerifyFactory accepts what the factory CA issued, within its validity.
 	VerifyFactory(cert *x509.Certificate, at time.Time) error
+	// OperatorChain is the DER of what leads from an operator's certificate to
+	// the root, without the root.
+	OperatorChain(cert *x509.Certificate) [][]byte
 }
 
 // Enroller judges a device's request and carries the verdict out.
@@ -184,6 +187,7 @@ func New(c Config) *API {
 	a.sites()
 	a.orders()
 	a.raises()
+	a.proposals()
 	a.manifests()
 	a.registrations()
 	a.rigs()

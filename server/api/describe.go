@@ -23,6 +23,7 @@ The audit log's checkpoint, verifier and tiles are served without authentication
 // Tags group the operations.
 const (
 	tagPlanning  = "planning"
+	tagApprovals = "approvals"
 	tagManifests = "manifests"
 	tagDevices   = "devices"
 	tagJobs      = "jobs"
@@ -37,6 +38,7 @@ const (
 
 var tags = []*huma.Tag{
 	{Name: tagPlanning, Description: "Products, sites and production orders"},
+	{Name: tagApprovals, Description: "Acts that others must agree to, and their signatures"},
 	{Name: tagManifests, Description: "The signed lists of manufacturing records"},
 	{Name: tagDevices, Description: "Devices, their registrations, certificates and evidence"},
 	{Name: tagJobs, Description: "Acts on many devices"},
@@ -108,7 +110,7 @@ func (a *API) describe() {
 var requestTypes = map[string]bool{
 	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "SiteUpdate": true, "OrderInput": true, "OrderPatch": true,
 	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true, "AccountKeyInput": true,
-	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "ApprovalInput": true, "Unit": true,
+	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "RaiseApprovalInput": true, "ApprovalInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
 	"VerifyInput": true, "ChallengeInput": true, "ObservationsInput": true, "ObservationInput": true, "Place": true, "AnswerInput": true, "EvidenceNote": true,
 	"CodesInput":   true,

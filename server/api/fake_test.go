@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -283,7 +284,7 @@ func (m *memory) ProposeRaise(_ context.Context, a access.Act, order string, to 
 	})
 }
 
-func (m *memory) ApproveRaise(_ context.Context, a access.Act, order string, id, to int64) (*vetting.Raise, error) {
+func (m *memory) ApproveRaise(_ context.Context, a access.Act, order string, id, to int64, _ approval.Approval) (*vetting.Raise, error) {
 	return act(m, a, func() (*vetting.Raise, error) {
 		return &vetting.Raise{ID: id, Order: order, To: to, Approvals: []vetting.Approval{{By: a.Operator}}}, nil
 	})

@@ -2,6 +2,7 @@ package api
 
 import (
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -274,7 +275,18 @@ var docs = map[string]string{
 	"Limits.rigPerHour":        "Units by each rig in an hour",
 	"Limits.linePerHour":       "Units on each line in an hour",
 	"Order.raiseApprovals":     "How many others must approve a larger quantity; absent means nobody",
-	"Raise.id":                 "The raise's number",
+	"Raise.id":                 "The raise's number, and the proposal's",
+	"Bundle.envelope":          "A DSSE envelope (https://github.com/secure-systems-lab/dsse)",
+	"Bundle.signers":           "Who gave the envelope's signatures, in their order",
+	"Bundle.proof":             "The proof that the log shows the last approval; absent before a checkpoint covers it",
+	"Envelope.payloadType":     "application/vnd.touchmark.proposal+json",
+	"Envelope.payload":         "The proposal that was signed, in base64",
+	"Envelope.signatures":      "The approvals",
+	"Signature.keyid":          "The SHA-256 of the key's SubjectPublicKeyInfo, in hexadecimal",
+	"Signature.sig":            "The signature, in base64",
+	"Signer.by":                "The operator's name",
+	"Signer.at":                "When the server took the approval",
+	"Signer.certificates":      "The operator's certificate and what leads to the root without it, each DER in base64",
 	"Raise.state":              "Where it stands; void means that the order was changed meanwhile",
 	"Raise.from":               "The quantity before",
 	"Raise.to":                 "The quantity that is asked for",
@@ -383,6 +395,8 @@ var values = map[string][]any{
 	"Evidence.kind":        anys(vetting.EvidenceKinds...),
 	"Device.state":         anys(vetting.DeviceStates...),
 	"Device.before":        anys(vetting.DeviceStates...),
+	"Proposal.kind":        anys(approval.Kinds...),
+	"Proposal.state":       anys(approval.States...),
 	"Raise.state":          anys(vetting.RaisePending, vetting.RaiseApplied, vetting.RaiseWithdrawn, vetting.RaiseExpired, vetting.RaiseVoid),
 	"Order.rework":         anys(vetting.ReworkByAdministrator, vetting.ReworkBySite),
 	"Order.state":          anys(vetting.OrderDraft, vetting.OrderOpen, vetting.OrderPaused, vetting.OrderClosed, vetting.OrderCancelled),

@@ -14,9 +14,10 @@ type RaiseInput struct {
 	Note     string `json:"note" minLength:"1" maxLength:"1000" doc:"Why, for those who approve it"`
 }
 
-// ApprovalInput names what is approved.
-type ApprovalInput struct {
-	Quantity int64 `json:"quantity" minimum:"1" maximum:"100000000" doc:"The quantity that is approved; another one than the raise's is a conflict"`
+// RaiseApprovalInput names what is approved, and signs it.
+type RaiseApprovalInput struct {
+	Quantity  int64  `json:"quantity" minimum:"1" maximum:"100000000" doc:"The quantity that is approved; another one than the raise's is a conflict"`
+	Signature []byte `json:"signature" minLength:"1" maxLength:"2048" doc:"The signature of the payload of the proposal with the raise's number, in base64, as approveProposal takes it"`
 }
 
 // raiseInput names a raise of an order.
@@ -48,9 +49,9 @@ func (a *API) raises() {
 	register(a, access.PlanProduction, operation{
 		id: "approveRaise", method: http.MethodPost, path: "/orders/{name}/raises/{id}/approve", tag: tagPlanning,
 		summary:     "Approve a raise",
-		description: "Whoever asked for it cannot, and nobody counts twice. With the last approval the order has the new quantity.",
-	}, func(ctx context.Context, c *call, in *raiseInput[ApprovalInput]) (*bodyOutput[vetting.Raise], error) {
-		return answer(c.ApproveRaise(ctx, c.act, in.Name, in.ID, in.Body.Quantity))
+		description: "A raise is a proposal, and this is approveProposal for planners. Whoever asked for it cannot, and nobody counts twice. With the last approval the order has the new quantity.",
+	}, func(ctx context.Context, c *call, in *raiseInput[RaiseApprovalInput]) (*bodyOutput[vetting.Raise], error) {
+		return answer(c.ApproveRaise(ctx, c.act, in.Name, in.ID, in.Body.Quantity, a.signed(c, in.Body.Signature)))
 	})
 	register(a, access.PlanProduction, operation{
 		id: "withdrawRaise", method: http.MethodPost, path: "/orders/{name}/raises/{id}/withdraw", tag: tagPlanning,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/touchmark/touchmark/enroll/certorder"
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/store"
@@ -216,8 +217,13 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"RuleVersions":         call(func() (any, error) { return s.RuleVersions(ctx, "thermo", page) }),
 		"Raises":               call(func() (any, error) { return s.Raises(ctx, "po-1", page) }),
 		"ProposeRaise":         call(func() (any, error) { return s.ProposeRaise(ctx, By, "po-1", 1000, "") }),
-		"ApproveRaise":         call(func() (any, error) { return s.ApproveRaise(ctx, By, "po-1", 1, 1000) }),
+		"ApproveRaise":         call(func() (any, error) { return s.ApproveRaise(ctx, By, "po-1", 1, 1000, approval.Approval{}) }),
 		"WithdrawRaise":        call(func() (any, error) { return s.WithdrawRaise(ctx, By, "po-1", 1, "") }),
+		"Proposals":            call(func() (any, error) { return s.Proposals(ctx, approval.Filter{}, page) }),
+		"Proposal":             call(func() (any, error) { return s.Proposal(ctx, 1) }),
+		"ApproveProposal":      call(func() (any, error) { return s.ApproveProposal(ctx, By, 1, approval.Approval{}) }),
+		"RetractApproval":      call(func() (any, error) { return s.RetractApproval(ctx, By, 1, "") }),
+		"WithdrawProposal":     call(func() (any, error) { return s.WithdrawProposal(ctx, By, 1, "") }),
 		"AddTestResult":        call(func() (any, error) { return s.AddTestResult(ctx, By, 1, &passed) }),
 		"ReplaceDevice":        call(func() (any, error) { return s.ReplaceDevice(ctx, By, 1, 2, "") }),
 		"ReworkDevice":         call(func() (any, error) { return s.ReworkDevice(ctx, By, 1, "") }),

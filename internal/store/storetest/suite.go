@@ -41,6 +41,7 @@ var subjects = []struct {
 	{"rule versions", ruleVersionCases},
 	{"orders", orderCases},
 	{"raises", raiseCases},
+	{"proposals", proposalCases},
 	{"manifests", manifestCases},
 	{"records", recordCases},
 	{"facts", factCases},
@@ -89,6 +90,8 @@ type trial struct {
 	ctx   context.Context
 	dsn   string
 	store *store.Store
+
+	people map[string]*Person // planners, by name
 }
 
 // second opens another store on the same database, as another server does.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -23,6 +24,7 @@ import (
 // operator; NotFound among them. All methods are safe for concurrent use.
 type Store interface {
 	Plans
+	Proposals
 	Manifests
 	Devices
 	Jobs
@@ -52,7 +54,7 @@ type Plans interface {
 	CreateOrder(context.Context, access.Act, *vetting.Order) (*vetting.Order, error)
 	Raises(ctx context.Context, order string, p vetting.Page) ([]*vetting.Raise, error)
 	ProposeRaise(ctx context.Context, act access.Act, order string, to int64, note string) (*vetting.Raise, error)
-	ApproveRaise(ctx context.Context, act access.Act, order string, id, to int64) (*vetting.Raise, error)
+	ApproveRaise(ctx context.Context, act access.Act, order string, id, to int64, yes approval.Approval) (*vetting.Raise, error)
 	WithdrawRaise(ctx context.Context, act access.Act, order string, id int64, note string) (*vetting.Raise, error)
 	ChangeOrder(ctx context.Context, act access.Act, name string, c vetting.OrderChange) (*vetting.Order, error)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -129,11 +130,11 @@ func (v View) ProposeRaise(ctx context.Context, act access.Act, order string, to
 }
 
 // ApproveRaise approves a raise of an order.
-func (v View) ApproveRaise(ctx context.Context, act access.Act, order string, id, to int64) (*vetting.Raise, error) {
+func (v View) ApproveRaise(ctx context.Context, act access.Act, order string, id, to int64, yes approval.Approval) (*vetting.Raise, error) {
 	if _, err := v.Order(ctx, order); err != nil {
 		return nil, err
 	}
-	return v.store.ApproveRaise(ctx, act, order, id, to)
+	return v.store.ApproveRaise(ctx, act, order, id, to, yes)
 }
 
 // WithdrawRaise takes a raise of an order back.
