@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
 # compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, software TPMs,
-# RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
+# RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, U-Boot's mkimage, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
@@ -46,6 +46,8 @@ command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
 command -v rauc >/dev/null || missing+=(rauc)
 command -v swupdate >/dev/null || missing+=(swupdate)
 command -v mksquashfs >/dev/null || missing+=(squashfs-tools) # for rauc
+command -v mkimage >/dev/null || missing+=(u-boot-tools)
+command -v dtc >/dev/null || missing+=(device-tree-compiler) # for mkimage
 command -v osslsigncode >/dev/null || missing+=(osslsigncode)
 command -v sbverify >/dev/null || missing+=(sbsigntool)
 [[ -x /sbin/modinfo ]] || missing+=(kmod)
