@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/touchmark/touchmark/firmware-sign/internal/signtest"
+	"github.com/touchmark/touchmark/internal/cms"
 )
 
 // build compiles what the kernel would take for a module but for its symbols.
@@ -144,11 +146,11 @@ func TestChangedModulesAreRefused(t *testing.T) {
 		}
 	}
 	for name, bad := range map[string][]byte{
-		"nothing":              nil,
-		"its end":              signed[:len(signed)-1],
-		"a signature alone":    signed[len(module):],
-		"more at its end":      append(bytes.Clone(signed), '\n'),
-		"a signature of a sig": s.sign(t, module)[:len(module)+20],
+		"nothing":            nil,
+		"its end":            signed[:len(signed)-1],
+		"a signature alone":  signed[len(module):],
+		"more at its end":    append(bytes.Clone(signed), '\n'),
+		"a broken signature": s.sign(t, module)[:len(module)+20],
 	} {
 		if s.ours(t, bad) == nil {
 			t.Errorf("%s verifies", name)
@@ -156,6 +158,26 @@ func TestChangedModulesAreRefused(t *testing.T) {
 	}
 	if _, err := Verify(signtest.Reader(signed), nil); err == nil {
 		t.Error("it verifies without a certificate")
+	}
+}
+
+// A message with a signing time and certificates is good CMS, but kernels are
+// not given such.
+func TestOtherMessagesAreRefused(t *testing.T) {
+	module := build(t)
+	s := newSigner(t, "p256")
+	message, err := cms.SignDetached(bytes.NewReader(module), s.cert, s.key, signtest.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := s.sign(t, module)
+	if err := s.openssl(len(module))(t, append(append(bytes.Clone(module), message...), signed[len(signed)-40:]...)); err != nil {
+		t.Fatal(err)
+	}
+	end := bytes.Clone(signed[len(signed)-40:])
+	binary.BigEndian.PutUint32(end[8:], uint32(len(message)))
+	if err := s.ours(t, append(append(bytes.Clone(module), message...), end...)); err == nil || !strings.Contains(err.Error(), "without content, certificates and attributes") {
+		t.Error(err)
 	}
 }
 
