@@ -72,11 +72,12 @@ func tagged(tag int, value asn1.RawValue) asn1.RawValue {
 	return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, IsCompound: true, Bytes: der}
 }
 
-// appendSignature adds an entry to a certificate table.
+// appendSignature adds an entry to a certificate table. The zeros after the
+// message count as its own, as signtool does it and osslsigncode 2.5 wants it.
 func appendSignature(table, message []byte) []byte {
-	table = binary.LittleEndian.AppendUint32(table, uint32(certificateHeader+len(message)))
+	padding := -len(message) & (alignment - 1)
+	table = binary.LittleEndian.AppendUint32(table, uint32(certificateHeader+len(message)+padding))
 	table = binary.LittleEndian.AppendUint16(table, certificateRevision)
 	table = binary.LittleEndian.AppendUint16(table, certificatePKCS7)
-	table = append(table, message...)
-	return append(table, make([]byte, -len(table)&(alignment-1))...)
+	return append(append(table, message...), make([]byte, padding)...)
 }
