@@ -59,13 +59,14 @@ type Config struct {
 	// each further issuing CA, each by a URI: "file:PATH", "pkcs11:…",
 	// "awskms:…", "cloudkms:…", "azurekms:…". One that is missing is the file
 	// keys/NAME.key, or keys/issuer-NAME.key. The root's key is never needed
-	// by a running server. Three more are used if they are there, on P-256 or
+	// by a running server. Four more are used if they are there, on P-256 or
 	// P-384. responder signs OCSP answers; without it they are signed with keys
 	// that each server makes in memory, which an HSM does not slow down.
 	// attestation certifies the attestation keys of TPMs; without it the key is
 	// derived from what all servers share. tls is the key of the server's own
 	// certificate; without it each server makes one in memory, and can say in
-	// the absence of an HSM that it is absent. touchmark ca make-key makes them.
+	// the absence of an HSM that it is absent. timestamp signs time stamps;
+	// without it there are none. touchmark ca make-key makes them.
 	Keys map[string]string `yaml:"keys"`
 
 	// EST is where devices enrol (RFC 7030).
@@ -86,6 +87,10 @@ type Config struct {
 	// Status is where anybody asks whether a certificate still counts: OCSP
 	// (RFC 6960).
 	Status Status `yaml:"status"`
+
+	// Timestamp is the time-stamp authority (RFC 3161), at /tsa. It needs the
+	// key timestamp.
+	Timestamp Timestamp `yaml:"timestamp"`
 
 	// Ops is where the machine's own supervision looks: /healthz, /readyz and
 	// /metrics.
@@ -234,25 +239,26 @@ func Default() *Config {
 		IdleTimeout:    Duration(2 * time.Minute),
 	}
 	c := &Config{
-		Dir:      ".",
-		Roles:    []string{RoleAll},
-		Database: "sqlite:touchmark.db",
-		Names:    []string{"localhost", "127.0.0.1", "::1"},
-		Keys:     map[string]string{},
-		Redis:    Redis{Answers: true},
-		EST:      EST{Listen: ":8443", RetryAfter: Duration(time.Minute), Limits: limits},
-		MQTT:     MQTT{Listen: ":8883", Window: Duration(5 * time.Minute), Limits: limits},
-		ACME:     ACME{Bound: true, Limits: limits},
-		API:      API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
-		Enrol:    Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
-		Exempt:   []string{"127.0.0.0/8", "::1/128"},
-		Status:   Status{Listen: ":8446", Partitions: 16, Validity: Duration(time.Hour), MaxStale: Duration(5 * time.Minute), Cache: 64 << 20, CRL: defaultCRL(), Limits: limits},
-		Ops:      Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
-		Observe:  Observe{Speed: 1000, Tolerance: 300, Returns: 3, Window: Duration(10 * time.Minute), Grace: Duration(24 * time.Hour)},
-		Audit:    Audit{Interval: Duration(time.Second)},
-		Events:   Events{AllowTargets: []string{}, MaxStreams: 100},
-		Log:      Log{Level: slog.LevelInfo, Format: "json"},
-		Stop:     Duration(30 * time.Second),
+		Dir:       ".",
+		Roles:     []string{RoleAll},
+		Database:  "sqlite:touchmark.db",
+		Names:     []string{"localhost", "127.0.0.1", "::1"},
+		Keys:      map[string]string{},
+		Redis:     Redis{Answers: true},
+		EST:       EST{Listen: ":8443", RetryAfter: Duration(time.Minute), Limits: limits},
+		MQTT:      MQTT{Listen: ":8883", Window: Duration(5 * time.Minute), Limits: limits},
+		ACME:      ACME{Bound: true, Limits: limits},
+		API:       API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
+		Enrol:     Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
+		Exempt:    []string{"127.0.0.0/8", "::1/128"},
+		Status:    Status{Listen: ":8446", Partitions: 16, Validity: Duration(time.Hour), MaxStale: Duration(5 * time.Minute), Cache: 64 << 20, CRL: defaultCRL(), Limits: limits},
+		Timestamp: Timestamp{Open: true, Policy: "1.3.6.1.4.1.99999.3161", Accuracy: Duration(time.Second), Rate: 20},
+		Ops:       Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
+		Observe:   Observe{Speed: 1000, Tolerance: 300, Returns: 3, Window: Duration(10 * time.Minute), Grace: Duration(24 * time.Hour)},
+		Audit:     Audit{Interval: Duration(time.Second)},
+		Events:    Events{AllowTargets: []string{}, MaxStreams: 100},
+		Log:       Log{Level: slog.LevelInfo, Format: "json"},
+		Stop:      Duration(30 * time.Second),
 	}
 	c.API.MaxConnections, c.API.MaxRequests = 1024, 128
 	c.MQTT.IdleTimeout = Duration(10 * time.Minute)
@@ -300,6 +306,7 @@ func (c *Config) Check() error {
 	checkListen("api.listen", c.API.Listen, false, bad)
 	checkListen("ops.listen", c.Ops.Listen, true, bad)
 	c.Status.check(bad)
+	c.Timestamp.check(bad)
 	c.EST.check("est", bad)
 	c.API.check("api", bad)
 	c.MQTT.check("mqtt", bad)

@@ -38,7 +38,7 @@ type Plan struct {
 	RootKeyDir string
 	// KMS, if set, is a key URI in which "{name}" stands for a key's name and
 	// "{id}" for a hexadecimal number, which PKCS#11 wants: there go the keys of the root (unless RootKeyDir is set), the CAs,
-	// the log, OCSP answers, and the attestation CA.
+	// the log, OCSP answers, the attestation CA, and time stamps.
 	KMS string
 	// Admin names the first operator.
 	Admin string
@@ -138,9 +138,9 @@ type initialization struct {
 func (i *initialization) path(name string) string { return filepath.Join(i.Dir, name) }
 
 func (i *initialization) makeAuthorities(ctx context.Context) error {
-	uris := map[string]string{}
+	uris := map[string]string{ca.TimestampKeyName: "file:keys/" + ca.TimestampKeyName + ".key"}
 	if i.KMS != "" {
-		for n, name := range []string{ca.RootName, ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, ca.ResponderKeyName, ca.AttestationKeyName} {
+		for n, name := range []string{ca.RootName, ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, ca.ResponderKeyName, ca.AttestationKeyName, ca.TimestampKeyName} {
 			uris[name] = strings.NewReplacer("{name}", name, "{id}", fmt.Sprintf("%02x", n+1)).Replace(i.KMS)
 		}
 	}

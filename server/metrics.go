@@ -31,6 +31,7 @@ type metrics struct {
 	shed          *prometheus.CounterVec
 	refused       *prometheus.CounterVec
 	acmeRefused   *prometheus.CounterVec
+	timestamps    *prometheus.CounterVec
 	working       *prometheus.GaugeVec
 	connections   connectionCollector
 	checkpoint    prometheus.Gauge
@@ -77,6 +78,9 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		acmeRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "touchmark_acme_problems_total", Help: "Requests, challenges and orders over ACME that came to nothing, by the type of the problem (RFC 8555 §6.7).",
 		}, []string{"problem"}),
+		timestamps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "touchmark_timestamps_total", Help: "Queries for time stamps (RFC 3161) by result: granted, refused, error.",
+		}, []string{"result"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "touchmark_mqtt_refused_total", Help: "Messages over MQTT that were refused before they were judged, by reason (topic, oversized, unsigned, re-addressed, malformed, reply-topic, stale, repeated).",
 		}, []string{"reason"}),
@@ -100,7 +104,7 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		}),
 	}
 	m.registry.MustRegister(
-		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.refused, m.acmeRefused, m.working, m.connections, m.checkpoint, m.published, m.unpublished, m.streams,
+		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.refused, m.acmeRefused, m.timestamps, m.working, m.connections, m.checkpoint, m.published, m.unpublished, m.streams,
 		&m.tally, expiryCollector{expiries, now}, newBuildInfo(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

@@ -177,6 +177,14 @@ func (s *Server) checkAttestationKey(context.Context) error {
 	return nil
 }
 
+// checkTimestampKey reports that the key which signs time stamps cannot.
+func (s *Server) checkTimestampKey(context.Context) error {
+	if err := s.authorities.CheckOwn(ca.TimestampKeyName); err != nil {
+		return fmt.Errorf("no time stamps can be given: %w", err)
+	}
+	return nil
+}
+
 func (c *Config) responderFile() string { return c.inDir(c.Responder) }
 
 // inDir is a path that counts from the data directory; "" stays empty.

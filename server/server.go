@@ -21,6 +21,7 @@ import (
 	"github.com/touchmark/touchmark/enroll/est"
 	"github.com/touchmark/touchmark/enroll/mqtt"
 	"github.com/touchmark/touchmark/enroll/rest"
+	"github.com/touchmark/touchmark/firmware-sign/timestamp"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/cluster"
@@ -80,10 +81,11 @@ type Server struct {
 	broker  *cluster.MQTT // once connect was called
 	notices *notices      // nil without MQTT
 
-	status  *status
-	offline *publish.Maker
-	doors   []*door // ops last
-	failed  chan error
+	status    *status
+	timestamp http.Handler
+	offline   *publish.Maker
+	doors     []*door // ops last
+	failed    chan error
 
 	background context.CancelFunc
 	working    sync.WaitGroup
@@ -144,7 +146,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.store.Bind(ctx, s.authorities.Name(), s.authorities.Kin()...); err != nil {
 		return err
 	}
-	if err = s.openAttestation(ctx); err != nil {
+	if err := errors.Join(s.openAttestation(ctx), s.openTimestamp()); err != nil {
 		return err
 	}
 	s.issuing = issuing{s.authorities, s.store, s.env.Now}
@@ -189,7 +191,7 @@ func (s *Server) wire() error {
 		{"certificates", validity(s.expiries, now)},
 		{"default-issuer", s.issuing.checkDefault},
 		{"tls-key", s.checkTLSKey},
-	}, warnings: append(s.newsCheck(), check{"issuers", s.issuing.check}, check{"responder-key", s.checkResponderKey}, check{"attestation-key", s.checkAttestationKey}, check{"expiry", s.expiring}, check{"statuses", s.status.check}, check{"crls", s.status.lists.check}, check{"offline-status", s.offline.Check})}
+	}, warnings: append(s.newsCheck(), check{"issuers", s.issuing.check}, check{"responder-key", s.checkResponderKey}, check{"attestation-key", s.checkAttestationKey}, check{"timestamp-key", s.checkTimestampKey}, check{"expiry", s.expiring}, check{"statuses", s.status.check}, check{"crls", s.status.lists.check}, check{"offline-status", s.offline.Check})}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
@@ -278,7 +280,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 	signer := s.publishing.publisher.Signer
 	tiles := audit.NewTiles(s.store)
 	mux := http.NewServeMux()
-	mux.Handle(api.Base+"/", api.New(api.Config{
+	operators := api.New(api.Config{
 		Store:       s.store,
 		Authorities: s.authorities,
 		Enroller:    pipeline,
@@ -303,7 +305,9 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Now:         s.env.Now,
 		MaxManifest: int64(s.config.API.MaxManifest),
 		Stall:       time.Duration(s.config.API.UploadStall),
-	}))
+	})
+	mux.Handle(api.Base+"/", operators)
+	mux.Handle(timestamp.Path, within(time.Duration(s.config.API.RequestTimeout), operators.Only(s.timestamp)))
 	mux.Handle("/audit/", http.StripPrefix("/audit", &audit.Handler{
 		Checkpoints: s.store, Tiles: tiles, VerifierKey: signer.VerifierKey(), Verifier: signer.Verifier(), Log: s.env.Log,
 	}))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/touchmark/touchmark/firmware-sign/timestamp"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/ocsp"
@@ -82,6 +83,9 @@ func (st *status) check(context.Context) error {
 func (s *Server) statusHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+cacertsPrefix, caCertificates(s.authorities.Issuing, s.authorities.Cross()))
+	if s.timestamp != nil && s.config.Timestamp.Open {
+		mux.Handle(timestamp.Path, s.timestamp)
+	}
 	mux.Handle(publish.Prefix, &publish.Handler{Directory: s.offline.Directory, Issuer: s.issuerID})
 	limit := time.Duration(s.config.Status.RequestTimeout)
 	published, lists := within(limit, mux), within(limit, s.status.lists.handler)

@@ -25,10 +25,12 @@ const (
 	// TLSKeyName is that of the server's own certificate; without it, each
 	// server makes one in memory.
 	TLSKeyName = "tls"
+	// TimestampKeyName signs time stamps; without it there are none.
+	TimestampKeyName = "timestamp"
 )
 
 // OwnKeys are their names.
-var OwnKeys = []string{ResponderKeyName, AttestationKeyName, TLSKeyName}
+var OwnKeys = []string{ResponderKeyName, AttestationKeyName, TLSKeyName, TimestampKeyName}
 
 // ownKey is one of them, which remembers whether it could sign.
 type ownKey struct {

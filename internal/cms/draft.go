@@ -22,6 +22,15 @@ type Detached struct {
 	// Bare leaves out the certificates and the signed attributes, and with them
 	// the time: what is signed is the content's digest itself (RFC 5652 §5.4).
 	Bare bool
+
+	Type   asn1.ObjectIdentifier // of the content; nil is data
+	Signed []Attribute           // signed attributes beyond type, digest and time
+}
+
+// Attribute is one signed attribute with one value, in DER.
+type Attribute struct {
+	Type  asn1.ObjectIdentifier
+	Value []byte
 }
 
 // Hash is by what hash the content's digest is wanted.
@@ -35,7 +44,14 @@ type Draft struct {
 
 // Draft makes all but the signature, from the content's digest.
 func (d Detached) Draft(sum []byte) (*Draft, error) {
-	return d.draft(pkcs7.OIDData, sum)
+	if d.Type == nil {
+		d.Type = pkcs7.OIDData
+	}
+	draft, err := d.draft(d.Type, sum)
+	if err == nil && !d.Type.Equal(pkcs7.OIDData) {
+		draft.data.Version = versionOther
+	}
+	return draft, err
 }
 
 // DraftAround makes all but the signature of a SignedData as PKCS #7 has it
@@ -87,6 +103,13 @@ func (d Detached) certificates() asn1.RawValue {
 // content's digest. It is nil if that digest itself is to be signed.
 func (d *Draft) ToSign() []byte { return d.signed }
 
+// WithoutCertificates leaves them out, for who asked for none.
+func (d *Draft) WithoutCertificates() *Draft {
+	bare := *d
+	bare.data.Certificates = asn1.RawValue{}
+	return &bare
+}
+
 // Finish puts the signature in (DER).
 func (d *Draft) Finish(signature []byte) ([]byte, error) {
 	d.data.Signers[0].Signature = signature
@@ -116,6 +139,9 @@ func (d Detached) signerInfo(kind asn1.ObjectIdentifier, sum []byte) (info signe
 	}
 	if info.Attributes, err = makeAttributes(kind, sum, d.At); err != nil {
 		return info, nil, err
+	}
+	for _, a := range d.Signed {
+		info.Attributes = append(info.Attributes, attribute{a.Type, setOf(a.Value)})
 	}
 	signed, err = encodeAttributes(info.Attributes)
 	return info, signed, err

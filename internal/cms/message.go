@@ -24,10 +24,10 @@ func Sign(content []byte, by Signatory, at time.Time) ([]byte, error) {
 // signInside makes a SignedData with its content inside. Its version follows
 // from the content's type (RFC 5652 §5.1).
 func signInside(kind asn1.ObjectIdentifier, content []byte, by Signatory, at time.Time) (signedData, error) {
-	d := Detached{Certificate: by.Certificate, Chain: by.Chain, At: at}
+	d := Detached{Certificate: by.Certificate, Chain: by.Chain, At: at, Type: kind}
 	h := d.Hash().New()
 	h.Write(content)
-	draft, err := d.draft(kind, h.Sum(nil))
+	draft, err := d.Draft(h.Sum(nil))
 	if err != nil {
 		return signedData{}, err
 	}
@@ -38,9 +38,6 @@ func signInside(kind asn1.ObjectIdentifier, content []byte, by Signatory, at tim
 	data := draft.data
 	data.Signers[0].Signature = sig
 	data.Encapsulated.Content = octets(content)
-	if !kind.Equal(pkcs7.OIDData) {
-		data.Version = versionOther
-	}
 	return data, nil
 }
 

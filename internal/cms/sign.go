@@ -148,7 +148,12 @@ func makeAttributes(content asn1.ObjectIdentifier, sum []byte, at time.Time) ([]
 		if err != nil {
 			return nil, errors.Join(errors.New("encode a signed attribute"), err)
 		}
-		attrs = append(attrs, attribute{a.oid, asn1.RawValue{Tag: asn1.TagSet, IsCompound: true, Bytes: value}})
+		attrs = append(attrs, attribute{a.oid, setOf(value)})
 	}
 	return attrs, nil
+}
+
+// setOf is a SET OF one value.
+func setOf(value []byte) asn1.RawValue {
+	return asn1.RawValue{Tag: asn1.TagSet, IsCompound: true, Bytes: value}
 }

@@ -40,6 +40,8 @@ type Signer struct {
 	// Others are the other certificates inside the message, which nobody has
 	// verified: issuers of the signer's, if it put them there. Open gives them.
 	Others []*x509.Certificate
+	// Signed are the signed attributes.
+	Signed []Attribute
 }
 
 // DigestError says that the content's digest could not be had; the signature
@@ -140,7 +142,11 @@ func verifySignature(p7 *pkcs7.PKCS7, i int, cert *x509.Certificate, kind asn1.O
 	if err := cert.CheckSignature(alg.signature, signed, info.EncryptedDigest); err != nil {
 		return Signer{}, fmt.Errorf("the signature of %q does not verify with its certificate's key: %w", cert.Subject, err)
 	}
-	return Signer{Certificate: cert, SigningTime: when}, nil
+	by := Signer{Certificate: cert, SigningTime: when}
+	for _, a := range attrs {
+		by.Signed = append(by.Signed, Attribute{a.Type, a.Value.Bytes})
+	}
+	return by, nil
 }
 
 func find(certs []*x509.Certificate, issuer []byte, serial string) *x509.Certificate {

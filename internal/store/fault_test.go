@@ -329,3 +329,17 @@ func TestFoundingFails(t *testing.T) {
 		}
 	})
 }
+
+// A time stamp whose leaf may not be there is not given.
+func TestTimeStampCommitFails(t *testing.T) {
+	latest := time.Now().Add(time.Hour)
+	eachFault(t, func(t *testing.T, w *storetest.World, fault string) {
+		if at, err := w.Store.NoteTimeStamp(t.Context(), "1 of SHA-256 00", latest); err == nil || !at.IsZero() {
+			t.Fatalf("the time %s was given although the commit failed: %v", at, err)
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		if at, err := w.Store.NoteTimeStamp(t.Context(), "1 of SHA-256 00", latest); err != nil || at.IsZero() {
+			t.Errorf("asked again: %s, %v", at, err)
+		}
+	})
+}

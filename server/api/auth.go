@@ -36,6 +36,17 @@ func (a *API) authenticate(r *http.Request) (*access.Operator, error) {
 	return op, checkOperator(op, cert, office, factory)
 }
 
+// Only lets operators through to a handler beside the API.
+func (a *API) Only(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := a.authenticate(r); err != nil {
+			a.problemOf(r.Context(), err).write(w)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // isClient reports whether a certificate may authenticate a client (RFC 5280
 // §4.2.1.12). The CAs issue others too, such as the server's own.
 func isClient(cert *x509.Certificate) bool {

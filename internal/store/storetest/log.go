@@ -20,6 +20,7 @@ var logCases = []conformance{
 	{"the largest checkpoint is kept", logCheckpoints},
 	{"the log's time never goes back", logTime},
 	{"times are of UTC and of microseconds", logMicroseconds},
+	{"time stamps have the log's time", logTimeStamps},
 }
 
 func logEmpty(t *trial) {
@@ -238,4 +239,22 @@ func logMicroseconds(t *trial) {
 			t.Errorf("%s: %s, want %s", what, got.Format(time.RFC3339Nano), want.Format(time.RFC3339Nano))
 		}
 	}
+}
+
+func logTimeStamps(t *trial) {
+	size := func() int64 { return ok(t.store.LogSize(t.ctx))(t) }
+	before := size()
+	first := ok(t.store.NoteTimeStamp(t.ctx, "1 of SHA-256 00", time.Now().Add(time.Hour)))(t)
+	if first.After(time.Now()) || size() != before+1 {
+		t.Errorf("stamped at %s, the log has %d leaves more", first, size()-before)
+	}
+	// Another server's clock went back by a minute.
+	slow := OpenWith(t, store.Options{DSN: t.dsn, Now: func() time.Time { return first.Add(-time.Minute) }})
+	if at := ok(slow.NoteTimeStamp(t.ctx, "2 of SHA-256 00", first))(t); !at.Equal(first) || size() != before+2 {
+		t.Errorf("the log was at %s, and stamped is %s", first, at)
+	}
+	if at := ok(slow.NoteTimeStamp(t.ctx, "3 of SHA-256 00", first.Add(-time.Second)))(t); !at.Equal(first) || size() != before+2 {
+		t.Errorf("a clock that is too far behind: stamped at %s, the log has %d leaves more", at, size()-before)
+	}
+	t.done(t.store.NoteTimestamper(t.ctx, "Code Signing CA", []byte{1}))
 }
