@@ -13,8 +13,9 @@ import (
 func (a *app) caMakeKey() *cobra.Command {
 	config := ""
 	c := &cobra.Command{Use: "make-key NAME...", Short: "Make keys of a server's own, where its configuration says", Args: cobra.MinimumNArgs(1), ValidArgs: ca.OwnKeys,
-		Long: `make-key gives an installation a key that init did not make, in an HSM or KMS: responder, which signs OCSP answers;
-attestation, which certifies the attestation keys of TPMs; tls, of the servers' own certificates. Put its URI under keys: in the
+		Long: `make-key gives an installation a key that init did not make, in a file, an HSM or KMS: responder, which signs OCSP answers;
+attestation, which certifies the attestation keys of TPMs; timestamp, which signs time stamps; tls, of the servers' own
+certificates. Put its URI under keys: in the
 configuration of every server first, make it once, on one of them, and restart them. A key that is there is not touched.
 The keys of CAs are made by issuer create; the log has its key for life.`,
 		Example: "  touchmark-pkcs11 ca make-key responder attestation --dir /var/lib/touchmark"}

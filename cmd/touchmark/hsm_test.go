@@ -96,7 +96,7 @@ func TestHSMThatVanishes(t *testing.T) {
 	w.server = serve(t, data)
 	w.admin(t, "audit", "verify").want(t, 0, "nothing is wrong")
 	w.opensslReadsCheckpoint(t)
-	inToken(t, "1234", "root", "device-ca", "factory-ca", "operator-ca", "codesign-ca", "log", "responder", "attestation")
+	inToken(t, "1234", "root", "device-ca", "factory-ca", "operator-ca", "codesign-ca", "log", "responder", "attestation", "timestamp")
 }
 
 // certificate writes the certificate of a device to a file.

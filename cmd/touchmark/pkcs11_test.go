@@ -63,7 +63,7 @@ func TestKeysInAnHSM(t *testing.T) {
 	if files, err := os.ReadDir(filepath.Join(data, "keys")); err != nil || len(files) != 1 || files[0].Name() != "serial.key" {
 		t.Errorf("the directory of keys holds %v, %v", files, err)
 	}
-	inToken(t, "1234", "root", "device-ca", "factory-ca", "operator-ca", "codesign-ca", "log", "responder", "attestation")
+	inToken(t, "1234", "root", "device-ca", "factory-ca", "operator-ca", "codesign-ca", "log", "responder", "attestation", "timestamp")
 	run(t, "serve", "--check", "--dir", data).want(t, 0)
 	w := &world{dir: data, server: serve(t, data)}
 	w.admin(t, "site", "create", "penang").want(t, 0)
