@@ -48,7 +48,7 @@ test: ## everything that CI runs; installs what the tests need (Debian: as root 
 # take longest, what asks one thing after the other: most of the writes that
 # are made to fail, parts of the store's suite, lives of devices, TPMs. These
 # names are names of tests in those two packages alone.
-FAULTS := Answer|CreateIssuingCA|Delivery|Ends|Founding|HandOut|JobChunk|KeepingA|MakingCodes|OtherWrites|Raise|ResultCommit|ReworkCommit|SetDefault|Transfer|UseOfCode
+FAULTS := Answer|CreateIssuingCA|Delivery|Ending|Ends|Founding|HandOut|JobChunk|KeepingA|MakingASecret|MakingCodes|NoteOfAnAK|OtherWrites|Raise|ResultCommit|ReworkCommit|SetDefault|Transfer|UseOfCode|UseOfTPM
 SUBJECTS := catalogue|rule_versions|orders|manifests|facts|stale|devices|revoke|statuses|life|test_results|jobs|issuing_CAs|revocation_lists|offline_files|registrations|authenticity|observed|log|webhooks
 LIVES := ACMEByTPM|ACMEFalseStatementsOfTPMs|AnswersWithoutTheTPM|AttestationCA.*|AttestedKeys|FalseStatements|FormerPartitionsEnd|KeysThatAttestNothing|Lives|NewProfile|StatusOfIssued|TPMOverMQTT|TPMsOfOthers
 ALONE := ^Test($(FAULTS)).*Fails?$$|^TestTamperingIsFound$$|^TestSuite$$/.*/^($(SUBJECTS))$$|^Test($(LIVES))$$
@@ -59,7 +59,7 @@ check: $(TESTGATE) ## the tests that the race detector would only slow down
 	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m ./docs ./bench/... ./e2e ./cmd/... | $(TESTGATE)
 	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m -run '$(ALONE)' $(LONG) | $(TESTGATE)
 	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 ./internal/keys/... ./device/token | $(TESTGATE)
-	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 -run 'HSM|PIN' ./cmd/touchmark | $(TESTGATE)
+	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 -run 'HSM|PIN|Token' ./cmd/touchmark ./cmd/touchmark-agent | $(TESTGATE)
 	go test -C .ci/tools -json ./... | $(TESTGATE)
 	go test -C e2e/foreign -json -count=1 -timeout 5m ./... | $(TESTGATE)
 
@@ -70,7 +70,7 @@ race: $(TESTGATE) ## all others, under the race detector
 lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, and what no commit may hold
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not gofmt-ed:" $$unformatted >&2; exit 1; fi
 	go vet ./...
-	CGO_ENABLED=1 go vet -tags pkcs11 ./internal/keys/... ./cmd/touchmark/... ./device/token
+	CGO_ENABLED=1 go vet -tags pkcs11 ./internal/keys/... ./cmd/... ./device/token
 	go vet -C .ci/tools ./...
 	go vet -C e2e/foreign ./...
 	$(STATICCHECK) ./...

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
 # compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, software TPMs,
-# RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, U-Boot's mkimage, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
+# systemd (for its check of units), RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, U-Boot's mkimage, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
@@ -43,6 +43,7 @@ command -v swtpm_localca >/dev/null || missing+=(swtpm-tools)
 command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
 [[ -e /usr/include/mosquitto_plugin.h ]] || missing+=(mosquitto-dev)
 [[ -e /usr/include/mosquitto.h ]] || missing+=(libmosquitto-dev)
+command -v systemd-analyze >/dev/null || missing+=(systemd)
 command -v rauc >/dev/null || missing+=(rauc)
 command -v swupdate >/dev/null || missing+=(swupdate)
 command -v mksquashfs >/dev/null || missing+=(squashfs-tools) # for rauc

@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "agent")
 	if err == nil {
 		program = filepath.Join(dir, "touchmark-agent")
-		build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", program, ".")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build := exec.Command("go", "build", "-tags", tags, "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", program, ".")
+		build.Env = append(os.Environ(), cgo)
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}

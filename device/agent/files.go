@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"syscall"
 
 	"github.com/touchmark/touchmark/device"
 	"github.com/touchmark/touchmark/device/atomicfile"
@@ -83,20 +84,34 @@ func (f *Files) write(files []content) (changed bool, err error) {
 		return false, err
 	}
 	for _, file := range files {
-		have, err := os.ReadFile(file.path)
-		if err == nil && bytes.Equal(have, file.data) {
-			continue
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		look.Mode = fs.FileMode(file.mode)
+		as, err := file.is(look)
+		if err != nil {
 			return changed, err
 		}
-		look.Mode = fs.FileMode(file.mode)
+		if as {
+			continue
+		}
 		if err := atomicfile.Write(file.path, file.data, look); err != nil {
 			return changed, fmt.Errorf("write %s: %w", file.path, err)
 		}
 		changed = true
 	}
 	return changed, nil
+}
+
+// is reports whether the file is as it should be: what it holds, and its look.
+func (c *content) is(look atomicfile.Look) (bool, error) {
+	have, err := os.ReadFile(c.path)
+	var s syscall.Stat_t
+	if err == nil {
+		err = syscall.Stat(c.path, &s)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	owned := (look.UID < 0 || look.UID == int(s.Uid)) && (look.GID < 0 || look.GID == int(s.Gid))
+	return owned && fs.FileMode(s.Mode).Perm() == look.Mode && bytes.Equal(have, c.data), err
 }
 
 // number is the number of a user or group, or -1 if none is named.

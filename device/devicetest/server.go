@@ -46,6 +46,9 @@ type Server struct {
 
 	t            *testing.T
 	root, issuer *Authority
+	next         *Authority      // the root that follows, while there are two
+	cross        [][]byte        // certificates of theirs, by each other
+	own          tls.Certificate // for TLS
 	mu           sync.Mutex
 	given        map[string][]byte // certificate by SubjectPublicKeyInfo
 	used         map[string]bool   // SubjectPublicKeyInfos that authenticated a GET
@@ -66,10 +69,9 @@ func New(t *testing.T) *Server {
 	s.root = NewAuthority(t, "Test Root", nil)
 	s.Root = s.root.Cert
 	s.issuer = NewAuthority(t, "Test Device CA", s.root)
-	own := newKey(t)
-	der := s.root.sign(t, &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{"localhost"}}, &own.PublicKey)
+	s.own = s.serverCertificate()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
-	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: own}}}
+	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, GetCertificate: s.certificate}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	s.URL = strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
@@ -115,6 +117,53 @@ func (a *Authority) sign(t *testing.T, c *x509.Certificate, pub any) []byte {
 		t.Error(err)
 	}
 	return der
+}
+
+// serverCertificate makes one of the root, which the server shows.
+func (s *Server) serverCertificate() tls.Certificate {
+	key := newKey(s.t)
+	der := s.root.sign(s.t, &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{"localhost"}}, &key.PublicKey)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func (s *Server) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := s.own
+	return &own, nil
+}
+
+// NewRoot shows a second root beside the first, and that each vouches for the
+// other (RFC 4210 §4.4).
+func (s *Server) NewRoot() {
+	next := NewAuthority(s.t, s.Root.Subject.CommonName, nil)
+	s.Set(func(s *Server) {
+		s.next, s.cross = next, [][]byte{s.root.vouch(s.t, next), next.vouch(s.t, s.root)}
+	})
+}
+
+// OldRootEnds has nothing left but what the second root signs.
+func (s *Server) OldRootEnds() {
+	issuer := NewAuthority(s.t, "Third Device CA", s.next)
+	s.Set(func(s *Server) {
+		s.root, s.Root, s.next, s.cross, s.issuer = s.next, s.next.Cert, nil, nil, issuer
+		s.own = s.serverCertificate()
+	})
+}
+
+// vouch signs a certificate for another root's key.
+func (a *Authority) vouch(t *testing.T, other *Authority) []byte {
+	return a.sign(t, &x509.Certificate{SerialNumber: big.NewInt(5), Subject: other.Cert.Subject, SubjectKeyId: other.Cert.SubjectKeyId,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, &other.key.PublicKey)
+}
+
+// cas are the CA certificates.
+func (s *Server) cas() [][]byte {
+	list := append([][]byte{s.Root.Raw, s.issuer.Cert.Raw}, s.cross...)
+	if s.next != nil {
+		list = append(list, s.next.Cert.Raw)
+	}
+	return list
 }
 
 // Set changes the server while it runs.
@@ -175,7 +224,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		if peer != nil {
 			s.used[string(peer.RawSubjectPublicKeyInfo)] = true
 		}
-		s.Reply(w, s.Root.Raw, s.issuer.Cert.Raw)
+		s.Reply(w, s.cas()...)
 	case "POST simpleenroll", "POST simplereenroll":
 		s.enrol(w, r, body, peer)
 	default:
