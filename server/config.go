@@ -55,12 +55,11 @@ type Config struct {
 	Names []string `yaml:"names"`
 
 	// Keys says where private keys are that are not in the data directory:
-	// device-ca, factory-ca, operator-ca, codesign-ca, log, and issuer-NAME of
-	// each further issuing CA, each by a URI: "file:PATH", "pkcs11:…",
-	// "awskms:…", "cloudkms:…", "azurekms:…". One that is missing is the file
-	// keys/NAME.key, or keys/issuer-NAME.key. The root's key is never needed
-	// by a running server. Four more are used if they are there, on P-256 or
-	// P-384. responder signs OCSP answers; without it they are signed with keys
+	// device-ca, factory-ca, operator-ca, codesign-ca, log, issuer-NAME of each
+	// further issuing CA, and licence-PRODUCT-NUMBER of each licence key, each
+	// by a URI: "file:PATH", "pkcs11:…", "awskms:…", "cloudkms:…",
+	// "azurekms:…". One that is missing is the file keys/NAME.key. The root's
+	// key is never needed 	// P-384. responder signs OCSP answers; without it they are signed with keys
 	// that each server makes in memory, which an HSM does not slow down.
 	// attestation certifies the attestation keys of TPMs; without it the key is
 	// derived from what all servers share. tls is the key of the server's own
@@ -288,8 +287,8 @@ func (c *Config) Check() error {
 		}
 	}
 	for name, uri := range c.Keys {
-		if !slices.Contains(keyNames, name) && !ca.IsIssuingKeyName(name) {
-			bad("keys: %q is no key of a server: known are %s, and %s of an issuing CA", name, strings.Join(keyNames, ", "), ca.IssuingKeyName("NAME"))
+		if !slices.Contains(keyNames, name) && !ca.IsIssuingKeyName(name) && !isLicenceKeyName(name) {
+			bad("keys: %q is no key of a server: known are %s, %s of an issuing CA, and licence-PRODUCT-NUMBER of a licence key", name, strings.Join(keyNames, ", "), ca.IssuingKeyName("NAME"))
 		}
 		if !strings.Contains(uri, ":") {
 			bad("keys: %s is no URI: want file:PATH, pkcs11:…, awskms:…, cloudkms:… or azurekms:…", name)

@@ -32,6 +32,7 @@ type metrics struct {
 	refused       *prometheus.CounterVec
 	acmeRefused   *prometheus.CounterVec
 	timestamps    *prometheus.CounterVec
+	licences      *prometheus.CounterVec
 	working       *prometheus.GaugeVec
 	connections   connectionCollector
 	checkpoint    prometheus.Gauge
@@ -81,6 +82,9 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		timestamps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "touchmark_timestamps_total", Help: "Queries for time stamps (RFC 3161) by result: granted, refused, error.",
 		}, []string{"result"}),
+		licences: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "touchmark_licences_total", Help: "Chips for which a site asked for a licence or confirmed one, by result: given, repeated, programmed, or why it was refused.",
+		}, []string{"result"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "touchmark_mqtt_refused_total", Help: "Messages over MQTT that were refused before they were judged, by reason (topic, oversized, unsigned, re-addressed, malformed, reply-topic, stale, repeated).",
 		}, []string{"reason"}),
@@ -104,7 +108,7 @@ func newMetrics(expiries func() map[string]time.Time, now func() time.Time) *met
 		}),
 	}
 	m.registry.MustRegister(
-		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.refused, m.acmeRefused, m.timestamps, m.working, m.connections, m.checkpoint, m.published, m.unpublished, m.streams,
+		m.registrations, m.enroll, m.batch, m.commit, m.requests, m.request_, m.panics, m.shed, m.refused, m.acmeRefused, m.licences, m.timestamps, m.working, m.connections, m.checkpoint, m.published, m.unpublished, m.streams,
 		&m.tally, expiryCollector{expiries, now}, newBuildInfo(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -180,6 +184,11 @@ func (m *metrics) observeCommit(batch int, took time.Duration) {
 // enroller is the pipeline as the doors use it.
 type enroller interface {
 	Enroll(context.Context, enroll.Request) (enroll.Outcome, error)
+}
+
+// licensed is licensing.Desk.Count.
+func (m *metrics) licensed(result string, chips int) {
+	m.licences.WithLabelValues(result).Add(float64(chips))
 }
 
 // countedEnroller counts verdicts on their way out.

@@ -28,6 +28,7 @@ import (
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/events/webhook"
 	"github.com/touchmark/touchmark/internal/store"
+	"github.com/touchmark/touchmark/licensing"
 	"github.com/touchmark/touchmark/ocsp/offline/publish"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting/manifest"
@@ -279,6 +280,7 @@ func (s *Server) estHandler(clients est.Identifier, pipeline enroller, forms est
 func (s *Server) apiHandler(pipeline enroller) http.Handler {
 	signer := s.publishing.publisher.Signer
 	tiles := audit.NewTiles(s.store)
+	licenceKeys := newLicenceKeys(s.config)
 	mux := http.NewServeMux()
 	operators := api.New(api.Config{
 		Store:       s.store,
@@ -294,6 +296,8 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Examiner:    s.authorities,
 		Observing:   s.config.Observe.rules(),
 		Manifests:   s.importer,
+		Licenser:    &licensing.Desk{Ledger: s.store, Keys: licenceKeys, Count: s.metrics.licensed},
+		LicenceKeys: licenceKeys,
 		EST:         s.estAddress,
 		ACME:        func() string { return s.acmeURL() + acme.Prefix + "directory" },
 		AccountKeys: s.acmeSecret().AccountKey,

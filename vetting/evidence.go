@@ -27,6 +27,15 @@ const (
 	EvidenceBadAttestation EvidenceKind = "bad-attestation"
 )
 
+// What requests for licences bring up.
+const (
+	// EvidenceForeignChip: a site asked for a licence for a chip that another
+	// product or another site has.
+	EvidenceForeignChip EvidenceKind = "foreign-chip"
+	// EvidenceOverLicensed: a site has more chips than licences were ordered.
+	EvidenceOverLicensed EvidenceKind = "over-licensed"
+)
+
 // EvidenceKinds lists every kind.
 var EvidenceKinds = []EvidenceKind{
 	EvidenceUnknownDevice, EvidenceWrongKey, EvidenceMismatch,
@@ -36,6 +45,7 @@ var EvidenceKinds = []EvidenceKind{
 	EvidenceForged, EvidenceUnknownCertificate, EvidenceForeignProof,
 	EvidenceConcurrentUse, EvidenceImpossibleTravel, EvidenceRevokedInUse,
 	EvidenceReplayed, EvidenceReaddressed, EvidenceBadAttestation,
+	EvidenceForeignChip, EvidenceOverLicensed,
 }
 
 // Evidence is one observed sign, kept with the device it speaks against.

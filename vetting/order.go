@@ -66,6 +66,11 @@ type Order struct {
 	// counted.
 	MaxReplacements int64 `json:"maxReplacements,omitempty"`
 	Replaced        int64 `json:"replaced,omitempty"`
+	// Licensed is how many chips have a licence from this order, or one
+	// reserved: never more than Quantity. Lot is what licences call the order; 0
+	// before the first.
+	Licensed int64  `json:"licensed,omitempty"`
+	Lot      uint32 `json:"lot,omitempty"`
 	// RaiseApprovals is how many others must approve a larger quantity; 0
 	// needs nobody.
 	RaiseApprovals int `json:"raiseApprovals,omitempty"`
@@ -275,6 +280,12 @@ func (s *IdentifierSet) Allows(id Identity) error {
 		}
 	}
 	return nil
+}
+
+// AllowsUID is Allows for a chip of which only the UID, in its canonical form,
+// is known.
+func (s *IdentifierSet) AllowsUID(uid string) error {
+	return (&IdentifierSet{uids: s.uids}).Allows(Identity{UID: uid})
 }
 
 // within searches spans sorted by their end. Ranges may overlap, so it scans

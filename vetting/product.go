@@ -84,6 +84,9 @@ type Product struct {
 	Vendors []Vendor `json:"vendors,omitempty"`
 	// TPM is how TPMs prove devices (ProofTPM).
 	TPM TPMPolicy `json:"tpm,omitzero"`
+	// Licences declares that the firmware runs only on licensed chips; nil if
+	// it does not ask.
+	Licences *LicencePolicy `json:"licences,omitempty"`
 	// Life is what comes after the first certificate.
 	Life     Life      `json:"life,omitzero"`
 	Revision int64     `json:"revision"`

@@ -78,6 +78,9 @@ const (
 	ReadOwners         Permission = "read owners and transfers"
 	ManageWebhooks     Permission = "manage webhooks"
 	ManageIssuers      Permission = "manage issuing CAs"
+	LicenseChips       Permission = "get licences for chips"
+	ReadLicences       Permission = "read licences"
+	ManageLicenceKeys  Permission = "manage licence keys"
 	// AnswerStatus is to be let answer OCSP requests, and to report the forged
 	// certificates that somebody asked about.
 	AnswerStatus Permission = "answer status requests"
@@ -88,15 +91,15 @@ const (
 
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
-		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners, ManageIssuers, Approve, ReadProposals},
-	RolePlanner:       {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence, Approve, ReadProposals},
-	RoleSiteOperator:  {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars},
-	RoleRig:           {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars},
+		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners, ManageIssuers, ReadLicences, ManageLicenceKeys, Approve, ReadProposals},
+	RolePlanner:       {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence, ReadLicences, Approve, ReadProposals},
+	RoleSiteOperator:  {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, LicenseChips, ReadLicences},
+	RoleRig:           {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars, LicenseChips, ReadLicences},
 	RoleOwnerOperator: {ReadDevices, VerifyDevices, ReadOwners, TransferDevices},
-	RoleSupport:       {ReadProduction, ReadDevices, VerifyDevices},
+	RoleSupport:       {ReadProduction, ReadDevices, VerifyDevices, ReadLicences},
 	RoleReporter:      {ReportObservations},
 	RoleResponder:     {AnswerStatus},
-	RoleAuditor:       {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners, ReadProposals},
+	RoleAuditor:       {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners, ReadLicences, ReadProposals},
 	RoleApprover:      {ReadProduction, ReadManifests, ReadParticulars, Approve, ReadProposals},
 }
 

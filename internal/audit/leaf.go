@@ -46,6 +46,10 @@ const (
 	KindOfflineFile  Kind = "offline-file" // the newest offline status file of a CA and kind
 	KindAccountKey   Kind = "account-key"  // what lets an ACME account be opened
 	KindAccount      Kind = "account"      // of ACME
+	KindLicenceKey   Kind = "licence-key"
+	KindLicences     Kind = "licences"      // the chips of one grant; ID is the grant's
+	KindLicenceGrant Kind = "licence-grant" // its digest covers the signatures
+	KindProgrammed   Kind = "programmed"    // a licence, said to be on its chip
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

@@ -154,6 +154,10 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "enroll", to: module + "/internal/ca"}, {from: "enroll", to: module + "/enroll/est"}},
 			keeps:  []link{{from: "enroll", to: module + "/vetting"}, {from: "enroll/est", to: module + "/internal/cms"}},
 		},
+		"licensing knows no wire and no database": {
+			breaks: []link{{from: "licensing", to: module + "/internal/store"}, {from: "licensing", to: module + "/internal/keys"}},
+			keeps:  []link{{from: "licensing", to: module + "/firmware-sign/licence"}, {from: "server", to: module + "/licensing"}},
+		},
 		"the pipeline does not speak HTTP": {
 			breaks: []link{{from: "enroll", to: "net/http"}, {from: "vetting/manifest", to: "net/http"}},
 			keeps:  []link{{from: "enroll/est", to: "net/http"}},

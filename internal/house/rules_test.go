@@ -96,6 +96,12 @@ var rules = []rule{
 		why:  "enrolment is the same over every protocol: wire adapters come in as a Request, the store as a Ledger, the CA as an Issuer; operators are known because a rig is one",
 	},
 	{
+		name: "licensing knows no wire and no database",
+		from: []string{"=licensing"},
+		only: []string{"firmware-sign/licence", "vetting", "internal/access"},
+		why:  "it puts a ledger and keys together, which it declares itself; the API turns bytes into its calls, the store keeps what it does",
+	},
+	{
 		name: "the pipeline does not speak HTTP",
 		from: []string{"=enroll", "vetting"},
 		not:  []string{"net/http", "github.com/danielgtaylor/huma"},

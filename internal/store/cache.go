@@ -208,6 +208,7 @@ func (s *Store) orderFrom(ctx context.Context, o *orderRow) (*vetting.Order, err
 	}
 	out := c.order
 	out.Issued, out.Wasted, out.Replaced, out.State, out.Quantity = o.Issued, o.Wasted, o.Replaced, vetting.OrderState(o.State), o.Quantity
+	out.Licensed, out.Lot = o.Licensed, uint32(o.Lot)
 	if out.Rework == vetting.ReworkBySite {
 		out.MaxReplacements = vetting.MaxReplacements(out.MaxReplacements, out.Quantity)
 	}

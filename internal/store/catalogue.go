@@ -53,7 +53,8 @@ func (s *Store) Product(ctx context.Context, name string) (*vetting.Product, err
 	return s.productWhere(ctx, `name = $1`, name)
 }
 
-// CreateProduct keeps a new product; the name must be free (Exists).
+// CreateProduct keeps a new product; the name must be free (Exists), and so
+// must the number in its licences (Conflict).
 func (s *Store) CreateProduct(ctx context.Context, a access.Act, p *vetting.Product) (*vetting.Product, error) {
 	id, err := s.act(ctx, a, func(w *writing) (int64, error) {
 		if used, err := w.taken(`SELECT 1 FROM products WHERE name = $1`, p.Name); err != nil || used {
@@ -61,6 +62,9 @@ func (s *Store) CreateProduct(ctx context.Context, a access.Act, p *vetting.Prod
 		}
 		made := *p
 		made.Created, made.Updated = w.now, w.now
+		if err := w.declareLicences(&made, nil); err != nil {
+			return 0, err
+		}
 		id := w.ids(1)
 		rules := w.changeRules(id, nil, &made)
 		row := productRowOf(id, 1, &made)
@@ -97,6 +101,9 @@ func (s *Store) UpdateProduct(ctx context.Context, a access.Act, p *vetting.Prod
 		}
 		made := *p
 		made.Created, made.Updated = old.Created, w.now
+		if err := w.declareLicences(&made, old); err != nil {
+			return 0, err
+		}
 		rules := w.changeRules(have.ID, old, &made)
 		row := productRowOf(have.ID, have.Revision+1, &made)
 		w.exec(`UPDATE products SET revision = $2, body = $3 WHERE id = $1`, row.ID, row.Revision, row.Body)

@@ -25,7 +25,8 @@ const packed = 1
 // for one that is written out.
 var kindNumbers = []audit.Kind{"", audit.KindProduct, audit.KindSite, audit.KindOrder, audit.KindManifest, audit.KindRecords, audit.KindDevice,
 	audit.KindCertificate, audit.KindRegistration, audit.KindEvidence, audit.KindDispute, audit.KindOperator, audit.KindAuthority, audit.KindCode, audit.KindTestResult, audit.KindJob, audit.KindRules, audit.KindRaise,
-	audit.KindChallenge, audit.KindOwner, audit.KindTransfer, audit.KindIssuingCA, audit.KindCRL, audit.KindOfflineFile, audit.KindAccountKey, audit.KindAccount, audit.KindProposal}
+	audit.KindChallenge, audit.KindOwner, audit.KindTransfer, audit.KindIssuingCA, audit.KindCRL, audit.KindOfflineFile, audit.KindAccountKey, audit.KindAccount, audit.KindProposal,
+	audit.KindLicenceKey, audit.KindLicences, audit.KindLicenceGrant, audit.KindProgrammed}
 
 // packLeaf gives what is stored of a leaf whose JSON is body.
 func packLeaf(l audit.Leaf, body []byte) []byte {

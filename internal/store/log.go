@@ -129,7 +129,7 @@ func (s source) Objects(ctx context.Context, fn func(audit.Object) error) error 
 			return err
 		}
 	}
-	for _, objects := range []func(context.Context, func(audit.Object) error) error{s.crls, s.offlineFiles, s.certificates, s.runs} {
+	for _, objects := range []func(context.Context, func(audit.Object) error) error{s.crls, s.offlineFiles, s.certificates, s.runs, s.licensed} {
 		if err := objects(ctx, fn); err != nil {
 			return err
 		}
@@ -247,6 +247,21 @@ var tables = []struct {
 		var a accountRow
 		err := r.Scan(a.dest()...)
 		return a.object(), err
+	}},
+	{`SELECT ` + licenceKeyColumns + ` FROM licence_keys lk`, func(r row) (audit.Object, error) {
+		var k licenceKeyRow
+		err := r.Scan(k.dest()...)
+		return k.object(), err
+	}},
+	{`SELECT ` + grantColumns + ` FROM licence_grants g`, func(r row) (audit.Object, error) {
+		var g grantRow
+		err := r.Scan(g.dest()...)
+		return g.object(), err
+	}},
+	{`SELECT licence_id, at, made_by FROM programmed`, func(r row) (audit.Object, error) {
+		var p programmedRow
+		err := r.Scan(&p.LicenceID, &p.At, &p.By)
+		return p.object(), err
 	}},
 	{`SELECT ` + evidenceColumns + ` FROM evidence e`, func(r row) (audit.Object, error) {
 		var e evidenceRow

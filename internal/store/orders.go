@@ -153,6 +153,9 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange, approved boo
 	if err := o.Check(); err != nil {
 		return vetting.Errorf(vetting.Invalid, "%v", err)
 	}
+	if o.Quantity < row.Licensed {
+		return vetting.Errorf(vetting.Conflict, "%d chips have a licence from order %s already, so its quantity cannot become %d", row.Licensed, o.Name, o.Quantity)
+	}
 	if o.Left() < 0 {
 		return vetting.Errorf(vetting.Conflict, "order %s has issued %d units already and lost %d by waste, so its quantity cannot become %d", o.Name, o.Issued, o.Wasted, o.Quantity)
 	}

@@ -25,6 +25,8 @@ type orderRow struct {
 	// Later than the others, so absent from their digests.
 	Wasted   int64 `json:",omitempty"`
 	Replaced int64 `json:",omitempty"`
+	Lot      int64 `json:",omitempty"`
+	Licensed int64 `json:",omitempty"`
 
 	dirty bool // a counter changed in this transaction
 }
@@ -50,10 +52,10 @@ func (o *orderRow) body() (b orderBody, err error) {
 	return b, err
 }
 
-const orderColumns = `o.id, o.product_id, o.site_id, o.name, o.state, o.quantity, o.issued, o.revision, o.body, o.wasted, o.replaced`
+const orderColumns = `o.id, o.product_id, o.site_id, o.name, o.state, o.quantity, o.issued, o.revision, o.body, o.wasted, o.replaced, o.lot, o.licensed`
 
 func (o *orderRow) dest() []any {
-	return []any{&o.ID, &o.ProductID, &o.SiteID, &o.Name, &o.State, &o.Quantity, &o.Issued, &o.Revision, &o.Body, &o.Wasted, &o.Replaced}
+	return []any{&o.ID, &o.ProductID, &o.SiteID, &o.Name, &o.State, &o.Quantity, &o.Issued, &o.Revision, &o.Body, &o.Wasted, &o.Replaced, &o.Lot, &o.Licensed}
 }
 
 func (o *orderRow) object() audit.Object {

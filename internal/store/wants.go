@@ -81,6 +81,7 @@ func (w *writing) read() error {
 		w.messages[[32]byte(digest)] = true
 		return err
 	})
+	w.readChips()
 	w.wantDevices, w.wantOrders, w.wantCertificates, w.wantCodes, w.wantKeys, w.wantEKs, w.wantContested, w.wantMessages = nil, nil, nil, nil, nil, nil, nil, nil
 	return w.flush()
 }

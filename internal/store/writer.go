@@ -203,6 +203,7 @@ func (s *Store) attempt(jobs []*job) (errs []error, err error) {
 	}
 	w := &writing{transaction: tx, store: s, orders: map[int64]*orderRow{}, devices: map[int64]*deviceRow{},
 		certificates: map[int64]*certificateRow{}, codes: map[int64]*codeRow{}, keys: map[vetting.Fingerprint]int64{}, eks: map[vetting.Fingerprint]int64{}, rewritten: map[int64]bool{}, messages: map[[32]byte]bool{}, replaced: map[string]bool{}, reordered: map[int64]bool{}, contested: map[int64]bool{},
+		chips: map[string]*chip{}, grants: map[int64]*grantRow{}, programmed: map[int64]bool{},
 		paces: map[int64]vetting.Pace{}, counts: map[countKey]int64{}, certified: map[certifiedKey]int64{}}
 	if err := w.open(jobs); err != nil {
 		return nil, err
@@ -254,6 +255,11 @@ type writing struct {
 	reordered    map[int64]bool                // orders for certificates that are not as the jobs' loads found them
 	rewritten    map[int64]bool                // registrations that are not as the jobs' loads found them
 
+	chips  map[string]*chip    // by UID
+	grants map[int64]*grantRow // of licences
+
+	programmed map[int64]bool // licences, in this transaction
+
 	paces  map[int64]vetting.Pace // of orders with limits
 	counts map[countKey]int64     // units issued in this transaction
 	told   bool                   // something to status responders
@@ -263,6 +269,8 @@ type writing struct {
 	// What loadDevice, loadOrder, loadCertificate, loadCode and loadKey have yet
 	// to read.
 	wantDevices, wantOrders, wantCertificates, wantCodes, wantKeys, wantEKs, wantContested, wantMessages []any
+
+	wantChips, wantChipRecords, wantGrants []any
 
 	inserts []*rowset
 }
@@ -310,7 +318,7 @@ func (w *writing) close() error {
 	w.writeCounts()
 	for _, o := range w.orders {
 		if o.dirty {
-			w.exec(`UPDATE orders SET issued = $2, wasted = $3, replaced = $4 WHERE id = $1`, o.ID, o.Issued, o.Wasted, o.Replaced)
+			w.exec(`UPDATE orders SET issued = $2, wasted = $3, replaced = $4, lot = $5, licensed = $6 WHERE id = $1`, o.ID, o.Issued, o.Wasted, o.Replaced, o.Lot, o.Licensed)
 		}
 	}
 	if w.tree.Size() != w.start || w.nextID != w.idFrom {

@@ -53,7 +53,7 @@ func attempts(t testing.TB) map[string]attempt {
 	csr, _ := newCSR(t, "x")
 	upload, uploadType := form(t, [4]string{"signature", "", "s.p7s", "sig"}, [4]string{"manifest", "text/csv", "m.csv", "serial\n1\n"})
 	issuer := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: newAuthority(t, "issuing CA").cert.Raw}))
-	product := map[string]any{"profile": map[string]any{"validity": "10d"}, "proofs": []string{"rig"}}
+	product := map[string]any{"profile": map[string]any{"validity": "10d"}, "proofs": []string{"rig"}, "licences": map[string]any{"uid": "opaque"}}
 	with := func(m map[string]any, k string, v any) map[string]any {
 		out := map[string]any{k: v}
 		for k, v := range m {
@@ -128,6 +128,13 @@ func attempts(t testing.TB) map[string]attempt {
 		"listAccountKeys":      {near: "/account-keys", status: 200},
 		"getAccountKey":        {near: "/account-keys/51", far: "/account-keys/52", status: 200},
 		"revokeAccountKey":     {near: "/account-keys/51/revoke", far: "/account-keys/52/revoke", status: 200},
+		"giveLicences":         {near: "/licences", body: map[string]any{"order": "order-near", "uid": "01"}, status: 200},
+		"confirmLicences":      {near: "/licences/confirm", body: map[string]any{"uid": "01"}, status: 200},
+		"listLicences":         {near: "/licences", status: 200},
+		"getLicence":           {near: "/licences/a1", far: "/licences/a2", status: 200},
+		"listLicenceKeys":      {near: "/products/lamp/licence-keys", status: 200},
+		"createLicenceKey":     {near: "/products/lamp/licence-keys", body: map[string]any{}, status: 201},
+		"useLicenceKey":        {near: "/products/lamp/licence-keys/1/use", status: 200},
 		"listCodes":            {near: "/codes", status: 200},
 		"getCode":              {near: "/codes/51", far: "/codes/52", status: 200},
 		"revokeCode":           {near: "/codes/51/revoke", far: "/codes/52/revoke", status: 200},
@@ -202,6 +209,8 @@ var who = map[string]access.Permission{
 	"getCertificate": access.ReadDevices, "getCertificateProof": access.ReadDevices,
 	"createAccountKey": access.MakeCodes, "listAccountKeys": access.ReadCodes, "getAccountKey": access.ReadCodes, "revokeAccountKey": access.MakeCodes,
 	"createCodes": access.MakeCodes, "listCodes": access.ReadCodes, "getCode": access.ReadCodes, "revokeCode": access.MakeCodes, "revokeCodes": access.MakeCodes,
+	"giveLicences": access.LicenseChips, "confirmLicences": access.LicenseChips, "listLicences": access.ReadLicences, "getLicence": access.ReadLicences,
+	"listLicenceKeys": access.ReadLicences, "createLicenceKey": access.ManageLicenceKeys, "useLicenceKey": access.ManageLicenceKeys,
 	"listEvents": access.ReadDevices, "listWebhooks": access.ReadAudit, "getWebhook": access.ReadAudit, "createWebhook": access.ManageWebhooks, "testWebhook": access.ManageWebhooks,
 	"updateWebhook": access.ManageWebhooks, "pauseWebhook": access.ManageWebhooks, "resumeWebhook": access.ManageWebhooks, "rotateWebhookSecret": access.ManageWebhooks, "deleteWebhook": access.ManageWebhooks,
 	"listOwners": access.ReadOwners, "createOwner": access.ManageOwners, "getOwner": access.ReadOwners,
@@ -280,7 +289,7 @@ func TestListsAreConfined(t *testing.T) {
 	type anything map[string]any
 	for path, near := range map[string]string{
 		"/sites": `"near"`, "/orders": `"order-near"`, "/manifests": `"id":21`,
-		"/registrations": `"id":31`, "/devices": `"id":11`, "/evidence": `"id":41`,
+		"/registrations": `"id":31`, "/devices": `"id":11`, "/evidence": `"id":41`, "/licences": `"uid":"a1"`,
 	} {
 		own := w.as("site-operator", "GET", path, nil)
 		if l := decode[api.List[anything]](t, own, 200); len(l.Items) != 1 || !strings.Contains(own.body, near) {
@@ -419,7 +428,7 @@ func TestRevocationIsImmediate(t *testing.T) {
 func TestWhoami(t *testing.T) {
 	w := newWorld(t)
 	me := decode[api.Whoami](t, w.as("rig", "GET", "/whoami", nil), 200)
-	want := []access.Permission{access.ReadProduction, access.RegisterDevices, access.ReadDevices, access.TestDevices, access.VerifyDevices, access.ReadParticulars}
+	want := []access.Permission{access.ReadProduction, access.RegisterDevices, access.ReadDevices, access.TestDevices, access.VerifyDevices, access.ReadParticulars, access.LicenseChips, access.ReadLicences}
 	if me.Operator.Name != "rig" || me.Operator.Site != "near" || !slices.Equal(me.Permissions, want) {
 		t.Errorf("got %+v", me)
 	}

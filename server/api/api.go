@@ -124,7 +124,10 @@ type Config struct {
 	// Observing says what observations show.
 	Observing vetting.ObservationRules
 	Manifests Importer
-	Prover    Prover
+	// Licenser gives licences to chips, LicenceKeys makes the keys for that.
+	Licenser    Licenser
+	LicenceKeys LicenceKeyMaker
+	Prover      Prover
 	// EST tells the host and port that devices enrol at, for labels.
 	EST func() string
 	// ACME tells the URL of the ACME directory, AccountKeys the secret of an
@@ -206,6 +209,8 @@ func New(c Config) *API {
 	a.crlPartitions()
 	a.codes()
 	a.accountKeys()
+	a.licences()
+	a.licenceKeys()
 	a.events()
 	a.webhooks()
 	a.operators()

@@ -32,6 +32,7 @@ const (
 	tagOperators = "operators"
 	tagOwners    = "owners"
 	tagIssuers   = "issuers"
+	tagLicences  = "licences"
 
 	tagAuthenticity = "authenticity"
 )
@@ -44,6 +45,7 @@ var tags = []*huma.Tag{
 	{Name: tagJobs, Description: "Acts on many devices"},
 	{Name: tagAuthenticity, Description: "Whether a device is genuine, and what speaks against it"},
 	{Name: tagCodes, Description: "One-time codes by which devices enrol"},
+	{Name: tagLicences, Description: "Licences that let firmware run on single chips"},
 	{Name: tagEvents, Description: "What became of devices, as it happens"},
 	{Name: tagOwners, Description: "Whom devices belong to, and how they change hands"},
 	{Name: tagIssuers, Description: "The CAs that issue to devices"},
@@ -113,7 +115,8 @@ var requestTypes = map[string]bool{
 	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "RaiseApprovalInput": true, "ApprovalInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
 	"VerifyInput": true, "ChallengeInput": true, "ObservationsInput": true, "ObservationInput": true, "Place": true, "AnswerInput": true, "EvidenceNote": true,
-	"CodesInput":   true,
+	"CodesInput":    true,
+	"LicencesInput": true, "ConfirmationInput": true, "LicenceKeyInput": true, "LicencePolicy": true,
 	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
 	"IssuerInput": true, "IssuerCertificate": true, "ResponderInput": true, "ForgeriesInput": true,
 	"OwnerInput": true, "HandoutInput": true, "OfferInput": true, "TransferNote": true,

@@ -33,6 +33,7 @@ type memory struct {
 	job           vetting.Job
 	codes         []*vetting.EnrolmentCode
 	accountKeys   []*vetting.AccountKey
+	licences      []*vetting.Licence
 	hashes        []vetting.CodeHash // of all codes, in their order
 	happened      []events.Event
 	webhooks      []*events.Webhook

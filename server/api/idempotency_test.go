@@ -48,7 +48,7 @@ func TestEveryPostTakesAKey(t *testing.T) {
 		a := attempts(t)[r.ID]
 		key := "key-" + r.ID
 		who := "admin"
-		if r.Permission == access.TestDevices {
+		if r.Permission == access.TestDevices || r.Permission == access.LicenseChips {
 			who = "rig"
 		}
 		w.as(who, r.Method, a.near, a.body, append(a.options, header("Idempotency-Key", key))...)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/internal/audit"
+	"github.com/touchmark/touchmark/licensing"
 	"github.com/touchmark/touchmark/vetting"
 	"github.com/touchmark/touchmark/vetting/manifest"
 )
@@ -116,6 +117,7 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 		bad   *enroll.RequestError
 		busy  *enroll.BusyError
 		mute  *enroll.IssuerError
+		key   *licensing.KeyError
 		act   *vetting.Error
 		large *http.MaxBytesError
 		wait  net.Error
@@ -132,6 +134,9 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 	case errors.As(err, &mute):
 		a.config.Log.ErrorContext(ctx, "a certificate was not issued", "error", mute)
 		return later(problem(http.StatusServiceUnavailable, "%s", mute.Text()), mute.RetryAfter())
+	case errors.As(err, &key):
+		a.config.Log.ErrorContext(ctx, "licences were not signed", "error", key)
+		return later(problem(http.StatusServiceUnavailable, "the server cannot use the key %s at the moment: send the request again, nothing is lost by that", key.Key), keyRetry)
 	case errors.As(err, &act) && statuses[act.Problem] != 0:
 		return problem(statuses[act.Problem], "%s", act.Text)
 	case errors.As(err, &large):
@@ -148,6 +153,9 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 	}
 	return a.unknown(ctx, err)
 }
+
+// keyRetry is after how long a key in an HSM may be back.
+const keyRetry = 5 * time.Second
 
 func busyProblem(e *enroll.BusyError) *Problem {
 	status := http.StatusServiceUnavailable

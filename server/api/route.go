@@ -36,6 +36,7 @@ var permissions = []access.Permission{
 	access.VerifyDevices, access.ReadParticulars, access.ClearEvidence, access.ReportObservations, access.ManageWebhooks,
 	access.ManageOwners, access.TransferDevices, access.ReadOwners, access.ManageIssuers, access.AnswerStatus,
 	access.Approve, access.ReadProposals,
+	access.LicenseChips, access.ReadLicences, access.ManageLicenceKeys,
 }
 
 // operation describes a route for people and for the machinery.

@@ -109,6 +109,7 @@ type world struct {
 	enroller      *enroller
 	importer      *importer
 	prover        *prover
+	desk          *desk
 	feed          *events.Feed
 	deliverer     *deliverer
 	profileErr    error
@@ -133,12 +134,13 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 	w.delegate = &delegate{der: w.plant.cert.Raw}
 	w.feed = events.NewFeed(w.store)
 	w.importer = &importer{store: w.store}
+	w.desk = &desk{store: w.store}
 	w.furnish()
 	for _, role := range access.Roles {
 		w.addOperator(string(role), role)
 	}
 	c := api.Config{
-		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, IssuingCAs: hands{w.plant.cert.Raw}, Responders: w.delegate, Offline: shelf{}, CRLs: new(lists),
+		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, Licenser: w.desk, LicenceKeys: w.desk, IssuingCAs: hands{w.plant.cert.Raw}, Responders: w.delegate, Offline: shelf{}, CRLs: new(lists),
 		Prover: w.prover, EST: func() string { return "est.example.com:8443" },
 		ACME: func() string { return "https://acme.example.com/acme/directory" }, AccountKeys: func(id int64) []byte { return fmt.Appendf(nil, "secret of %d", id) }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,
@@ -159,7 +161,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 // furnish puts two of everything into the store, one at each site.
 func (w *world) furnish() {
 	s := w.store
-	s.products = []*vetting.Product{{ID: 1, Name: "lamp", Profile: vetting.Profile{Validity: "825d"}, Proofs: []vetting.Proof{vetting.ProofRig}, SiteCodes: true, Revision: 3}}
+	s.products = []*vetting.Product{{ID: 1, Name: "lamp", Profile: vetting.Profile{Validity: "825d"}, Proofs: []vetting.Proof{vetting.ProofRig}, SiteCodes: true, Licences: &vetting.LicencePolicy{UID: "opaque", Number: 1}, Revision: 3}}
 	s.issuers = []*vetting.IssuingCA{{ID: 81, Name: "acme-ca", Certificate: w.plant.cert.Raw}}
 	s.webhooks = []*events.Webhook{{ID: 1, Name: "erp", Target: events.Target{URL: "https://erp.example/"}, State: events.WebhookActive, Seed: []byte("secret")},
 		{ID: 2, Name: "waste", State: events.WebhookPaused, Seed: []byte("secret")}}
@@ -172,6 +174,7 @@ func (w *world) furnish() {
 			Identity: vetting.Identity{Serial: "S-" + site, MAC: fmt.Sprintf("02:00:00:00:00:0%d", n)}})
 		s.registrations = append(s.registrations, &vetting.Registration{ID: 30 + n, Site: site, Order: "order-" + site, DeviceID: 10 + n, Outcome: vetting.Held})
 		s.certificates = append(s.certificates, &vetting.Certificate{ID: n, DeviceID: 10 + n, Serial: fmt.Sprintf("0a1%d", n), DER: w.office.cert.Raw, Leaf: 7})
+		s.licences = append(s.licences, &vetting.Licence{ID: 60 + n, UID: fmt.Sprintf("a%d", n), Order: "order-" + site, Site: site, By: "rig", Bytes: make([]byte, 80)})
 		s.accountKeys = append(s.accountKeys, &vetting.AccountKey{ID: 50 + n, Order: "order-" + site, Site: site, State: vetting.CodeUnused})
 		s.codes = append(s.codes, &vetting.EnrolmentCode{ID: 50 + n, Batch: 50 + n, Order: "order-" + site, Site: site, State: vetting.CodeUnused})
 		s.challenges = append(s.challenges, &vetting.Challenge{ID: 50 + n, DeviceID: 10 + n, By: "lin"})

@@ -49,6 +49,7 @@ var subjects = []struct {
 	{"counts", countCases},
 	{"identifiers", identifierCases},
 	{"codes", codeCases},
+	{"licences", licenceCases},
 	{"tpm", tpmCases},
 	{"commit", commitCases},
 	{"activate", activateCases},

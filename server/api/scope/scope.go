@@ -33,6 +33,7 @@ type Store interface {
 	Authenticity
 	Codes
 	AccountKeys
+	Licences
 	Events
 	Operators
 }

@@ -70,6 +70,18 @@ func (far) Transfers(_ context.Context, f vetting.TransferFilter, _ vetting.Page
 	}
 	return []*vetting.Transfer{{To: "far"}}, nil
 }
+func (far) Licences(_ context.Context, f vetting.LicenceFilter, _ vetting.Page) ([]*vetting.Licence, error) {
+	if f.Site == "near" {
+		return nil, nil
+	}
+	return []*vetting.Licence{{Site: "far"}}, nil
+}
+func (far) LicencesOf(context.Context, [][]byte) ([]*vetting.Licence, error) {
+	return []*vetting.Licence{{Site: "far"}}, nil
+}
+func (far) LicenceKeys(context.Context, string) ([]*vetting.LicenceKey, error) {
+	return []*vetting.LicenceKey{{}}, nil
+}
 func (far) Transfer(context.Context, int64) (*vetting.Transfer, error) {
 	return &vetting.Transfer{From: vetting.Manufacturer, To: "far"}, nil
 }
@@ -79,7 +91,7 @@ func (far) Transfer(context.Context, int64) (*vetting.Transfer, error) {
 var open = map[string]bool{"Operator": true, "CreateProduct": true, "UpdateProduct": true, "PastRegistrations": true, "CreateSite": true}
 
 // openToSites are those that a site may know of besides.
-var openToSites = map[string]bool{"Products": true, "Product": true, "RuleVersions": true}
+var openToSites = map[string]bool{"Products": true, "Product": true, "RuleVersions": true, "LicenceKeys": true}
 
 // TestNothingFarIsSeen calls every method of a view as an operator of another
 // site or owner, and as one whose site or owner was forgotten: each must find
