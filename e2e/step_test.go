@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +30,7 @@ func TestStep(t *testing.T) {
 	m := newStepMachine(t, i, door)
 	i.manifest(2, fmt.Appendf(nil, "{\"serial\":\"GW-1\",\"ekHash\":\"%s\"}\n{\"serial\":\"GW-2\"}\n", m.ek()), 2, "attestation")
 
-	i.trustsOwnAttestationCA("thermo")
+	i.changeProduct("thermo", func(p map[string]any) { p["tpm"] = map[string]any{"attestationCA": true} })
 	cert, said := m.enrols("GW-1", "app")
 	if cert == nil || cert.Subject.SerialNumber != "GW-1" || !m.holds("app", cert) {
 		t.Errorf("%+v, and step says %s", cert, said)
@@ -129,23 +128,4 @@ func (m *stepMachine) enrols(serial, key string) (cert *x509.Certificate, said s
 		m.t.Fatal(err)
 	}
 	return cert, string(out)
-}
-
-// trustsOwnAttestationCA has a product take AKs that the server certified.
-func (i *installation) trustsOwnAttestationCA(product string) {
-	i.t.Helper()
-	var p map[string]any
-	admin := i.admin()
-	if err := admin.Do(i.t.Context(), "GET", "/products/"+product, nil, &p); err != nil {
-		i.t.Fatal(err)
-	}
-	p["tpm"] = map[string]any{"attestationCA": true}
-	for name := range p {
-		if !slices.Contains([]string{"revision", "profile", "proofs", "tpm"}, name) {
-			delete(p, name)
-		}
-	}
-	if err := admin.Do(i.t.Context(), "PUT", "/products/"+product, p, nil); err != nil {
-		i.t.Fatal(err)
-	}
 }

@@ -60,6 +60,9 @@ func (c *Client) Open(ctx context.Context) (err error) {
 	}
 	c.thumbprint = base64.RawURLEncoding.EncodeToString(print)
 	text, _, err := c.ask(ctx, http.MethodGet, c.Directory, nil)
+	for c.again(err) {
+		text, _, err = c.ask(ctx, http.MethodGet, c.Directory, nil)
+	}
 	if err == nil {
 		err = json.Unmarshal(text, &c.directory)
 	}
@@ -138,7 +141,7 @@ func (c *Client) post(ctx context.Context, url string, payload, into any) (locat
 	}
 	for {
 		text, location, err := c.try(ctx, url, body)
-		if err != nil && c.Again != nil && c.Again(err) {
+		if c.again(err) {
 			c.nonce = ""
 			continue
 		}
@@ -152,6 +155,8 @@ func (c *Client) post(ctx context.Context, url string, payload, into any) (locat
 		return location, err
 	}
 }
+
+func (c *Client) again(err error) bool { return err != nil && c.Again != nil && c.Again(err) }
 
 func (c *Client) try(ctx context.Context, url string, body []byte) (text []byte, location string, err error) {
 	if c.nonce == "" {
