@@ -71,7 +71,8 @@ func (b *bench) attest(ctx context.Context, db string, ownFirst bool) (own, othe
 		if mine {
 			into, at = &own, "https://"+address+"/acme/directory"
 		}
-		if *into, err = b.enrolOver(ctx, w, at, devices); err != nil {
+		phase := map[bool]string{true: "acme", false: "acme-smallstep"}[mine]
+		if *into, err = b.watched(phase, func() (*load, error) { return b.enrolOver(ctx, w, at, devices) }); err != nil {
 			return nil, nil, fmt.Errorf("at %s: %w", at, err)
 		}
 	}

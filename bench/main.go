@@ -33,7 +33,7 @@ func main() {
 	minutes := flag.Float64("minutes", 30, "how long the soak is")
 	restart := flag.Duration("restart", 3*time.Minute, "how long the server's process lives in the soak")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the last run of --profiled to this file")
-	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments), rig, renew, verify, import, ocsp, ocsp-signed or overload (the server's process)")
+	profiled := flag.String("profiled", "first", "what --cpuprofile looks at: first (enrolments), rig, renew, verify, import, acme, acme-smallstep, ocsp, ocsp-signed or overload (the server's process)")
 	serve := flag.String("serve", "", "only serve the data directory of this name until standard input ends: the part that overload starts as a process")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -72,6 +72,13 @@ func (b *bench) measure(ctx context.Context, db string) (m measurement, err erro
 // bareServer answers everybody with the same bytes, about as many as an
 // enrolment's answer, behind the same TLS.
 func (w *world) bareServer() (url string, stop func(), err error) {
+	reply := make([]byte, 1000)
+	address, stop, err := w.serveBare(&http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(reply) })})
+	return "https://" + address + "/", stop, err
+}
+
+// serveBare serves behind Touchmark's TLS, with a certificate of its CA.
+func (w *world) serveBare(s *http.Server) (address string, stop func(), err error) {
 	own, err := ca.NewServerCertificate(w.authorities, []string{"127.0.0.1"}, time.Now)
 	if err != nil {
 		return "", nil, err
@@ -80,10 +87,8 @@ func (w *world) bareServer() (url string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	reply := make([]byte, 1000)
-	s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(reply) })}
 	go func() { _ = s.Serve(tls.NewListener(listener, server.TLSConfig(own.Get))) }()
-	return "https://" + listener.Addr().String() + "/", func() { _ = s.Close() }, nil
+	return listener.Addr().String(), func() { _ = s.Close() }, nil
 }
 
 // bareIssuing checks the requests' signatures and signs certificates on all

@@ -3,12 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/smallstep/certificates/acme"
@@ -18,9 +16,6 @@ import (
 	"github.com/smallstep/certificates/authority/config"
 	"github.com/smallstep/certificates/authority/provisioner"
 	"github.com/smallstep/nosql/database"
-
-	"github.com/touchmark/touchmark/internal/ca"
-	"github.com/touchmark/touchmark/server"
 )
 
 // stepCA is smallstep's ACME server with its store in memory, signing with the
@@ -40,20 +35,11 @@ func (w *world) stepCA(root string) (directory string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	own, err := ca.NewServerCertificate(w.authorities, []string{"127.0.0.1"}, time.Now)
-	if err != nil {
-		return "", nil, err
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	ctx := acme.NewContext(authority.NewContext(context.Background(), a), db, acme.NewClient(), acme.NewLinker(listener.Addr().String(), "acme"), nil)
+	ctx := acme.NewContext(authority.NewContext(context.Background(), a), db, acme.NewClient(), acme.NewLinker("127.0.0.1", "acme"), nil)
 	mux := chi.NewRouter()
 	mux.Route("/acme", func(r chi.Router) { acmeapi.Route(r) })
-	s := &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return ctx }}
-	go func() { _ = s.Serve(tls.NewListener(listener, server.TLSConfig(own.Get))) }()
-	return "https://" + listener.Addr().String() + "/acme/bench/directory", func() { _ = s.Close() }, nil
+	address, stop, err := w.serveBare(&http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return ctx }})
+	return "https://" + address + "/acme/bench/directory", stop, err
 }
 
 // tables is smallstep's key-value store in memory.

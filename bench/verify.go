@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,8 +16,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/touchmark/touchmark/device"
-	"github.com/touchmark/touchmark/internal/ca"
-	"github.com/touchmark/touchmark/server"
 )
 
 // verifications measures what support portals get that ask by serial number.
@@ -142,15 +138,7 @@ func (w *world) bareReader(ctx context.Context) (url string, stop func(), err er
 	if err != nil {
 		return "", nil, err
 	}
-	own, err := ca.NewServerCertificate(w.authorities, []string{"127.0.0.1"}, time.Now)
-	if err != nil {
-		return "", nil, err
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	address, stop, err := w.serveBare(&http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil || len(r.TLS.PeerCertificates) == 0 {
 			http.Error(rw, "who asks?", http.StatusUnauthorized)
@@ -168,9 +156,12 @@ func (w *world) bareReader(ctx context.Context) (url string, stop func(), err er
 		}
 		rw.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(rw).Encode(found)
-	})}
-	go func() { _ = s.Serve(tls.NewListener(listener, server.TLSConfig(own.Get))) }()
-	return "https://" + listener.Addr().String() + "/", func() { _ = s.Close(); closeDatabase() }, nil
+	})})
+	if err != nil {
+		closeDatabase()
+		return "", nil, err
+	}
+	return "https://" + address + "/", func() { stop(); closeDatabase() }, nil
 }
 
 const deviceByKey = `SELECT id, state, issued FROM devices WHERE id = `
