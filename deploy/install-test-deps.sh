@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
 # compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, software TPMs,
-# systemd (for its check of units), RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, U-Boot's mkimage, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
+# systemd (for its check of units), RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, U-Boot's mkimage, node with npm, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
 # there is systemd; no test uses them (see postgres-test.sh).
 #
-# The packages come from the machine's own apt sources. On other systems,
+# A verifier of ML-DSA comes by npm into the directory of the test that runs it.
+#
+# The packages come from the machine's own apt sources and npm registry. On other systems,
 # install the commands that the script names by hand.
 set -euo pipefail
 
@@ -28,6 +30,14 @@ sign_file_package() { # Debian names it after the kernel's version; the oldest i
 
 softhsm() { command -v softhsm2-util >/dev/null; }
 
+node_verifier() { # what others wrote that verifies ML-DSA; package-lock.json says which
+	local dir
+	dir=$(dirname "${BASH_SOURCE[0]}")/../firmware-sign/detached/testdata/node
+	if [[ ! $dir/node_modules/.package-lock.json -nt $dir/package-lock.json ]]; then
+		npm --prefix "$dir" ci --ignore-scripts --no-audit --no-fund >&2
+	fi
+}
+
 missing=()
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 command -v git >/dev/null || missing+=(git)
@@ -44,6 +54,8 @@ command -v mosquitto_rr >/dev/null || missing+=(mosquitto-clients)
 [[ -e /usr/include/mosquitto_plugin.h ]] || missing+=(mosquitto-dev)
 [[ -e /usr/include/mosquitto.h ]] || missing+=(libmosquitto-dev)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
 command -v rauc >/dev/null || missing+=(rauc)
 command -v swupdate >/dev/null || missing+=(swupdate)
 command -v mksquashfs >/dev/null || missing+=(squashfs-tools) # for rauc
@@ -57,6 +69,7 @@ compgen -G '/usr/lib/linux-kbuild-*/scripts/sign-file' >/dev/null || missing+=("
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 
 if ((${#missing[@]} == 0)); then
+	node_verifier
 	exit 0
 fi
 if ! command -v apt-get >/dev/null; then
@@ -75,3 +88,4 @@ echo "install-test-deps: installing ${missing[*]}" >&2
 "${as_root[@]}" apt-get update -q </dev/null >&2
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
 	apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null >&2
+node_verifier

@@ -9,9 +9,11 @@ import (
 	"crypto/rsa"
 	_ "crypto/sha256" // the hashes of the algorithms
 	_ "crypto/sha512"
-	"crypto/x509"
 	"errors"
 	"fmt"
+
+	"filippo.io/mldsa"
+	pkix "filippo.io/mldsa/x509"
 )
 
 // Algorithm names how a signature is made.
@@ -19,20 +21,27 @@ type Algorithm string
 
 // The algorithms. ECDSA signatures are in DER (RFC 3279 §2.2.3), PSS has
 // MGF1 with the same hash and a salt of its length (RFC 8017 §8.1), Ed25519
-// is the pure one of RFC 8032.
+// is the pure one of RFC 8032, ML-DSA the pure one of FIPS 204 with
+// [StatementContext].
 const (
 	ECDSAP256SHA256 Algorithm = "ecdsa-p256-sha256"
 	ECDSAP384SHA384 Algorithm = "ecdsa-p384-sha384"
 	RSAPSSSHA256    Algorithm = "rsa-pss-sha256"
 	RSAPKCS1SHA256  Algorithm = "rsa-pkcs1-sha256"
 	Ed25519         Algorithm = "ed25519"
+	MLDSA65         Algorithm = "ml-dsa-65"
+	MLDSA87         Algorithm = "ml-dsa-87"
 )
+
+// StatementContext is the context string (FIPS 204 §5.2) of the algorithms
+// MLDSA65 and MLDSA87, which sign statements about releases and nothing else.
+const StatementContext = "touchmark release statement"
 
 // MaxMessage is the longest message, in bytes, that is handed to a key whole.
 // Only Ed25519 over a file itself needs so much: no digest can stand for it.
 const MaxMessage = 16 << 20
 
-// Hash is the hash whose digest is signed, 0 for Ed25519.
+// Hash is the hash whose digest is signed, 0 where the message itself is.
 func (a Algorithm) Hash() crypto.Hash {
 	switch a {
 	case ECDSAP256SHA256, RSAPSSSHA256, RSAPKCS1SHA256:
@@ -45,7 +54,10 @@ func (a Algorithm) Hash() crypto.Hash {
 
 // options are what crypto.Signer wants to know.
 func (a Algorithm) options() crypto.SignerOpts {
-	if a == RSAPSSSHA256 {
+	switch a {
+	case MLDSA65, MLDSA87:
+		return &mldsa.Options{Context: StatementContext}
+	case RSAPSSSHA256:
 		return &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: a.Hash()}
 	}
 	return a.Hash()
@@ -82,6 +94,21 @@ func AlgorithmFor(pub crypto.PublicKey, pss bool) (Algorithm, error) {
 	return "", &KeyError{fmt.Sprintf("a key of type %T cannot sign firmware: use ECDSA, RSA or Ed25519", pub)}
 }
 
+// statementAlgorithm is the algorithm of a key that signs statements, or that
+// of a key for files.
+func statementAlgorithm(pub crypto.PublicKey, pss bool) (Algorithm, error) {
+	key, ok := pub.(*mldsa.PublicKey)
+	switch {
+	case !ok:
+		return AlgorithmFor(pub, pss)
+	case key.Parameters() == mldsa.MLDSA65():
+		return MLDSA65, nil
+	case key.Parameters() == mldsa.MLDSA87():
+		return MLDSA87, nil
+	}
+	return "", &KeyError{fmt.Sprintf("a key of %v cannot sign statements: use ML-DSA-65 or ML-DSA-87", key.Parameters())}
+}
+
 // ToSign is one signature that is wanted: all that the holder of the key gets
 // to see. Either Digest or Message is set.
 type ToSign struct {
@@ -106,7 +133,7 @@ func NewDigestToSign(alg Algorithm, pub crypto.PublicKey, digest []byte) (ToSign
 }
 
 func toSign(t ToSign, pub crypto.PublicKey) (ToSign, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
+	der, err := pkix.MarshalPKIXPublicKey(pub)
 	if err != nil {
 		return t, &KeyError{err.Error()}
 	}
@@ -122,10 +149,10 @@ func (t ToSign) Equal(o ToSign) bool {
 
 // check holds the parts to each other, and returns the key and what it signs.
 func (t ToSign) check() (pub crypto.PublicKey, input []byte, err error) {
-	if pub, err = x509.ParsePKIXPublicKey(t.PublicKey); err != nil {
+	if pub, err = pkix.ParsePKIXPublicKey(t.PublicKey); err != nil {
 		return nil, nil, &KeyError{fmt.Sprintf("the public key cannot be read: %v", err)}
 	}
-	fits, err := AlgorithmFor(pub, t.Algorithm == RSAPSSSHA256)
+	fits, err := statementAlgorithm(pub, t.Algorithm == RSAPSSSHA256)
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -151,7 +178,7 @@ func (t ToSign) input() ([]byte, error) {
 		h.Write(t.Message)
 		return h.Sum(nil), nil
 	case hash == 0:
-		return nil, errors.New("Ed25519 signs messages, not digests")
+		return nil, fmt.Errorf("%s signs messages, not digests", t.Algorithm)
 	case len(t.Digest) != hash.Size():
 		return nil, fmt.Errorf("a digest of %d bytes is not one by %v, which has %d", len(t.Digest), hash, hash.Size())
 	}
@@ -193,6 +220,8 @@ func (t ToSign) Verify(sig []byte) error {
 		good = ecdsa.VerifyASN1(pub, input, sig)
 	case ed25519.PublicKey:
 		good = ed25519.Verify(pub, input, sig)
+	case *mldsa.PublicKey:
+		good = mldsa.Verify(pub, input, sig, &mldsa.Options{Context: StatementContext}) == nil
 	case *rsa.PublicKey:
 		if t.Algorithm == RSAPSSSHA256 {
 			good = rsa.VerifyPSS(pub, t.Algorithm.Hash(), input, sig, t.Algorithm.options().(*rsa.PSSOptions)) == nil

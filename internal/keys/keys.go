@@ -16,7 +16,6 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -27,6 +26,8 @@ import (
 	"regexp"
 	"strings"
 
+	"filippo.io/mldsa"
+	pkix "filippo.io/mldsa/x509"
 	"go.step.sm/crypto/kms"
 	"go.step.sm/crypto/kms/apiv1"
 	_ "go.step.sm/crypto/kms/awskms"   // awskms:
@@ -42,6 +43,9 @@ const (
 	P256    Kind = "P-256"
 	P384    Kind = "P-384"
 	Ed25519 Kind = "Ed25519"
+	// In files alone: no library for HSMs signs with them.
+	MLDSA65 Kind = "ML-DSA-65"
+	MLDSA87 Kind = "ML-DSA-87"
 )
 
 // Ring opens keys. Relative file: paths are below Dir.
@@ -54,6 +58,9 @@ func (r Ring) Open(ctx context.Context, uri string) (crypto.Signer, error) {
 	if path, ok := r.file(uri); ok {
 		if err := checkPrivate(path); err != nil {
 			return nil, err
+		}
+		if key := openMLDSA(path); key != nil {
+			return key, nil
 		}
 		uri = path
 	}
@@ -136,12 +143,27 @@ func checkPrivate(path string) error {
 	return nil
 }
 
+// openMLDSA reads a file that holds an ML-DSA key (RFC 9881 §6), of which the
+// libraries know nothing; nil leaves the file to them.
+func openMLDSA(path string) crypto.Signer {
+	text, err := os.ReadFile(path)
+	block, _ := pem.Decode(text)
+	if err != nil || block == nil {
+		return nil
+	}
+	key, err := pkix.ParsePKCS8PrivateKey(block.Bytes)
+	if signer, ok := key.(*mldsa.PrivateKey); ok && err == nil {
+		return signer
+	}
+	return nil
+}
+
 func createFile(path string, kind Kind) (crypto.Signer, error) {
 	s, err := generate(kind)
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(s)
+	der, err := pkix.MarshalPKCS8PrivateKey(s)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +205,10 @@ func generate(kind Kind) (crypto.Signer, error) {
 	case Ed25519:
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
+	case MLDSA65:
+		return mldsa.GenerateKey(mldsa.MLDSA65())
+	case MLDSA87:
+		return mldsa.GenerateKey(mldsa.MLDSA87())
 	default:
 		return nil, fmt.Errorf("unknown kind of key %q", kind)
 	}
