@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
 # compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, software TPMs,
-# systemd (for its check of units), RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, U-Boot's mkimage, node with npm, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
+# systemd (for its check of units), RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, U-Boot's mkimage, lego, certbot, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
@@ -65,6 +65,8 @@ command -v osslsigncode >/dev/null || missing+=(osslsigncode)
 command -v sbverify >/dev/null || missing+=(sbsigntool)
 [[ -x /sbin/modinfo ]] || missing+=(kmod)
 compgen -G '/usr/lib/linux-kbuild-*/scripts/sign-file' >/dev/null || missing+=("$(sign_file_package)")
+command -v lego >/dev/null || missing+=(lego)
+command -v certbot >/dev/null || missing+=(certbot)
 [[ -e /usr/include/openssl/x509.h ]] || missing+=(libssl-dev)
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 

@@ -3,27 +3,35 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"time"
 
 	"github.com/touchmark/touchmark/enroll/acme"
 	"github.com/touchmark/touchmark/enroll/acme/challenge"
+	"github.com/touchmark/touchmark/internal/egress"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/vetting"
 	"github.com/touchmark/touchmark/vetting/vendorid"
 )
 
 // acmeDoor adds the door for ACME clients, if it is to be open.
-func (s *Server) acmeDoor(pipeline enroller) {
+func (s *Server) acmeDoor(pipeline enroller) error {
 	c := s.config.ACME
 	if c.Listen == "" {
-		return
+		return nil
+	}
+	allowed, err := egress.Parse(c.Servers.Allow)
+	if err != nil {
+		return fmt.Errorf("acme.servers.allow: %w", err)
 	}
 	d := door{name: "acme", addr: c.Listen, limits: c.Limits, tls: TLSConfig(s.certificate.Get)}
 	d.tls.ClientAuth = tls.NoClientCert // an account's key signs the requests
-	s.door(d, s.acmeHandler(pipeline), time.Duration(c.RequestTimeout))
+	reach := challenge.Reach{Allowed: allowed, Resolver: c.Servers.Resolver, HTTPPort: c.Servers.HTTPPort, TLSPort: c.Servers.TLSPort, Log: s.env.Log}
+	s.door(d, s.acmeHandler(pipeline, reach), time.Duration(c.RequestTimeout))
+	return nil
 }
 
-func (s *Server) acmeHandler(pipeline enroller) *acme.Handler {
+func (s *Server) acmeHandler(pipeline enroller, reach challenge.Reach) *acme.Handler {
 	c := s.config.ACME
 	return (&acme.Handler{
 		Enroller:    pipeline,
@@ -31,7 +39,8 @@ func (s *Server) acmeHandler(pipeline enroller) *acme.Handler {
 		AccountKeys: s.store,
 		Lives:       s.store,
 		Revoker:     s.store,
-		Validator:   &challenge.Validator{Vendors: &vendorid.Book{Products: s.store, Vendors: vendorid.ByAttestation(s.attestationCA.Vendor()), Now: s.env.Now}},
+		Validator:   &challenge.Validator{Vendors: &vendorid.Book{Products: s.store, Vendors: vendorid.ByAttestation(s.attestationCA.Vendor()), Now: s.env.Now}, Reach: reach},
+		Servers:     s.store,
 		Witness:     attestations{s.store, newRates[vetting.Identity](1)},
 		CACerts:     s.authorities.CACerts,
 		Secret:      s.acmeSecret(),

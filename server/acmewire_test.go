@@ -313,7 +313,7 @@ func TestACMEOrders(t *testing.T) {
 		"spaces":               {id("permanent-identifier", " A"), "malformed"},
 		"long":                 {id("hardware-module", long), "malformed"},
 		"another type":         {id("ip", "192.0.2.1"), "unsupportedIdentifier"},
-		"a DNS name":           {id("dns", "example.com"), "unsupportedIdentifier"},
+		"no DNS name":          {id("dns", "192.0.2.1"), "malformed"},
 		"notAfter":             {map[string]any{"identifiers": permanent("A")["identifiers"], "notAfter": "2030-01-01T00:00:00Z"}, "malformed"},
 		"a profile":            {map[string]any{"identifiers": permanent("A")["identifiers"], "profile": "short"}, "malformed"},
 		"not an object":        {[]int{1}, "malformed"},
@@ -322,6 +322,7 @@ func TestACMEOrders(t *testing.T) {
 	} {
 		wantProblem(t, what, c.post("new-order", r.in), 400, r.kind, "")
 	}
+	wantProblem(t, "a server's name", c.post("new-order", id("dns", "web.example.com")), 403, "rejectedIdentifier", "no servers")
 	o := c.order(permanent("GW-1"))
 	wantProblem(t, "finalized too early", o.post(o.finalizeAt, map[string]string{"csr": "AAAA"}), 403, "orderNotReady", "pending")
 	for _, url := range []string{o.at, o.finalizeAt, o.challengeAt, strings.Replace(o.at, "order", "authz", 1), strings.Replace(o.at, "order", "certificate", 1)} {

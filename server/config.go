@@ -76,7 +76,7 @@ type Config struct {
 	MQTT MQTT `yaml:"mqtt"`
 
 	// ACME is where ACME clients enrol devices that attest their keys (RFC 8555,
-	// device-attest-01).
+	// device-attest-01), and servers that prove their names.
 	ACME ACME `yaml:"acme"`
 
 	// API is where operators and rigs work, and where anybody may read the
@@ -260,6 +260,7 @@ func Default() *Config {
 		Stop:      Duration(30 * time.Second),
 	}
 	c.API.MaxConnections, c.API.MaxRequests = 1024, 128
+	c.ACME.Servers = Servers{Allow: []string{}, HTTPPort: 80, TLSPort: 443}
 	c.MQTT.IdleTimeout = Duration(10 * time.Minute)
 	c.DatabaseTimeout = Duration(20 * time.Second)
 	c.Status.Offline = Offline{Every: Duration(24 * time.Hour), BaseEvery: Duration(7 * 24 * time.Hour), Validity: Duration(3 * 24 * time.Hour)}

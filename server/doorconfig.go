@@ -1,10 +1,12 @@
 package server
 
 import (
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/egress"
 	"github.com/touchmark/touchmark/ocsp/crl"
 )
 
@@ -79,7 +81,38 @@ type ACME struct {
 	Terms string `yaml:"terms"`
 	// Website is a URL that the directory names; empty is none.
 	Website string `yaml:"website"`
+	// Servers is how servers are reached that prove their names (http-01,
+	// dns-01, tls-alpn-01).
+	Servers Servers `yaml:"servers"`
 	Limits  `yaml:",inline"`
+}
+
+// Servers configures how the server looks whether others have the names that
+// they ask certificates for.
+type Servers struct {
+	// Allow lists the host names, addresses and networks that may be connected
+	// to besides public addresses: "portal.lab.example.com", "10.1.0.0/16". ACME
+	// clients can have the server send requests to ports 80 and 443 there.
+	Allow []string `yaml:"allow"`
+	// Resolver is the DNS server that is asked, "ADDRESS:PORT"; empty asks as
+	// the machine does.
+	Resolver string `yaml:"resolver"`
+	// HTTPPort is where http-01 looks instead of port 80, TLSPort where
+	// tls-alpn-01 does instead of port 443: RFC 8555 and RFC 8737 have those,
+	// and clients elsewhere do not know others.
+	HTTPPort int `yaml:"http_port"`
+	TLSPort  int `yaml:"tls_port"`
+}
+
+func (s Servers) check(bad func(string, ...any)) {
+	if _, err := egress.Parse(s.Allow); err != nil {
+		bad("acme.servers.allow: %w", err)
+	}
+	if _, err := netip.ParseAddrPort(s.Resolver); s.Resolver != "" && err != nil {
+		bad("acme.servers.resolver is %q: want ADDRESS:PORT, such as 10.0.0.53:53", s.Resolver)
+	}
+	inRange("acme.servers.http_port", s.HTTPPort, 1, 65535, bad)
+	inRange("acme.servers.tls_port", s.TLSPort, 1, 65535, bad)
 }
 
 func (a ACME) check(bad func(string, ...any)) {
@@ -90,6 +123,7 @@ func (a ACME) check(bad func(string, ...any)) {
 			bad("%s is %q: want https://HOST, for terms and website with a path", key, text)
 		}
 	}
+	a.Servers.check(bad)
 	a.Limits.check("acme", bad)
 }
 

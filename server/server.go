@@ -198,7 +198,9 @@ func (s *Server) wire() error {
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
 	s.door(door{name: "api", addr: s.config.API.Listen, limits: s.config.API.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.apiHandler(pipeline), 0)
-	s.acmeDoor(pipeline)
+	if err := s.acmeDoor(pipeline); err != nil {
+		return err
+	}
 	if err := s.mqttDoors(pipeline); err != nil {
 		return err
 	}

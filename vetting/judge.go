@@ -11,7 +11,7 @@ import (
 func Judge(f Facts) Verdict {
 	j := &judgement{Facts: f}
 	switch f.Claim.Auth.Proof {
-	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation:
+	case ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation, ProofDomain:
 		return j.first()
 	case ProofOfficial:
 		return j.renewal()
@@ -42,8 +42,10 @@ func (j *judgement) first() Verdict {
 			return v
 		}
 	}
-	switch {
-	case j.Device.State == DeviceIssued:
+	switch state := j.Device.State; {
+	case j.Claim.Auth.Proof == ProofDomain && (state == DeviceIssued || state == DeviceActive):
+		return j.proved()
+	case state == DeviceIssued:
 		return j.again()
 	case j.Device.Readmitted():
 		return j.readmitted()
@@ -80,7 +82,9 @@ func (j *judgement) unknown() Verdict {
 		return j.refuse(ReasonDisputed, "Another record already holds the identity or key of this device (%s). Set the unit aside; the planner sees both records as evidence.", j.Dispute.Record.Identity)
 	case len(j.Named) > 0 && auth.Proof == ProofBootstrapKey && !slices.ContainsFunc(j.Named, func(r *Record) bool { return !r.BootstrapKey.IsZero() }):
 		return j.refuse(ReasonProof, "The record of %s lists no bootstrap key, so the device cannot speak for itself: a rig has to register it.", asserted)
-	case auth.Proof == ProofAttestation && len(j.Named) > 0:
+	case auth.Proof == ProofDomain && len(j.Named) == 0:
+		return j.refuse(ReasonUnknownDevice, "There is no record of %s: the first certificate for a name takes an ACME account for the order that it belongs to.", asserted.Serial)
+	case (auth.Proof == ProofAttestation || auth.Proof == ProofDomain) && len(j.Named) > 0:
 		return j.refuse(ReasonWrongProduct, "Several records fit %s: use an ACME account for the order.", asserted)
 	case auth.Proof == ProofVendor && auth.Vendor == "":
 		return j.refuse(ReasonVendor, "The request was addressed to product %s, which trusts no vendor that the device's certificate chains to.", j.Claim.Label)
@@ -149,6 +153,11 @@ func (j *judgement) place() (Verdict, bool) {
 	}
 	if !j.Product.Accepts(auth.Proof) {
 		return j.refuse(ReasonProof, "Product %s does not accept the proof %q.", j.Product.Name, auth.Proof), true
+	}
+	if auth.Proof == ProofDomain {
+		if err := j.Product.Domains.Allow(j.Record.Serial); err != nil {
+			return j.refuse(ReasonMismatch, "Product %s: %v.", j.Product.Name, err), true
+		}
 	}
 	if (auth.Proof == ProofVendor || auth.Proof == ProofAttestation) && auth.Vendor == "" {
 		return j.refuse(ReasonVendor, "Product %s trusts no vendor that the device's certificate chains to.", j.Product.Name), true
@@ -234,7 +243,7 @@ func (j *judgement) service() (Verdict, bool) {
 		return v, true
 	}
 	switch {
-	case j.Device.State != DeviceActive:
+	case j.Device.State != DeviceActive, j.Claim.Auth.Proof == ProofDomain:
 		return Verdict{}, false
 	case j.Claim.Auth.Proof == ProofCode:
 		j.against(EvidenceMisusedCode, j.Record.ID, "Code %d was presented for it when it was in service, from %s.", j.Code.ID, j.Claim.Remote)

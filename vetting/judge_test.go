@@ -158,7 +158,7 @@ type judged struct {
 	quarantine bool
 }
 
-var judgements = slices.Concat(codeJudgements, renewalJudgements, transferJudgements, tpmJudgements, attestationJudgements, []judged{
+var judgements = slices.Concat(codeJudgements, renewalJudgements, transferJudgements, tpmJudgements, attestationJudgements, domainJudgements, []judged{
 	// Let in.
 	{name: "first power-on", outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},
 	{name: "no label", given: with(func(f *vetting.Facts) { f.Claim.Label = "" }), outcome: vetting.Admitted, codes: codes(vetting.ReasonVetted)},

@@ -40,6 +40,11 @@ const (
 	// the key to be certified lives in the device that it names (ACME's
 	// device-attest-01). The device is the one whose record bears the name.
 	ProofAttestation Proof = "attestation"
+	// ProofDomain: control of a DNS name by ACME's challenges for those (http-01,
+	// dns-01, tls-alpn-01). The device is a server, whose serial number is the
+	// name; the first proof of a name makes its record, if the account is for an
+	// order and the order's product has such names.
+	ProofDomain Proof = "domain-control"
 	// ProofOfficial: the device's official certificate; only for renewal. Over
 	// ACME it is the account that was given it, and the proof that it brought
 	// then, brought again.
@@ -47,7 +52,7 @@ const (
 )
 
 // FirstProofs are those on which a first enrolment may rest.
-var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation}
+var FirstProofs = []Proof{ProofBootstrapKey, ProofIdentifiers, ProofCode, ProofRig, ProofVendor, ProofTPM, ProofAttestation, ProofDomain}
 
 func joinProofs() string {
 	names := make([]string, len(FirstProofs))
@@ -84,6 +89,8 @@ type Product struct {
 	Vendors []Vendor `json:"vendors,omitempty"`
 	// TPM is how TPMs prove devices (ProofTPM).
 	TPM TPMPolicy `json:"tpm,omitzero"`
+	// Domains are the names that servers may prove (ProofDomain).
+	Domains Domains `json:"domains,omitzero"`
 	// Licences declares that the firmware runs only on licensed chips; nil if
 	// it does not ask.
 	Licences *LicencePolicy `json:"licences,omitempty"`
@@ -152,6 +159,9 @@ func (p *Product) Check() error {
 	}
 	if err := p.checkTPM(); err != nil {
 		return fmt.Errorf("product %q: tpm: %w", p.Name, err)
+	}
+	if err := p.checkServers(); err != nil {
+		return fmt.Errorf("product %q: %w", p.Name, err)
 	}
 	if err := checkRules(p.Rules); err != nil {
 		return fmt.Errorf("product %q: %w", p.Name, err)

@@ -30,6 +30,7 @@ type productFlags struct {
 	keys, proofs                    []string
 	siteCodes, noStatusURLs         bool
 	attested, attestationCA         bool
+	domains                         vetting.Domains
 	life                            vetting.Life
 	onClone                         string
 }
@@ -37,7 +38,7 @@ type productFlags struct {
 func (p *productFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&p.description, "description", "", "a few words for people")
-	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, identifiers, code, rig, vendor-certificate, tpm, attestation; may be repeated")
+	f.StringSliceVar(&p.proofs, "proof", []string{string(vetting.ProofBootstrapKey)}, "accepted `proof`: bootstrap-key, identifiers, code, rig, vendor-certificate, tpm, attestation, domain-control; may be repeated")
 	f.StringVar(&p.validity, "validity", "3650d", "lifetime of certificates, such as 825d or 12h, or forever")
 	f.StringVar(&p.await, "await-records", "", "how long a device that is in no record is held, as 72h, because its manifest may come late")
 	f.StringVar(&p.template, "template", "", "certificate template, a JSON `file` (docs/guides/planner.md explains it)")
@@ -47,6 +48,8 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.BoolVar(&p.siteCodes, "site-codes", false, "let the operators of a site make enrolment codes for its orders")
 	f.BoolVar(&p.attested, "attested", false, "certify only keys that a TPM attested, and renew on the same key")
 	f.BoolVar(&p.attestationCA, "attestation-ca", false, "trust keys of TPMs that this server's attestation CA certified, with the proof attestation")
+	f.StringSliceVar(&p.domains.Names, "domain", nil, "DNS `name` that servers may prove (--proof domain-control), or with a leading dot all names below one, as .lab.example.com; may be repeated")
+	f.BoolVar(&p.domains.Wildcards, "wildcards", false, "let servers have certificates for all names directly below one (*.lab.example.com)")
 	f.StringVar(&p.life.RenewWindow, "renew-window", "", "the part of a certificate's life, at its end, in which it renews, such as 33% or 60d (default all of it)")
 	f.StringVar(&p.life.Grace, "grace", "", "how long after its end a certificate still renews, such as 90d")
 	f.StringVar(&p.life.Rescue, "rescue", "", "how long after its end, beyond the grace, a device that asks is held for a person, such as 3650d")
@@ -88,6 +91,12 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	}
 	if set("attestation-ca") {
 		in.TPM.AttestationCA = p.attestationCA
+	}
+	if set("domain") {
+		in.Domains.Names = p.domains.Names
+	}
+	if set("wildcards") {
+		in.Domains.Wildcards = p.domains.Wildcards
 	}
 	p.applyLife(set, &in.Life)
 	if set("proof") {
@@ -139,7 +148,7 @@ func (a *app) productCreate() *cobra.Command {
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Vendors: in.Vendors, TPM: in.TPM, Life: in.Life}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Vendors: in.Vendors, TPM: in.TPM, Domains: in.Domains, Life: in.Life}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -237,6 +246,10 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	}
 	if p.TPM.AttestationCA {
 		field(w, "attestation CA", "this server's counts")
+	}
+	field(w, "domains", join(p.Domains.Names))
+	if p.Domains.Wildcards {
+		field(w, "wildcards", "allowed")
 	}
 	for _, r := range p.Rules {
 		fmt.Fprintf(w, "rule\t%s, otherwise %s: %s\n", r.Name, r.Otherwise, r.Expression)

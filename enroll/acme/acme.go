@@ -1,5 +1,5 @@
-// Package acme is the ACME door (RFC 8555, RFC 9773, device-attest-01): it
-// turns signed requests into claims, and outcomes into orders that are valid,
+// Package acme is the ACME door (RFC 8555, RFC 8737, RFC 9773,
+// device-attest-01): it turns signed requests into claims, and outcomes into orders that are valid,
 // processing or invalid, and decides nothing.
 //
 // What clients and their orders are is package certorder's; what a challenge's
@@ -75,6 +75,17 @@ type Validator interface {
 	Validate(ctx context.Context, c Trial) (Proved, error)
 }
 
+// Servers knows the DNS names that products' servers may have.
+type Servers interface {
+	// AllowServer says why no server may have a name, as a vetting.NotFound:
+	// of the product, or of any for "".
+	AllowServer(ctx context.Context, product, name string) error
+	// EnlistServer makes the record of a server whose name an account has
+	// proved, in a production order. If there is one, or the order can have
+	// none, nothing is made. It is durable when it returns.
+	EnlistServer(ctx context.Context, account int64, order, name string) error
+}
+
 // Trial is a challenge that is to be validated.
 type Trial struct {
 	Type       string
@@ -114,6 +125,7 @@ type Handler struct {
 	Lives       enroll.Lives
 	Revoker     Revoker
 	Validator   Validator
+	Servers     Servers
 	Witness     Witness
 	// CACerts are the CA certificates that a chain may be made of, as DER.
 	CACerts func() [][]byte
@@ -146,6 +158,9 @@ const (
 	// pollAfter is when a client should look again at an order that a server
 	// works on.
 	pollAfter = 5 * time.Second
+	// tries is how often it is looked whether a server's challenge is met that
+	// could not be reached (RFC 8555 §8.2).
+	tries = 3
 	// checkBack is when to ask again when to renew (RFC 9773 §4.3).
 	checkBack = 6 * time.Hour
 )

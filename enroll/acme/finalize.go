@@ -71,18 +71,18 @@ func (h *Handler) finalize(x *exchange, args []int64) error {
 }
 
 // checkRequest holds a PKCS#10 request to its order (RFC 8555 §7.4): it names
-// the order's identifier, or nothing, and is for the attested key. The request
-// that is returned asks for no names: what the certificate says of the device
+// the order's identifier, or nothing if that is a device's, and is for the key
+// that a device attested. The request that is returned asks for no names: what the certificate says of the device
 // comes from its record and product.
 func checkRequest(der []byte, o *certorder.Order) (*x509.CertificateRequest, error) {
 	csr, err := enroll.ParseCSR(der)
 	if err != nil {
 		return nil, problem(400, badCSR, "%v", err)
 	}
-	if key, err := keyutil.Fingerprint(csr.PublicKey); err != nil || key != o.Authorization.Key {
+	id := o.Identifier
+	if key, err := keyutil.Fingerprint(csr.PublicKey); id.Type != certorder.DNS && (err != nil || key != o.Authorization.Key) {
 		return nil, problem(400, badCSR, "the request's key is not the one that was attested")
 	}
-	id := o.Identifier
 	for _, a := range csr.Subject.Names {
 		if v, ok := a.Value.(string); !ok || v != id.Value {
 			return nil, problem(400, badCSR, "the request's subject has %s=%v, and the order is for %q: leave the subject empty or name that", a.Type, a.Value, id.Value)
@@ -114,6 +114,9 @@ func checkNames(csr *x509.CertificateRequest, id certorder.Identifier) error {
 	}
 	cert := &x509.Certificate{Extensions: csr.Extensions}
 	known := slices.Clone(csr.DNSNames)
+	if id.Type == certorder.DNS && len(known) == 0 && csr.Subject.CommonName != id.Value {
+		return problem(400, badCSR, "the request does not ask for the order's name %q: put it into the subjectAltName", id.Value)
+	}
 	switch id.Type {
 	case certorder.PermanentIdentifier:
 		known = append(known, vendorid.PermanentIdentifiers(cert)...)
@@ -140,6 +143,9 @@ func (h *Handler) judge(x *exchange, have *certorder.Order) (*certorder.Order, e
 		return nil, err
 	}
 	claim, err := h.claim(x, &o, csr)
+	if order := x.account.Scope.Order; err == nil && claim.Auth.Proof == vetting.ProofDomain && order != "" {
+		err = h.Servers.EnlistServer(ctx, x.account.ID, order, o.Identifier.Value)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +201,10 @@ func (h *Handler) claim(x *exchange, o *certorder.Order, csr *x509.CertificateRe
 	c := vetting.Claim{
 		At: h.Now(), Key: key, Asserted: id, Vendors: o.Authorization.Matches, Label: scope.Product, Transport: transport, Remote: remote(x.r),
 		Auth: vetting.Auth{Proof: vetting.ProofAttestation, Key: key, Account: x.account.ID, Order: scope.Order, Site: scope.Site},
+	}
+	if o.Identifier.Type == certorder.DNS { // proved anew for each certificate
+		c.Auth.Proof, c.Auth.Key = vetting.ProofDomain, vetting.Fingerprint{}
+		return c, nil
 	}
 	serial, err := h.renews(x, o)
 	if err != nil {

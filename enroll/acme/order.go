@@ -38,13 +38,13 @@ func (h *Handler) newOrder(x *exchange, _ []int64) error {
 	if err := decode(x.payload, &in); err != nil {
 		return err
 	}
-	id, err := h.identifier(in)
+	id, err := h.identifier(x, in)
 	if err != nil {
 		return err
 	}
 	now := h.Now()
 	o := &certorder.Order{Account: x.account.ID, Status: certorder.Pending, Identifier: id, Created: now, Expires: now.Add(orderLife).UTC().Truncate(time.Second),
-		Authorization: certorder.Authorization{Status: certorder.Pending, Challenges: []certorder.Challenge{{Type: certorder.DeviceAttest01, Token: token(), Status: certorder.Pending}}}}
+		Authorization: certorder.Authorization{Status: certorder.Pending, Challenges: challengesFor(id)}}
 	if in.Replaces != "" {
 		if o.Replaces, err = h.replaced(x, in.Replaces, id); err != nil {
 			return err
@@ -64,21 +64,43 @@ func (h *Handler) newOrder(x *exchange, _ []int64) error {
 }
 
 // identifier is the only one of an order, if there is one that is served.
-func (*Handler) identifier(in orderInput) (id certorder.Identifier, err error) {
+func (h *Handler) identifier(x *exchange, in orderInput) (id certorder.Identifier, err error) {
 	switch {
 	case asked(in.NotBefore) || asked(in.NotAfter):
 		return id, problem(400, malformed, "the order asks for notBefore or notAfter: how long a certificate is valid is the product's affair; leave them out")
 	case in.Profile != "":
 		return id, problem(400, malformed, "there is no profile %q: what a certificate is like is the product's affair; leave profile out", clip(in.Profile))
 	case len(in.Identifiers) != 1:
-		return id, problem(400, malformed, "the order has %d identifiers: each order is for one device, by one identifier", len(in.Identifiers))
+		return id, problem(400, malformed, "the order has %d identifiers: each order is for one device or server, by one identifier; order the others each by itself", len(in.Identifiers))
 	}
 	id = in.Identifiers[0]
 	switch {
 	case id.Type == certorder.PermanentIdentifier, id.Type == certorder.HardwareModule:
 		return id, checkValue(id)
+	case id.Type == certorder.DNS:
+		return id, h.checkServer(x, id.Value)
 	}
-	return id, problem(400, unsupportedIdentifier, "the identifier type %q is not served here: use %s or %s", clip(id.Type), certorder.PermanentIdentifier, certorder.HardwareModule)
+	return id, problem(400, unsupportedIdentifier, "the identifier type %q is not served here: use %s, %s or %s", clip(id.Type), certorder.PermanentIdentifier, certorder.HardwareModule, certorder.DNS)
+}
+
+// checkServer takes the names that the account's product, or any, lets servers
+// have: the server connects to no other.
+func (h *Handler) checkServer(x *exchange, name string) error {
+	if err := vetting.CheckDomainName(name); err != nil {
+		return problem(400, malformed, "the identifier: %v", err)
+	}
+	err := h.Servers.AllowServer(x.r.Context(), x.account.Scope.Product, name)
+	if vetting.ProblemOf(err) == vetting.NotFound {
+		return problem(http.StatusForbidden, rejectedIdentifier, "%v", err)
+	}
+	return err
+}
+
+func challengesFor(id certorder.Identifier) (list []certorder.Challenge) {
+	for _, kind := range id.Challenges() {
+		list = append(list, certorder.Challenge{Type: kind, Token: token(), Status: certorder.Pending})
+	}
+	return list
 }
 
 // asked reports whether an order names a time. Clients of smallstep send the zero time of
@@ -161,6 +183,7 @@ type authorizationOutput struct {
 	Status     certorder.Status     `json:"status"`
 	Expires    time.Time            `json:"expires"`
 	Challenges []challengeOutput    `json:"challenges"`
+	Wildcard   bool                 `json:"wildcard,omitempty"`
 }
 
 // challengeOutput is a challenge as its client sees it (RFC 8555 §8).
@@ -183,24 +206,31 @@ func (x *exchange) challengeOutput(o *certorder.Order, i int) challengeOutput {
 }
 
 // showAuthorization shows an order's authorization, or ends it (RFC 8555
-// §7.5, §7.5.2).
+// §7.5, §7.5.2). A challenge that waits for another look gets it.
 func (h *Handler) showAuthorization(x *exchange, args []int64) error {
 	o, err := h.order(x, args[0])
 	if err != nil {
 		return err
 	}
-	if !x.asGet() {
-		if o, err = h.deactivate(x, o); err != nil {
-			return err
-		}
+	if x.asGet() {
+		o, err = h.lookAgain(x, o)
+	} else {
+		o, err = h.deactivate(x, o)
+	}
+	if err != nil {
+		return err
 	}
 	a := o.Authorization
 	out := authorizationOutput{Identifier: o.Identifier, Status: a.Status, Expires: o.Expires, Challenges: []challengeOutput{}}
+	if out.Wildcard = o.Identifier.Wildcard(); out.Wildcard {
+		out.Identifier.Value = out.Identifier.Value[len("*."):] // RFC 8555 §7.1.4
+	}
 	if expired := o.At(h.Now()) == certorder.Invalid && o.Status != certorder.Invalid; expired && (a.Status == certorder.Pending || a.Status == certorder.Valid) {
 		out.Status = certorder.Expired
 	}
 	for i, c := range a.Challenges {
 		if a.Status == certorder.Pending || c.Status != certorder.Pending {
+			h.sayWhen(x, c)
 			out.Challenges = append(out.Challenges, x.challengeOutput(o, i))
 		}
 	}

@@ -26,6 +26,8 @@ const (
 	badPublicKey            = "badPublicKey"
 	badRevocationReason     = "badRevocationReason"
 	badSignatureAlgorithm   = "badSignatureAlgorithm"
+	connection              = "connection"
+	dns                     = "dns"
 	externalAccountRequired = "externalAccountRequired"
 	malformed               = "malformed"
 	orderNotReady           = "orderNotReady"

@@ -7,6 +7,7 @@ package certorder
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/touchmark/touchmark/vetting"
@@ -63,6 +64,7 @@ type Scope struct {
 const (
 	PermanentIdentifier = "permanent-identifier" // draft-ietf-acme-device-attest §3
 	HardwareModule      = "hardware-module"      // §4
+	DNS                 = "dns"                  // RFC 8555 §9.7.7; a server
 )
 
 // Identifier is what a certificate is ordered for.
@@ -72,7 +74,8 @@ type Identifier struct {
 }
 
 // Identity is what the records call the device: a permanent identifier is its
-// serial number, a hardware module its chip's UID.
+// serial number, a hardware module its chip's UID, and a server's name its
+// serial number, too.
 func (i Identifier) Identity() (vetting.Identity, error) {
 	if i.Type == HardwareModule {
 		return vetting.Identity{UID: i.Value}.Normalize()
@@ -80,9 +83,28 @@ func (i Identifier) Identity() (vetting.Identity, error) {
 	return vetting.Identity{Serial: i.Value}.Normalize()
 }
 
-// DeviceAttest01 is the type of challenge that devices meet
-// (draft-ietf-acme-device-attest §5).
-const DeviceAttest01 = "device-attest-01"
+// Types of challenges.
+const (
+	DeviceAttest01 = "device-attest-01" // what devices meet (draft-ietf-acme-device-attest §5)
+	HTTP01         = "http-01"          // what servers meet (RFC 8555 §8.3)
+	DNS01          = "dns-01"           // §8.4
+	TLSALPN01      = "tls-alpn-01"      // RFC 8737
+)
+
+// Challenges are the types by which an identifier can be proved. A wildcard is
+// by what shows control of the zone (RFC 8555 §10.5).
+func (i Identifier) Challenges() []string {
+	switch {
+	case i.Type != DNS:
+		return []string{DeviceAttest01}
+	case i.Wildcard():
+		return []string{DNS01}
+	}
+	return []string{HTTP01, DNS01, TLSALPN01}
+}
+
+// Wildcard reports whether the identifier is all names directly below one.
+func (i Identifier) Wildcard() bool { return i.Type == DNS && strings.HasPrefix(i.Value, "*.") }
 
 // Order is an order for one certificate, with its authorization (RFC 8555
 // §7.1.3): there is one identifier to an order, and an authorization serves
@@ -138,6 +160,10 @@ type Challenge struct {
 	Status    Status    `json:"status"`
 	Validated time.Time `json:"validated,omitzero"`
 	Problem   *Problem  `json:"problem,omitempty"`
+	// Tries is how often it was looked whether a challenge that is processing
+	// is met, Again when that is done next.
+	Tries int       `json:"tries,omitempty"`
+	Again time.Time `json:"again,omitzero"`
 }
 
 // Problem is an error of ACME (RFC 8555 §6.7) for a client and the person

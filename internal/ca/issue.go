@@ -183,7 +183,7 @@ func (i *DeviceIssuer) profile(a vetting.Admission) (*profile, error) {
 }
 
 func (i *DeviceIssuer) productProfile(p *vetting.Product) (*profile, error) {
-	return i.compiledOf(profileOf{product: p.ID}, p.Revision, "product "+p.Name, p.Profile)
+	return i.compiledOf(profileOf{product: p.ID}, p.Revision, "product "+p.Name, profileFor(p))
 }
 
 // compiledOf compiles a profile anew when it changed.

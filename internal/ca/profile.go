@@ -56,6 +56,25 @@ const DefaultTemplate = `{
   "extKeyUsage": ["clientAuth"]
 }`
 
+// ServerTemplate is used by a product of servers without one; its serial
+// numbers are DNS names.
+const ServerTemplate = `{
+  "subject": {"commonName": "{{ .Serial }}"},
+  "sans": [{"type": "dns", "value": "{{ .Serial }}"}],
+  "keyUsage": ["digitalSignature"],
+  "extKeyUsage": ["serverAuth"]
+}`
+
+// profileFor is a product's profile with the template that it has for want of
+// one.
+func profileFor(p *vetting.Product) vetting.Profile {
+	made := p.Profile
+	if made.Template == "" && p.Accepts(vetting.ProofDomain) {
+		made.Template = ServerTemplate
+	}
+	return made
+}
+
 // forever is the notAfter of a certificate without a well-defined end
 // (RFC 5280 §4.1.2.5).
 var forever = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
@@ -262,11 +281,15 @@ var otherSample = Variables{
 // issues the certificate by this CA's shape with a throw-away key, and lints
 // it. The error names what to mend.
 func (a *Authorities) CheckProfile(ctx context.Context, p *vetting.Product) error {
-	c, err := compile(p.Profile)
+	c, err := compile(profileFor(p))
 	if err != nil {
 		return vetting.Errorf(vetting.Invalid, "product %s: %v", p.Name, err)
 	}
-	t, err := c.render(sample)
+	device := sample
+	if p.Accepts(vetting.ProofDomain) {
+		device.Serial = "server.sample.example"
+	}
+	t, err := c.render(device)
 	if err != nil {
 		return vetting.Errorf(vetting.Invalid, "product %s: %v", p.Name, err)
 	}
@@ -281,6 +304,9 @@ func (a *Authorities) CheckProfile(ctx context.Context, p *vetting.Product) erro
 	der, err := x509.CreateCertificate(rand.Reader, t, &parent, &key.PublicKey, key)
 	if err != nil {
 		return vetting.Errorf(vetting.Invalid, "product %s: the profile gives no certificate: %v", p.Name, err)
+	}
+	if cert, err := x509.ParseCertificate(der); p.Accepts(vetting.ProofDomain) && (err != nil || cert.VerifyHostname(device.Serial) != nil) {
+		return vetting.Errorf(vetting.Invalid, "product %s: the profile's certificate is not for the server's name: the template needs \"sans\": [{\"type\": \"dns\", \"value\": \"{{ .Serial }}\"}]", p.Name)
 	}
 	if err := lintCertificate(der); err != nil {
 		return vetting.Errorf(vetting.Invalid, "product %s: the profile's certificate breaks the rules: %v", p.Name, err)

@@ -248,6 +248,10 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "internal/events/webhook", to: module + "/internal/store"}, {from: "internal/events", to: module + "/enroll"}},
 			keeps:  []link{{from: "internal/events/webhook", to: module + "/internal/events"}},
 		},
+		"what decides on addresses knows nobody": {
+			breaks: []link{{from: "internal/egress", to: "net"}, {from: "internal/egress", to: module + "/internal/events"}},
+			keeps:  []link{{from: "internal/egress", to: "net/netip"}},
+		},
 		"the vocabulary of events speaks no protocol": {
 			breaks: []link{{from: "internal/events", to: "net/http"}},
 			keeps:  []link{{from: "internal/events/webhook", to: "net/http"}},

@@ -177,7 +177,7 @@ func (s *Store) ChangeAccount(ctx context.Context, a *certorder.Account) error {
 			act = "account.deactivate"
 		}
 		have.Key, have.SPKI, have.Status, have.Contact, have.Agreed = next.Key, next.SPKI, next.Status, next.Contact, next.Agreed
-		w.leaf(act, fmt.Sprintf("acme-account:%d", a.ID), "", w.saveAccount(have))
+		w.leaf(act, accountName(a.ID), "", w.saveAccount(have))
 		return nil
 	})
 	if err == nil {

@@ -407,6 +407,8 @@ func by(c vetting.Claim) string {
 		return "operator:" + c.Auth.Operator
 	case vetting.ProofOfficial:
 		return "certificate:" + c.Auth.Certificate
+	case vetting.ProofDomain:
+		return accountName(c.Auth.Account)
 	case vetting.ProofCode:
 		if c.Auth.Code == 0 {
 			return "code:unknown"

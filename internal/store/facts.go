@@ -117,8 +117,8 @@ func (s *Store) Facts(ctx context.Context, c vetting.Claim) (vetting.Facts, erro
 		err = s.byVendor(ctx, &f)
 	case vetting.ProofTPM:
 		err = s.byTPM(ctx, &f)
-	case vetting.ProofAttestation:
-		err = s.byAttestation(ctx, &f)
+	case vetting.ProofAttestation, vetting.ProofDomain:
+		err = s.byProvedName(ctx, &f)
 	case vetting.ProofCode:
 		err = s.byCode(ctx, &f)
 	case vetting.ProofRig:

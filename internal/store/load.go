@@ -237,24 +237,26 @@ func (l *loading) clash(w *writing, c *candidate, recordID, siteID int64, kinds 
 	}
 }
 
-// insert writes the fresh records, numbered in a run, which one object of
-// the leaf accounts for.
+// insert writes the fresh records.
 func (l *loading) insert(w *writing) {
 	if len(l.fresh) == 0 {
 		return
 	}
-	first := w.ids(int64(len(l.fresh)))
-	for i, r := range l.fresh {
+	l.manifest.Fresh += int64(len(l.fresh))
+	l.objects = append(l.objects, w.insertRecords(l.fresh))
+}
+
+// insertRecords writes records, at least one, numbered in a run, which one
+// object of the leaf accounts for.
+func (w *writing) insertRecords(fresh []*recordRow) audit.Object {
+	first := w.ids(int64(len(fresh)))
+	run := newRun()
+	for i, r := range fresh {
 		r.ID = first + int64(i)
 		w.insert(`records (id, manifest_id, row_no, order_id, product_id, site_id, serial, mac, uid, key, made, contested)`,
 			r.ID, r.ManifestID, r.Row, r.OrderID, r.ProductID, r.SiteID, r.Serial, textOrNull(r.MAC), textOrNull(r.UID), keyOf(r), r.Made, int64(0))
-	}
-	last := first + int64(len(l.fresh)) - 1
-	w.insert(`record_runs (first_id, last_id)`, first, last)
-	l.manifest.Fresh += int64(len(l.fresh))
-	run := newRun()
-	for _, r := range l.fresh {
 		run.add(r)
 	}
-	l.objects = append(l.objects, run.object())
+	w.insert(`record_runs (first_id, last_id)`, first, first+int64(len(fresh))-1)
+	return run.object()
 }

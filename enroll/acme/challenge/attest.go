@@ -83,8 +83,8 @@ func (s *statement) chain() (list []*x509.Certificate, err error) {
 	return list, nil
 }
 
-// Validate implements the door's Validator, for device-attest-01.
-func (v *Validator) Validate(ctx context.Context, t door.Trial) (door.Proved, error) {
+// attested validates device-attest-01.
+func (v *Validator) attested(ctx context.Context, t door.Trial) (door.Proved, error) {
 	s, err := parseStatement(t.Payload)
 	if err != nil {
 		return door.Proved{}, err
@@ -107,7 +107,7 @@ func (v *Validator) Validate(ctx context.Context, t door.Trial) (door.Proved, er
 	if err := check(s, chain[0], t.Identifier); err != nil {
 		return door.Proved{}, err
 	}
-	key, err := run(ctx, t, chain[0])
+	key, err := run(trusting(ctx, chain[0]), t)
 	if err != nil {
 		return door.Proved{}, err
 	}

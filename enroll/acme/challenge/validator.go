@@ -31,6 +31,16 @@ type Vendors interface {
 // Validator implements the door's.
 type Validator struct {
 	Vendors Vendors
+	// Reach is how servers are reached whose names are to be proved.
+	Reach Reach
+}
+
+// Validate implements the door's Validator.
+func (v *Validator) Validate(ctx context.Context, t door.Trial) (door.Proved, error) {
+	if t.Type == certorder.DeviceAttest01 {
+		return v.attested(ctx, t)
+	}
+	return door.Proved{}, v.Reach.visit(ctx, t)
 }
 
 func refuse(kind, format string, args ...any) error {
@@ -45,18 +55,14 @@ func badStatement(format string, args ...any) error {
 // structures that a statement need not have.
 var errPanicked = badStatement("the attestation statement is malformed")
 
-// run has the library validate a challenge. trusted is the attesting
-// certificate, whose chain was verified. It returns the fingerprint of the
-// attested key.
-func run(ctx context.Context, t door.Trial, trusted *x509.Certificate) (key string, err error) {
+// run has the library validate a challenge. It returns the fingerprint of the
+// attested key, if there is one.
+func run(ctx context.Context, t door.Trial) (key string, err error) {
 	defer func() {
 		if recover() != nil {
 			key, err = "", errPanicked
 		}
 	}()
-	pool := x509.NewCertPool()
-	pool.AddCert(trusted)
-	ctx = acme.NewProvisionerContext(ctx, trust{roots: pool})
 	memory := new(memory)
 	ch := &acme.Challenge{Type: acme.ChallengeType(t.Type), Token: t.Token, Value: t.Identifier.Value, Status: acme.StatusPending}
 	err = ch.Validate(ctx, memory, &jose.JSONWebKey{Key: t.Key.Key}, t.Payload)
@@ -110,6 +116,14 @@ func (m *memory) UpdateChallenge(context.Context, *acme.Challenge) error { retur
 type trust struct {
 	acme.Provisioner
 	roots *x509.CertPool
+}
+
+// trusting has the library trust an attesting certificate, whose chain was
+// verified.
+func trusting(ctx context.Context, c *x509.Certificate) context.Context {
+	pool := x509.NewCertPool()
+	pool.AddCert(c)
+	return acme.NewProvisionerContext(ctx, trust{roots: pool})
 }
 
 func (t trust) GetAttestationRoots() (*x509.CertPool, bool) { return t.roots, true }

@@ -23,6 +23,9 @@ var acmeCases = []conformance{
 	{"open orders are bounded, old ones forgotten", certOrdersForgotten},
 	{"an attestation finds the record in a product that trusts it", attestationFinds},
 	{"an account speaks for its order or site", accountScope},
+	{"a name that was proved makes its record, and finds it", nameFinds},
+	{"names are the products' that have servers", namesAllowed},
+	{"an order has a bounded number of records by names", namesBounded},
 	{"a holder revokes its certificate", holderRevokes},
 }
 

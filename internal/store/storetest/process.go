@@ -307,6 +307,8 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"ForgetCertificateOrders": call(func() (any, error) {
 			return s.ForgetCertificateOrders(ctx, time.Now())
 		}),
+		"AllowServer":  func() error { return s.AllowServer(ctx, "", "web1.lab.example") },
+		"EnlistServer": func() error { return s.EnlistServer(ctx, 1, "po-1", "web1.lab.example") },
 		"LastCertificate": call(func() (any, error) {
 			return s.LastCertificate(ctx, 1, certorder.Identifier{})
 		}),
