@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +27,8 @@ type portals struct {
 	*works
 	zone              *zone
 	httpPort, tlsPort int
-	client            string // a directory for the foreign client
+	client            string       // a directory for the foreign client
+	expected          atomic.Value // what a server answers, if it does
 }
 
 func newPortals(t *testing.T, changes ...func(*Config)) *portals {
@@ -68,7 +70,7 @@ func (p *portals) run(name string, args ...string) (string, error) {
 	defer cancel()
 	root := filepath.Join(p.config.Dir, "ca", "root.crt")
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "LEGO_CA_CERTIFICATES="+root, "REQUESTS_CA_BUNDLE="+root, "EXEC_PATH="+filepath.Join(p.client, "hook"))
+	cmd.Env = append(os.Environ(), "LEGO_CA_CERTIFICATES="+root, "REQUESTS_CA_BUNDLE="+root, "EXEC_PATH="+filepath.Join(p.client, "hook"), "EXEC_POLLING_INTERVAL=1")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -168,4 +170,52 @@ func TestACMELego(t *testing.T) {
 		t.Errorf("after the revocation: %+v, %v", c, err)
 	}
 	storetest.Verify(t, p.server.store)
+}
+
+// certbot proves a name by http-01, renews and revokes.
+func TestACMECertbot(t *testing.T) {
+	p := newPortals(t)
+	k := p.accountKey(api.AccountKeyInput{Order: "servers"})
+	dirs := []string{"--non-interactive", "--server", p.directory(), "--config-dir", p.client + "/etc", "--work-dir", p.client + "/lib", "--logs-dir", p.client + "/log"}
+	certbot := func(args ...string) {
+		t.Helper()
+		if out, err := p.run("certbot", slices.Concat(args, dirs)...); err != nil {
+			t.Fatalf("certbot %s: %v\n%s", args[0], err, out)
+		}
+	}
+	web := []string{"--http-01-port", strconv.Itoa(p.httpPort), "--http-01-address", "127.0.0.1"}
+	file := filepath.Join(p.client, "etc", "live", "web1.lab.example", "fullchain.pem")
+
+	certbot(slices.Concat([]string{"certonly", "--standalone", "--agree-tos", "--email", "it@lab.example", "--eab-kid", k.KeyID, "--eab-hmac-key", k.Secret, "--domain", "web1.lab.example"}, web)...)
+	first := p.serving(file, "web1.lab.example")
+	certbot(slices.Concat([]string{"renew", "--force-renewal", "--no-random-sleep-on-renew"}, web)...)
+	second := p.serving(file, "web1.lab.example")
+	if second.SerialNumber.Cmp(first.SerialNumber) == 0 {
+		t.Error("the certificate was not renewed")
+	}
+	p.filled("servers", 1)
+	certbot("revoke", "--cert-path", file, "--reason", "superseded", "--no-delete-after-revoke")
+	for c, want := range map[*x509.Certificate]vetting.CertificateState{first: vetting.CertificateSuperseded, second: vetting.CertificateRevoked} {
+		have, err := p.server.store.Certificate(t.Context(), fmt.Sprintf("%x", c.SerialNumber.Bytes()))
+		if err != nil || have.State != want {
+			t.Errorf("%+v, %v; want it %s", have, err, want)
+		}
+	}
+	storetest.Verify(t, p.server.store)
+}
+
+// lego proves names by dns-01, a wildcard among them.
+func TestACMELegoDNS(t *testing.T) {
+	p := newPortals(t)
+	hook := "#!/bin/sh\nfile=" + p.zone.dir + "/${2%.}\ncase $1 in\npresent) echo \"$3\" >>\"$file\" ;;\ncleanup) rm -f \"$file\" ;;\nesac\n"
+	if err := os.WriteFile(filepath.Join(p.client, "hook"), []byte(hook), 0o700); err != nil { //nolint:gosec // it is run
+		t.Fatal(err)
+	}
+	k := p.accountKey(api.AccountKeyInput{Order: "servers"})
+	zone := []string{"--dns", "exec", "--dns.disable-cp", "--dns.resolvers", p.zone.at}
+	p.legoMust(k, "web9.lab.example", []string{"run"}, zone...)
+	p.serving(filepath.Join(p.client, "certificates", "web9.lab.example.crt"), "web9.lab.example")
+	p.legoMust(k, "*.lab.example", []string{"run"}, zone...)
+	p.serving(filepath.Join(p.client, "certificates", "_.lab.example.crt"), "any.lab.example")
+	p.filled("servers", 2)
 }

@@ -105,3 +105,24 @@ func TestAllowedNames(t *testing.T) {
 		}
 	}
 }
+
+// FuzzDomains: a name that is allowed is a DNS name in lower case, and one of
+// those listed or below one.
+func FuzzDomains(f *testing.F) {
+	f.Add("web.lab.example")
+	f.Add("*.lab.example")
+	f.Add("xlab.example")
+	d := vetting.Domains{Names: []string{".lab.example", "portal.example"}, Wildcards: true}
+	f.Fuzz(func(t *testing.T, name string) {
+		if d.Allow(name) != nil || name == "portal.example" {
+			return
+		}
+		below, found := strings.CutSuffix(name, ".lab.example")
+		if !found || strings.Trim(strings.TrimPrefix(below, "*"), "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" || strings.Contains("."+below+".", "..") {
+			t.Errorf("%q is allowed", name)
+		}
+		if id, err := (vetting.Identity{Serial: name}).Normalize(); err != nil || id.Serial != name {
+			t.Errorf("%q is allowed, and no serial number: %v", name, err)
+		}
+	})
+}

@@ -198,12 +198,25 @@ func subjectAltName(c *x509util.Certificate) ([]byte, error) {
 	names := make([]asn1.RawValue, len(c.SANs))
 	for i, san := range c.SANs {
 		var err error
-		if names[i], err = san.RawValue(); err != nil {
+		if names[i], err = rawName(san); err != nil {
 			return nil, fmt.Errorf("the certificate template's SAN %d: %w", i+1, err)
 		}
 	}
 	c.SANs = nil
 	return asn1.Marshal(names)
+}
+
+// rawName is a name as the extension has it. x509util knows no wildcards (RFC
+// 9525 §6.3).
+func rawName(san x509util.SubjectAlternativeName) (asn1.RawValue, error) {
+	below, wild := strings.CutPrefix(san.Value, "*.")
+	if san.Type != x509util.DNSType || !wild {
+		return san.RawValue()
+	}
+	san.Value = below
+	raw, err := san.RawValue()
+	raw.Bytes = append([]byte("*."), raw.Bytes...)
+	return raw, err
 }
 
 // harmless refuses what no device certificate may have, whatever the

@@ -76,3 +76,32 @@ func TestChangeCertificateOrderFails(t *testing.T) {
 		}
 	})
 }
+
+// A server's record whose making fails was made, or not; asked again there is
+// one.
+func TestEnlistServerFails(t *testing.T) {
+	ctx := context.Background()
+	const name = "web1.lab.example"
+	eachFaultAfter(t, func(t *testing.T, w *storetest.World) {
+		p := *w.Product
+		p.Proofs, p.Domains = []vetting.Proof{vetting.ProofDomain}, vetting.Domains{Names: []string{".lab.example"}}
+		if _, err := w.Store.UpdateProduct(ctx, storetest.By, &p); err != nil {
+			t.Fatal(err)
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		if err := w.Store.EnlistServer(ctx, 1, "po-1", name); err == nil {
+			t.Error("no error although the write failed")
+		}
+	}, func(t *testing.T, w *storetest.World, fault string) {
+		list, err := w.Store.Devices(ctx, vetting.DeviceFilter{Identity: vetting.Identity{Serial: name}}, vetting.Page{})
+		if persisted := fault == "persisted anyway"; err != nil || persisted != (len(list) == 1) {
+			t.Errorf("%d records: %v", len(list), err)
+		}
+		if err := w.Store.EnlistServer(ctx, 1, "po-1", name); err != nil {
+			t.Errorf("asked again: %v", err)
+		}
+		if list, err = w.Store.Devices(ctx, vetting.DeviceFilter{Identity: vetting.Identity{Serial: name}}, vetting.Page{}); err != nil || len(list) != 1 {
+			t.Errorf("after that %d records: %v", len(list), err)
+		}
+	})
+}
