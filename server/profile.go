@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -12,12 +13,17 @@ import (
 type Profile struct {
 	// Server is the address of the operators' API, "https://HOST:PORT".
 	Server string `yaml:"server"`
-	// Certificate and Key are the operator's, as PEM files.
+	// Certificate is the operator's, a PEM file.
 	Certificate string `yaml:"certificate"`
-	Key         string `yaml:"key"`
+	// Key is the operator's: a PEM file, or a URI such as pkcs11:… (see package
+	// internal/keys).
+	Key string `yaml:"key"`
 	// CA is the root certificate that the server's certificate chains to.
 	CA string `yaml:"ca"`
 }
+
+// inKeyStore finds URIs of keys that are in no file.
+var inKeyStore = regexp.MustCompile(`^(pkcs11|[a-z]+kms):`)
 
 // LoadProfile reads a profile and resolves its paths.
 func LoadProfile(path string) (*Profile, error) {
@@ -30,7 +36,7 @@ func LoadProfile(path string) (*Profile, error) {
 		return nil, err
 	}
 	for _, f := range []*string{&p.Certificate, &p.Key, &p.CA} {
-		if *f != "" && !filepath.IsAbs(*f) {
+		if *f != "" && !filepath.IsAbs(*f) && !inKeyStore.MatchString(*f) {
 			*f = filepath.Join(filepath.Dir(path), *f)
 		}
 	}

@@ -43,7 +43,7 @@ func (a *app) profileFlags(root *cobra.Command) {
 	f.StringVar(&a.dir, "dir", "", "data directory, or one that `operator add` made: its cli.yaml says which server and who you are")
 	f.StringVar(&a.profile.Server, "server", "", "address of the operators' API, https://HOST:PORT")
 	f.StringVar(&a.profile.Certificate, "cert", "", "your operator's certificate, a PEM `file`")
-	f.StringVar(&a.profile.Key, "key", "", "its private key, a PEM `file`")
+	f.StringVar(&a.profile.Key, "key", "", "its private key: a PEM `file`, or a URI such as pkcs11:…")
 	f.StringVar(&a.profile.CA, "ca", "", "the root certificate that the server's chains to, a PEM `file`")
 }
 

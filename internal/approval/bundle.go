@@ -144,8 +144,10 @@ func (b *Bundle) approver(i int, s Signer, t *Terms, root *x509.Certificate) (*A
 	return &Approver{Name: s.By, Role: role(cert), At: s.At, Certificate: cert}, nil
 }
 
-// operatorCA is the organizational unit in the subject of a CA that certifies
-// operators; others below the same root certify devices, rigs and code.
+// operatorCA tells a CA that certifies operators from the others below the
+// same root, which certify devices, rigs and code: it is the organizational
+// unit of its subject. The first one, which init makes, has none, and this at
+// the end of its name.
 const operatorCA = "Operator CA"
 
 // operatorOf checks that a signer's certificate is that of the operator, by
@@ -175,7 +177,14 @@ func operatorOf(s Signer, root *x509.Certificate) (*x509.Certificate, error) {
 }
 
 func byOperatorCA(path []*x509.Certificate) bool {
-	return len(path) > 2 && slices.Equal(path[1].Subject.OrganizationalUnit, []string{operatorCA})
+	if len(path) < 3 {
+		return false
+	}
+	s := path[1].Subject
+	if len(s.OrganizationalUnit) == 0 {
+		return len(s.Organization) == 1 && s.CommonName == s.Organization[0]+" "+operatorCA
+	}
+	return slices.Equal(s.OrganizationalUnit, []string{operatorCA})
 }
 
 // role is the operator's as the certificate has it.

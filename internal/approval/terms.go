@@ -93,6 +93,7 @@ func ReadTerms(payload []byte) (*Terms, error) {
 	if err := strict(payload, t); err != nil {
 		return nil, fmt.Errorf("this is not a proposal: %w", err)
 	}
+	t.At, t.Expires = t.At.UTC(), t.Expires.UTC()
 	again, err := Canonical(t)
 	if err != nil {
 		return nil, fmt.Errorf("this is not a proposal: %w", err)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/ocsp"
@@ -96,5 +98,58 @@ func TestPlansOfEmptyTables(t *testing.T) {
 		if err != nil || strings.Contains(plan, "Seq Scan") {
 			t.Errorf("%v\n%s", err, plan)
 		}
+	}
+}
+
+// TestMigrateRaises: a raise that waited when raises had a table of their own
+// is a proposal with its number afterwards, and wants its approvals signed;
+// one that was overtaken or over is as it was.
+func TestMigrateRaises(t *testing.T) {
+	for name, dsn := range storetest.Databases(t) {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			s := storetest.Open(t, dsn)
+			w, two := storetest.NewWorld(t, s, 10), 2
+			order, err := s.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{RaiseApprovals: &two})
+			if err != nil {
+				t.Fatal(err)
+			}
+			body := func(to, revision int64, expires time.Duration) string {
+				at := time.Now().UTC()
+				return fmt.Sprintf(`{"id":0,"order":"po-1","state":"","from":10,"to":%d,"revision":%d,"by":"anna","note":"more","at":%q,"expires":%q,"wanted":2,"approvals":[{"by":"berta","at":%q}]}`,
+					to, revision, at.Format(time.RFC3339), at.Add(expires).Format(time.RFC3339), at.Format(time.RFC3339))
+			}
+			// Rows that the log does not account for, as it did when they were made.
+			for id, row := range map[int64][2]string{1000001: {"pending", body(11, 1, time.Hour)}, 1000002: {"pending", body(12, order.Revision, -time.Hour)},
+				1000003: {"applied", body(13, 1, time.Hour)}, 1000004: {"pending", body(15, order.Revision, time.Hour)}} {
+				if err := s.Tamper(ctx, fmt.Sprintf(`INSERT INTO raises (id, order_id, state, body) VALUES (%d, %d, '%s', '%s')`, id, w.Order.ID, row[0], row[1])); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // the second start finds nothing more to move
+				list, err := storetest.Open(t, dsn).Raises(ctx, "po-1", vetting.Page{})
+				var got []string
+				for _, r := range list {
+					got = append(got, fmt.Sprintf("%d %s %d %d", r.ID, r.State, r.To, len(r.Approvals)))
+				}
+				want := []string{"1000004 pending 15 0", "1000003 applied 13 1", "1000002 expired 12 1", "1000001 void 11 1"}
+				if err != nil || !slices.Equal(got, want) {
+					t.Errorf("%q, %v; want %q", got, err, want)
+				}
+			}
+			p, err := s.Proposal(ctx, 1000004)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"berta", "carla"} {
+				yes := storetest.NewPerson(t, name).Employ(t, s, access.RolePlanner).Yes(t, p.Payload)
+				if p, err = s.ApproveProposal(ctx, access.Act{Operator: name}, p.ID, yes); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if o, err := s.Order(ctx, "po-1"); err != nil || o.Quantity != 15 || p.State != approval.CarriedOut {
+				t.Errorf("%+v, %+v, %v", o, p, err)
+			}
+		})
 	}
 }
