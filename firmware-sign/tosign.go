@@ -114,7 +114,7 @@ func statementAlgorithm(pub crypto.PublicKey, pss bool) (Algorithm, error) {
 type ToSign struct {
 	Algorithm Algorithm `json:"algorithm"`
 	// PublicKey is that of the key that must sign (SubjectPublicKeyInfo, DER).
-	PublicKey []byte `json:"public_key"`
+	PublicKey []byte `json:"publicKey"`
 	// Digest is by the algorithm's hash.
 	Digest []byte `json:"digest,omitempty"`
 	// Message is to be hashed as the algorithm says, or, for Ed25519, signed

@@ -143,6 +143,7 @@ func (i *initialization) makeAuthorities(ctx context.Context) error {
 		for n, name := range []string{ca.RootName, ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, ca.ResponderKeyName, ca.AttestationKeyName, ca.TimestampKeyName} {
 			uris[name] = strings.NewReplacer("{name}", name, "{id}", fmt.Sprintf("%02x", n+1)).Replace(i.KMS)
 		}
+		uris[firmwareKeys] = strings.ReplaceAll(i.KMS, "{name}", "firmware-{name}")
 	}
 	if i.RootKeyDir != "" {
 		dir, err := filepath.Abs(i.RootKeyDir)

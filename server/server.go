@@ -293,6 +293,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Profiles:    s.authorities,
 		IssuingCAs:  s.issuing,
 		Responders:  s.responders,
+		Firmware:    s.firmware(),
 		Offline:     offlineFiles{s.offline, s.issuerID},
 		CRLs:        s.status.lists,
 		Examiner:    s.authorities,

@@ -18,7 +18,7 @@ var version, commit string
 const (
 	exitFailed = 1  // the command failed, or a check found something
 	exitUsage  = 2  // the command line makes no sense
-	exitHeld   = 75 // EX_TEMPFAIL of sysexits.h: a unit is held, ask again later
+	exitHeld   = 75 // EX_TEMPFAIL of sysexits.h: a unit is held, or a release waits for approvals; ask again later
 
 	// What verify came to; 0 is genuine, and exitFailed also counterfeit.
 	exitSuspect = 3
@@ -44,7 +44,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 		return 0
 	case errors.Is(err, errFound):
 		return exitFailed // the findings were printed already
-	case errors.Is(err, errHeld):
+	case errors.Is(err, errHeld), errors.Is(err, errPending):
 		return exitHeld
 	case errors.Is(err, errSuspect):
 		return exitSuspect
@@ -85,7 +85,8 @@ through --server, --cert, --key and --ca, or through TOUCHMARK_DIR, TOUCHMARK_SE
 TOUCHMARK_CA. A flag goes before the environment, the environment before the file.
 
 Exit status: 0 success; 1 the command failed, or a check found something; 2 the command line makes no sense; 3 a device is suspect,
-4 unknown (verify), or a certificate is not good, or that cannot be told (revocation check); 75 a unit is held (rig register).`,
+4 unknown (verify), or a certificate is not good, or that cannot be told (revocation check); 75 a unit is held (rig register), or a release waits for
+approvals (firmware sign, collect).`,
 		Example:       "  touchmark init /var/lib/touchmark --name 'Example AG' --dns touchmark.example.com\n  touchmark serve --dir /var/lib/touchmark\n  touchmark --dir /var/lib/touchmark product create thermostat --proof bootstrap-key",
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -103,7 +104,7 @@ Exit status: 0 success; 1 the command failed, or a check found something; 2 the 
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{a.productCommand(), a.ruleCommand(), a.vendorCommand(), a.tpmCommand(), a.siteCommand(), a.ownerCommand(), a.issuerCommand(), a.crlCommand(), a.transferCommand(), a.orderCommand(), a.approvalCommand(), a.manifestCommand(), a.registrationCommand(),
-		a.deviceCommand(), a.jobCommand(), a.verifyCommand(), a.observationCommand(), a.evidenceCommand(), a.eventCommand(), a.webhookCommand(), a.certificateCommand(), a.revocationCommand(), a.codeCommand(), a.acmeCommand(), a.operatorCommand(), a.rigCommand(), a.auditCommand()} {
+		a.deviceCommand(), a.jobCommand(), a.verifyCommand(), a.observationCommand(), a.evidenceCommand(), a.eventCommand(), a.webhookCommand(), a.certificateCommand(), a.revocationCommand(), a.codeCommand(), a.acmeCommand(), a.firmwareCommand(), a.operatorCommand(), a.rigCommand(), a.auditCommand()} {
 		c.GroupID = "work"
 		root.AddCommand(c)
 	}

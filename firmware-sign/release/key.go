@@ -2,6 +2,9 @@ package release
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -58,4 +61,17 @@ func (k *Key) Public() (crypto.PublicKey, error) {
 		return nil, fmt.Errorf("the public key of %s: %w", k.Name, err)
 	}
 	return pub, nil
+}
+
+// KindOf is the kind of a public key, "" if no such key signs firmware.
+func KindOf(pub crypto.PublicKey) string {
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		return pub.Curve.Params().Name
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA-%d", pub.N.BitLen())
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return ""
 }

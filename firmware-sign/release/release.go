@@ -70,6 +70,7 @@ type File struct {
 // became of it.
 type Artefact struct {
 	ID         int64             `json:"id" doc:"The artefact's number, which is the ticket to collect its signatures with"`
+	Release    int64             `json:"release" doc:"The number of the release that it belongs to"`
 	Stage      Stage             `json:"stage" enum:"test,production" doc:"Which keys sign it"`
 	Name       string            `json:"name" doc:"The file's name"`
 	Format     string            `json:"format" doc:"The format of the signed file"`

@@ -145,10 +145,11 @@ func TestStatement(t *testing.T) {
 	r, _, _ := draft(t)
 	r.Artefacts[0].ToSign[0].PublicKey = []byte{1}
 	const digest = "6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d"
-	want := `{"type":"touchmark/release/1","product":"lamp","version":"1.2.0","counter":3,"supportEnd":"2031-12-31","maintenance":false,` +
-		`"artefacts":[{"name":"app.bin","format":"raw","parameters":{"a":"1","pss":"<no>"},"source":{"size":5,"sha256":"` + digest + `"},"keys":["lamp-1"],` +
-		`"toSign":[{"algorithm":"ecdsa-p256-sha256","public_key":"AQ==","digest":"YQXWzHavQAMl6U1YjOURvlv9u3O0N9xR7KQ5F9ekPj0="}]}],` +
-		`"documents":[{"kind":"sbom","format":"cyclonedx","size":5,"sha256":"` + digest + `"},{"kind":"provenance","format":"slsa","size":5,"sha256":"` + digest + `"}]}`
+	file := `{"sha256":"` + digest + `","size":5}`
+	want := `{"artefacts":[{"format":"raw","keys":["lamp-1"],"name":"app.bin","parameters":{"a":"1","pss":"<no>"},"source":` + file + `,` +
+		`"toSign":[{"algorithm":"ecdsa-p256-sha256","digest":"YQXWzHavQAMl6U1YjOURvlv9u3O0N9xR7KQ5F9ekPj0=","publicKey":"AQ=="}]}],"counter":3,` +
+		`"documents":[{"format":"cyclonedx","kind":"sbom","sha256":"` + digest + `","size":5},{"format":"slsa","kind":"provenance","sha256":"` + digest + `","size":5}],` +
+		`"maintenance":false,"product":"lamp","supportEnd":"2031-12-31","type":"touchmark/release/1","version":"1.2.0"}`
 	if got := string(r.Statement().Bytes()); got != want {
 		t.Errorf("have %s\nwant %s", got, want)
 	}

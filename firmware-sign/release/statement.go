@@ -48,14 +48,25 @@ func (r *Release) Statement() Statement {
 	return s
 }
 
-// Bytes is the canonical JSON of a statement: fields in the order above,
-// parameters sorted by name, artefacts and documents in the order in which
-// they came, no white space, no escaped < > &.
+// Bytes is the canonical JSON of a statement (RFC 8785): members sorted by
+// name, no white space, no needless escapes. Artefacts and documents stay in
+// the order in which they came.
 func (s Statement) Bytes() []byte {
+	var tree any
+	d := json.NewDecoder(bytes.NewReader(plain(s)))
+	d.UseNumber()
+	if err := d.Decode(&tree); err != nil { // it was written here
+		panic(fmt.Sprintf("release: statement: %v", err))
+	}
+	return plain(tree) // maps are written sorted
+}
+
+// plain marshals without the escapes that are for HTML.
+func plain(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(s); err != nil { // plain values always marshal
+	if err := e.Encode(v); err != nil { // plain values always marshal
 		panic(fmt.Sprintf("release: statement: %v", err))
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))

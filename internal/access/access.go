@@ -23,8 +23,11 @@ const (
 	// RoleOwnerOperator is for the people of one owner: its devices, and how
 	// they change hands.
 	RoleOwnerOperator Role = "owner-operator"
-	RoleSupport       Role = "support"  // looks devices up
-	RoleReporter      Role = "reporter" // a broker or gateway: reports what it saw of devices
+	// RoleReleaseEngineer proposes firmware releases, approves those of others,
+	// and signs them.
+	RoleReleaseEngineer Role = "release-engineer"
+	RoleSupport         Role = "support"  // looks devices up
+	RoleReporter        Role = "reporter" // a broker or gateway: reports what it saw of devices
 	// RoleResponder is for a node that answers OCSP requests and holds no CA's
 	// key.
 	RoleResponder Role = "responder"
@@ -33,7 +36,7 @@ const (
 )
 
 // Roles lists every role.
-var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleOwnerOperator, RoleSupport, RoleReporter, RoleResponder, RoleAuditor, RoleApprover}
+var Roles = []Role{RoleAdmin, RolePlanner, RoleSiteOperator, RoleRig, RoleOwnerOperator, RoleReleaseEngineer, RoleSupport, RoleReporter, RoleResponder, RoleAuditor, RoleApprover}
 
 // OfSite reports whether the role belongs to a site. Such operators hold
 // certificates of the factory CA, the others of the operator CA.
@@ -85,29 +88,34 @@ const (
 	// certificates that somebody asked about.
 	AnswerStatus Permission = "answer status requests"
 	// Approve is to approve proposals, of the kinds that approvers lists.
-	Approve       Permission = "approve proposals"
-	ReadProposals Permission = "read proposals"
+	Approve            Permission = "approve proposals"
+	ReadProposals      Permission = "read proposals"
+	ManageFirmwareKeys Permission = "manage firmware keys"
+	SignFirmware       Permission = "propose and sign firmware releases"
+	ReadReleases       Permission = "read firmware releases"
 )
 
 var grants = map[Role][]Permission{
 	RoleAdmin: {ManageOperators, PlanProduction, ReadProduction, HandInManifests, ReadManifests,
-		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners, ManageIssuers, ReadLicences, ManageLicenceKeys, Approve, ReadProposals},
-	RolePlanner:       {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence, ReadLicences, Approve, ReadProposals},
-	RoleSiteOperator:  {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, LicenseChips, ReadLicences},
-	RoleRig:           {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars, LicenseChips, ReadLicences},
-	RoleOwnerOperator: {ReadDevices, VerifyDevices, ReadOwners, TransferDevices},
-	RoleSupport:       {ReadProduction, ReadDevices, VerifyDevices, ReadLicences},
-	RoleReporter:      {ReportObservations},
-	RoleResponder:     {AnswerStatus},
-	RoleAuditor:       {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners, ReadLicences, ReadProposals},
-	RoleApprover:      {ReadProduction, ReadManifests, ReadParticulars, Approve, ReadProposals},
+		Decide, ReadDevices, ManageDevices, ScrapRecords, MakeCodes, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ClearEvidence, ManageWebhooks, ManageOwners, TransferDevices, ReadOwners, ManageIssuers, ReadLicences, ManageLicenceKeys, Approve, ReadProposals, ManageFirmwareKeys, SignFirmware, ReadReleases},
+	RolePlanner:         {PlanProduction, ReadProduction, ReadManifests, Decide, ReadDevices, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, ClearEvidence, ReadLicences, Approve, ReadProposals},
+	RoleSiteOperator:    {ReadProduction, HandInManifests, ReadManifests, ReadDevices, ScrapRecords, MakeCodes, ReadCodes, VerifyDevices, ReadParticulars, LicenseChips, ReadLicences},
+	RoleRig:             {ReadProduction, RegisterDevices, TestDevices, ReadDevices, VerifyDevices, ReadParticulars, LicenseChips, ReadLicences},
+	RoleOwnerOperator:   {ReadDevices, VerifyDevices, ReadOwners, TransferDevices},
+	RoleSupport:         {ReadProduction, ReadDevices, VerifyDevices, ReadLicences},
+	RoleReporter:        {ReportObservations},
+	RoleResponder:       {AnswerStatus},
+	RoleAuditor:         {ReadProduction, ReadManifests, ReadDevices, ReadCodes, ReadAudit, VerifyDevices, ReadParticulars, ReadOwners, ReadLicences, ReadProposals, ReadReleases},
+	RoleApprover:        {ReadProduction, ReadManifests, ReadParticulars, Approve, ReadProposals, ReadReleases},
+	RoleReleaseEngineer: {SignFirmware, ReadReleases, ReadProduction, Approve, ReadProposals},
 }
 
 // approvers are the roles that may approve a kind of act, besides admins and
 // approvers, who may approve all. None of them is of a site or owner: bundles
 // count the certificates of operator CAs only.
 var approvers = map[approval.Kind][]Role{
-	approval.OrderRaise: {RolePlanner},
+	approval.OrderRaise:     {RolePlanner},
+	approval.ReleaseApprove: {RoleReleaseEngineer}, approval.ReleaseYank: {RoleReleaseEngineer}, approval.FirmwareCounter: {RoleReleaseEngineer}, approval.FirmwareKeyRevoke: {RoleReleaseEngineer},
 }
 
 // Operator is a person or machine that uses the API with a client

@@ -19,37 +19,41 @@ import (
 type Kind string
 
 const (
-	KindProduct      Kind = "product"
-	KindSite         Kind = "site"
-	KindOrder        Kind = "order" // its digest covers the units issued
-	KindManifest     Kind = "manifest"
-	KindRecords      Kind = "records" // a run of records; ID is the first one's
-	KindDevice       Kind = "device"
-	KindCertificate  Kind = "certificate"
-	KindRegistration Kind = "registration"
-	KindEvidence     Kind = "evidence"
-	KindDispute      Kind = "dispute"
-	KindOperator     Kind = "operator"
-	KindCode         Kind = "code"      // an enrolment code, of which only the hash is kept
-	KindChallenge    Kind = "challenge" // that was answered
-	KindAuthority    Kind = "authority" // a CA or the log itself
-	KindTestResult   Kind = "test-result"
-	KindJob          Kind = "job"   // an act on many devices
-	KindRaise        Kind = "raise" // of an order's quantity, before these became proposals
-	KindProposal     Kind = "proposal"
-	KindRules        Kind = "rules" // one version of a product's
-	KindWebhook      Kind = "webhook"
-	KindOwner        Kind = "owner"
-	KindTransfer     Kind = "transfer"
-	KindIssuingCA    Kind = "issuing-ca"
-	KindCRL          Kind = "crl"          // the newest revocation list of a scope
-	KindOfflineFile  Kind = "offline-file" // the newest offline status file of a CA and kind
-	KindAccountKey   Kind = "account-key"  // what lets an ACME account be opened
-	KindAccount      Kind = "account"      // of ACME
-	KindLicenceKey   Kind = "licence-key"
-	KindLicences     Kind = "licences"      // the chips of one grant; ID is the grant's
-	KindLicenceGrant Kind = "licence-grant" // its digest covers the signatures
-	KindProgrammed   Kind = "programmed"    // a licence, said to be on its chip
+	KindProduct        Kind = "product"
+	KindSite           Kind = "site"
+	KindOrder          Kind = "order" // its digest covers the units issued
+	KindManifest       Kind = "manifest"
+	KindRecords        Kind = "records" // a run of records; ID is the first one's
+	KindDevice         Kind = "device"
+	KindCertificate    Kind = "certificate"
+	KindRegistration   Kind = "registration"
+	KindEvidence       Kind = "evidence"
+	KindDispute        Kind = "dispute"
+	KindOperator       Kind = "operator"
+	KindCode           Kind = "code"      // an enrolment code, of which only the hash is kept
+	KindChallenge      Kind = "challenge" // that was answered
+	KindAuthority      Kind = "authority" // a CA or the log itself
+	KindTestResult     Kind = "test-result"
+	KindJob            Kind = "job"   // an act on many devices
+	KindRaise          Kind = "raise" // of an order's quantity, before these became proposals
+	KindProposal       Kind = "proposal"
+	KindRules          Kind = "rules" // one version of a product's
+	KindWebhook        Kind = "webhook"
+	KindOwner          Kind = "owner"
+	KindTransfer       Kind = "transfer"
+	KindIssuingCA      Kind = "issuing-ca"
+	KindCRL            Kind = "crl"          // the newest revocation list of a scope
+	KindOfflineFile    Kind = "offline-file" // the newest offline status file of a CA and kind
+	KindAccountKey     Kind = "account-key"  // what lets an ACME account be opened
+	KindAccount        Kind = "account"      // of ACME
+	KindLicenceKey     Kind = "licence-key"
+	KindLicences       Kind = "licences"      // the chips of one grant; ID is the grant's
+	KindLicenceGrant   Kind = "licence-grant" // its digest covers the signatures
+	KindProgrammed     Kind = "programmed"    // a licence, said to be on its chip
+	KindFirmwareKey    Kind = "firmware-key"
+	KindFirmwarePolicy Kind = "firmware-policy" // of a product
+	KindRelease        Kind = "release"
+	KindArtefact       Kind = "artefact" // of a release
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

@@ -16,6 +16,8 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -43,9 +45,8 @@ const (
 	P256    Kind = "P-256"
 	P384    Kind = "P-384"
 	Ed25519 Kind = "Ed25519"
-	// In files alone: no library for HSMs signs with them.
-	MLDSA65 Kind = "ML-DSA-65"
-	MLDSA87 Kind = "ML-DSA-87"
+	RSA2048 Kind = "RSA-2048"
+	RSA3072 Kind = "RSA-3072"
 )
 
 // Ring opens keys. Relative file: paths are below Dir.
@@ -83,18 +84,19 @@ func (r Ring) Create(ctx context.Context, uri string, kind Kind) (crypto.Signer,
 	if path, ok := r.file(uri); ok {
 		return createFile(path, kind)
 	}
-	algorithm, ok := map[Kind]apiv1.SignatureAlgorithm{P256: apiv1.ECDSAWithSHA256, P384: apiv1.ECDSAWithSHA384, Ed25519: apiv1.PureEd25519}[kind]
+	wanted, ok := wantedKeys[kind]
 	if !ok {
 		return nil, fmt.Errorf("make key %s: unknown kind %q", Redact(uri), kind)
 	}
+	wanted.Name = uri
 	if inToken(uri) {
-		return createTokenKey(ctx, uri, algorithm)
+		return createTokenKey(ctx, &wanted)
 	}
 	m, err := manager(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
-	made, err := m.CreateKey(&apiv1.CreateKeyRequest{Name: uri, SignatureAlgorithm: algorithm})
+	made, err := m.CreateKey(&wanted)
 	if err != nil {
 		return nil, fmt.Errorf("make key %s: %w", Redact(uri), redacted(uri, err))
 	}
@@ -103,6 +105,16 @@ func (r Ring) Create(ctx context.Context, uri string, kind Kind) (crypto.Signer,
 		return nil, fmt.Errorf("open key %s: %w", Redact(uri), redacted(uri, err))
 	}
 	return s, nil
+}
+
+// wantedKeys is how a key manager is asked for each kind. The hash of an RSA
+// key binds it to nothing.
+var wantedKeys = map[Kind]apiv1.CreateKeyRequest{
+	P256:    {SignatureAlgorithm: apiv1.ECDSAWithSHA256},
+	P384:    {SignatureAlgorithm: apiv1.ECDSAWithSHA384},
+	Ed25519: {SignatureAlgorithm: apiv1.PureEd25519},
+	RSA2048: {SignatureAlgorithm: apiv1.SHA256WithRSA, Bits: 2048},
+	RSA3072: {SignatureAlgorithm: apiv1.SHA256WithRSA, Bits: 3072},
 }
 
 // file returns the path of a file: URI.
@@ -205,10 +217,10 @@ func generate(kind Kind) (crypto.Signer, error) {
 	case Ed25519:
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
-	case MLDSA65:
-		return mldsa.GenerateKey(mldsa.MLDSA65())
-	case MLDSA87:
-		return mldsa.GenerateKey(mldsa.MLDSA87())
+	case RSA2048:
+		return rsa.GenerateKey(rand.Reader, 2048)
+	case RSA3072:
+		return rsa.GenerateKey(rand.Reader, 3072)
 	default:
 		return nil, fmt.Errorf("unknown kind of key %q", kind)
 	}

@@ -173,7 +173,8 @@ func openTokenKey(ctx context.Context, uri string) (crypto.Signer, error) {
 
 // createTokenKey makes a key in a token. It cannot be read out: crypto11 sets
 // CKA_SENSITIVE, and CKA_EXTRACTABLE to false.
-func createTokenKey(ctx context.Context, uri string, algorithm apiv1.SignatureAlgorithm) (crypto.Signer, error) {
+func createTokenKey(ctx context.Context, wanted *apiv1.CreateKeyRequest) (crypto.Signer, error) {
+	uri := wanted.Name
 	t, err := tokenOf(ctx, uri)
 	if err != nil {
 		return nil, err
@@ -182,7 +183,7 @@ func createTokenKey(ctx context.Context, uri string, algorithm apiv1.SignatureAl
 	if err != nil {
 		return nil, err
 	}
-	if _, err := m.CreateKey(&apiv1.CreateKeyRequest{Name: uri, SignatureAlgorithm: algorithm}); err != nil {
+	if _, err := m.CreateKey(wanted); err != nil {
 		return nil, fmt.Errorf("make key %s: %w", Redact(uri), redacted(uri, err))
 	}
 	return openTokenKey(ctx, uri)

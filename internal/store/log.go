@@ -137,6 +137,19 @@ func (s source) Objects(ctx context.Context, fn func(audit.Object) error) error 
 	return nil
 }
 
+// logged is a row that the log accounts for.
+type logged[T any] interface {
+	*T
+	scan(row) error
+	object() audit.Object
+}
+
+func objectOf[T any, P logged[T]](r row) (audit.Object, error) {
+	p := P(new(T))
+	err := p.scan(r)
+	return p.object(), err
+}
+
 // tables are the audited tables of which a row is an object by itself.
 var tables = []struct {
 	query  string
@@ -202,6 +215,10 @@ var tables = []struct {
 		err := p.scan(r)
 		return p.object(), err
 	}},
+	{`SELECT ` + firmwareKeyColumns + ` FROM firmware_keys fk`, objectOf[firmwareKeyRow]},
+	{`SELECT ` + firmwarePolicyColumns + ` FROM firmware_policies fp`, objectOf[firmwarePolicyRow]},
+	{`SELECT ` + releaseColumns + ` FROM releases re`, objectOf[releaseRow]},
+	{`SELECT ` + artefactColumns + ` FROM artefacts ar`, objectOf[artefactRow]},
 	{`SELECT ` + testColumns + ` FROM test_results tr`, func(r row) (audit.Object, error) {
 		var t testRow
 		err := r.Scan(t.dest()...)

@@ -61,6 +61,9 @@ func attempts(t testing.TB) map[string]attempt {
 		}
 		return out
 	}
+	file := map[string]any{"size": 5, "sha256": strings.Repeat("0a", 32)}
+	artefact := map[string]any{"stage": "production", "name": "app.bin", "format": "raw", "source": file, "keys": []string{"lamp-1"},
+		"toSign": []any{map[string]any{"algorithm": "ed25519", "publicKey": "AA==", "message": "AA=="}}}
 	return map[string]attempt{
 		"listProducts":         {near: "/products", status: 200},
 		"createProduct":        {near: "/products", body: with(product, "name", "new"), status: 201},
@@ -149,6 +152,17 @@ func attempts(t testing.TB) map[string]attempt {
 		"resumeWebhook":        {near: "/webhooks/erp/resume", status: 200},
 		"rotateWebhookSecret":  {near: "/webhooks/erp/secret", body: map[string]any{}, status: 200},
 		"deleteWebhook":        {near: "/webhooks/waste", status: 200},
+		"listFirmwareKeys":     {near: "/firmware-keys", status: 200},
+		"getFirmwareKey":       {near: "/firmware-keys/lamp-1", status: 200},
+		"createFirmwareKey":    {near: "/firmware-keys", body: map[string]any{"name": "lamp-2", "product": "lamp", "stage": "test", "kind": "P-256"}, status: 201},
+		"listReleases":         {near: "/releases", status: 200},
+		"getRelease":           {near: "/releases/61", status: 200},
+		"createRelease":        {near: "/releases", body: map[string]any{"product": "lamp", "version": "1.0", "counter": 1, "supportEnd": "2031-12-31"}, status: 201},
+		"publishRelease":       {near: "/releases/61/publish", status: 200},
+		"addArtefact":          {near: "/releases/61/artefacts", body: artefact, status: 201},
+		"getArtefact":          {near: "/artefacts/62", status: 200},
+		"signArtefact":         {near: "/artefacts/62/sign", status: 200},
+		"keepChecks":           {near: "/artefacts/62/checks", body: map[string]any{"signed": file, "checks": []any{map[string]any{"program": "openssl"}}}, status: 200},
 		"listOwners":           {near: "/owners", status: 200},
 		"createOwner":          {near: "/owners", body: map[string]any{"name": "new", "profile": map[string]any{"validity": "10d"}}, status: 201},
 		"getOwner":             {near: "/owners/acme", far: "/owners/beta", status: 200},
@@ -218,6 +232,9 @@ var who = map[string]access.Permission{
 	"listIssuers": access.ReadAudit, "createIssuer": access.ManageIssuers, "getIssuer": access.ReadAudit, "renewIssuer": access.ManageIssuers,
 	"listCRLs": access.ReadAudit, "makeCRLs": access.ManageDevices, "listCRLPartitions": access.ReadAudit, "endCRLPartitions": access.ManageDevices,
 	"setDefaultIssuer": access.ManageIssuers, "closeIssuer": access.ManageIssuers, "reopenIssuer": access.ManageIssuers, "setOwnerIssuer": access.ManageOwners,
+	"listFirmwareKeys": access.ReadReleases, "getFirmwareKey": access.ReadReleases, "createFirmwareKey": access.ManageFirmwareKeys,
+	"listReleases": access.ReadReleases, "getRelease": access.ReadReleases, "createRelease": access.SignFirmware, "publishRelease": access.SignFirmware,
+	"addArtefact": access.SignFirmware, "getArtefact": access.ReadReleases, "signArtefact": access.SignFirmware, "keepChecks": access.SignFirmware,
 	"certifyResponder": access.AnswerStatus, "reportForgeries": access.AnswerStatus,
 	"listTransfers": access.ReadOwners, "getTransfer": access.ReadOwners, "listTransferDevices": access.ReadOwners,
 	"offerTransfer": access.TransferDevices, "acceptTransfer": access.TransferDevices, "declineTransfer": access.TransferDevices, "withdrawTransfer": access.TransferDevices, "reverseTransfer": access.ManageOwners, "createVoucher": access.ManageOwners, "getVoucher": access.ReadOwners,

@@ -118,6 +118,7 @@ type Config struct {
 	Profiles    ProfileChecker
 	IssuingCAs  IssuingCAs
 	Responders  Responders
+	Firmware    Firmware
 	Offline     OfflineFiles
 	CRLs        CRLs
 	Examiner    Examiner
@@ -204,6 +205,7 @@ func New(c Config) *API {
 	a.owners()
 	a.issuers()
 	a.responders()
+	a.firmware()
 	a.offlineFiles()
 	a.crls()
 	a.crlPartitions()

@@ -33,6 +33,7 @@ const (
 	tagOwners    = "owners"
 	tagIssuers   = "issuers"
 	tagLicences  = "licences"
+	tagFirmware  = "firmware"
 
 	tagAuthenticity = "authenticity"
 )
@@ -49,6 +50,7 @@ var tags = []*huma.Tag{
 	{Name: tagEvents, Description: "What became of devices, as it happens"},
 	{Name: tagOwners, Description: "Whom devices belong to, and how they change hands"},
 	{Name: tagIssuers, Description: "The CAs that issue to devices"},
+	{Name: tagFirmware, Description: "Firmware releases, and the keys that sign them"},
 	{Name: tagOperators, Description: "Who uses this API"},
 }
 
@@ -119,6 +121,7 @@ var requestTypes = map[string]bool{
 	"LicencesInput": true, "ConfirmationInput": true, "LicenceKeyInput": true, "LicencePolicy": true,
 	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
 	"IssuerInput": true, "IssuerCertificate": true, "ResponderInput": true, "ForgeriesInput": true,
+	"FirmwareKeyInput": true, "ReleaseInput": true, "ArtefactInput": true, "ChecksInput": true,
 	"OwnerInput": true, "HandoutInput": true, "OfferInput": true, "TransferNote": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values

@@ -96,6 +96,11 @@ var docs = map[string]string{
 	"AccountKey.revoked": "When it was revoked, and its account ended; absent if it was not",
 	"AccountKey.state":   "Where it stands",
 
+	"ToSign.algorithm": "How it is to be signed: ecdsa-p256-sha256 and ecdsa-p384-sha384 (DER), rsa-pss-sha256, rsa-pkcs1-sha256, ed25519",
+	"ToSign.publicKey": "The key that must sign: a SubjectPublicKeyInfo, DER in base64",
+	"ToSign.digest":    "The digest to sign, by the algorithm's hash",
+	"ToSign.message":   "The message to sign, in the place of a digest",
+
 	"Decision.admit": "Whether the device is let in",
 	"Decision.by":    "The operator who decided",
 	"Decision.at":    "When it was decided",

@@ -11,7 +11,7 @@ import (
 // OperatorInput is an operator to be created.
 type OperatorInput struct {
 	Name  string      `json:"name" minLength:"1" maxLength:"63"`
-	Role  access.Role `json:"role" enum:"admin,planner,site-operator,rig,owner-operator,support,reporter,responder,auditor,approver"`
+	Role  access.Role `json:"role" enum:"admin,planner,site-operator,rig,owner-operator,release-engineer,support,reporter,responder,auditor,approver"`
 	Site  string      `json:"site,omitempty" maxLength:"63" doc:"The site of a site operator or rig; absent for the others"`
 	Owner string      `json:"owner,omitempty" maxLength:"63" doc:"The owner of an owner operator; absent for the others"`
 	CSR   string      `json:"csr" minLength:"1" doc:"The operator's PKCS#10 request (RFC 2986), as PEM or as base64 of DER; only its key counts"`

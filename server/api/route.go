@@ -35,8 +35,7 @@ var permissions = []access.Permission{
 	access.ReadDevices, access.ManageDevices, access.ScrapRecords, access.TestDevices, access.MakeCodes, access.ReadCodes, access.ReadAudit,
 	access.VerifyDevices, access.ReadParticulars, access.ClearEvidence, access.ReportObservations, access.ManageWebhooks,
 	access.ManageOwners, access.TransferDevices, access.ReadOwners, access.ManageIssuers, access.AnswerStatus,
-	access.Approve, access.ReadProposals,
-	access.LicenseChips, access.ReadLicences, access.ManageLicenceKeys,
+	access.Approve, access.ReadProposals, access.LicenseChips, access.ReadLicences, access.ManageLicenceKeys, access.ManageFirmwareKeys, access.SignFirmware, access.ReadReleases,
 }
 
 // operation describes a route for people and for the machinery.

@@ -140,7 +140,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 		w.addOperator(string(role), role)
 	}
 	c := api.Config{
-		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, Licenser: w.desk, LicenceKeys: w.desk, IssuingCAs: hands{w.plant.cert.Raw}, Responders: w.delegate, Offline: shelf{}, CRLs: new(lists),
+		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, Licenser: w.desk, LicenceKeys: w.desk, IssuingCAs: hands{w.plant.cert.Raw}, Responders: w.delegate, Offline: shelf{}, CRLs: new(lists), Firmware: armoury{w.store},
 		Prover: w.prover, EST: func() string { return "est.example.com:8443" },
 		ACME: func() string { return "https://acme.example.com/acme/directory" }, AccountKeys: func(id int64) []byte { return fmt.Appendf(nil, "secret of %d", id) }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"sync"
 	"time"
@@ -337,6 +338,12 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 	}
 }
 
+func allCalls(ctx context.Context, s *store.Store) map[string]func() error {
+	all := calls(ctx, s)
+	maps.Copy(all, firmwareCalls(ctx, s))
+	return all
+}
+
 func call(fn func() (any, error)) func() error {
 	return func() error {
 		_, err := fn()
@@ -352,7 +359,7 @@ func processClosed(t *trial) {
 	other := t.second()
 	before := ok(t.store.Head(t.ctx))(t).Root()
 	t.done(other.Close())
-	all := calls(t.ctx, other)
+	all := allCalls(t.ctx, other)
 	for name, call := range all {
 		if err := call(); err == nil || vetting.ProblemOf(err) != 0 {
 			t.Errorf("%s after the end: %v", name, err)
@@ -373,7 +380,7 @@ func processEnded(t *trial) {
 	ctx, cancel := context.WithCancel(t.ctx)
 	cancel()
 	for range 5 { // whether a call gets as far as the writer is a matter of luck
-		for name, call := range calls(ctx, t.store) {
+		for name, call := range allCalls(ctx, t.store) {
 			if err := call(); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s with an ended context: %v", name, err)
 			}

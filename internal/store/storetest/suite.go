@@ -42,6 +42,7 @@ var subjects = []struct {
 	{"orders", orderCases},
 	{"raises", raiseCases},
 	{"proposals", proposalCases},
+	{"releases", releaseCases},
 	{"manifests", manifestCases},
 	{"records", recordCases},
 	{"facts", factCases},

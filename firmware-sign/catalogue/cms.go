@@ -1,0 +1,83 @@
+package catalogue
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	firmwaresign "github.com/touchmark/touchmark/firmware-sign"
+	"github.com/touchmark/touchmark/firmware-sign/detached"
+	"github.com/touchmark/touchmark/firmware-sign/rauc"
+	"github.com/touchmark/touchmark/firmware-sign/swupdate"
+)
+
+// Certificates are checked at the signing time: devices decide by their own
+// clocks.
+var raucFormat = &Format{
+	Name: "rauc", About: "bundles of RAUC, format verity or crypt, signed anew", Suffix: ".signed", MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
+		return rauc.Bundle{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
+	},
+	Verify: func(v *Values, out Output) error {
+		_, _, err := rauc.Verify(out.Signed, out.Roots, checkedAt(v))
+		return err
+	},
+	Programs: []Program{{Name: "rauc", Version: []string{"--version"}, Check: func(f Files) []string { return []string{"info", "--keyring", f.Root, f.Signed} }}},
+}
+
+var swupdateFormat = &Format{
+	Name: "swupdate", About: "SWU files of SWUpdate, with a CMS signature", Suffix: ".signed", MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
+		return swupdate.File{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
+	},
+	Verify: func(v *Values, out Output) error {
+		_, err := swupdate.Verify(out.Signed, out.Roots, checkedAt(v))
+		return err
+	},
+}
+
+var cmsFormat = &Format{
+	Name: "cms", About: "a detached CMS signature, as openssl cms verifies it", Suffix: ".p7s", Detached: true, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
+		return detached.CMS{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
+	},
+	Verify: func(v *Values, out Output) error {
+		signature, err := out.signature()
+		if err != nil {
+			return err
+		}
+		_, err = detached.VerifyCMS(out.Source, signature, out.Roots, checkedAt(v))
+		return err
+	},
+	Programs: []Program{{Name: "openssl", Version: []string{"version"}, Check: func(f Files) []string {
+		return []string{"cms", "-verify", "-binary", "-inform", "DER", "-in", f.Signed, "-content", f.Source, "-CAfile", f.Root, "-purpose", "any", "-out", "/dev/null"}
+	}}},
+}
+
+var rawFormat = &Format{
+	Name: "raw", About: "a bare signature, as openssl dgst verifies it", Suffix: ".sig", Detached: true, MaxKeys: 1, Parameters: []Parameter{pss},
+	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
+		return detached.Raw{Key: s[0].Public, PSS: v.Bool("pss")}, nil
+	},
+	Verify: func(v *Values, out Output) error {
+		signature, err := out.signature()
+		if err != nil {
+			return err
+		}
+		return detached.VerifyRaw(out.Source, signature, out.Signers[0].Public, v.Bool("pss"))
+	},
+}
+
+// checkedAt is when certificates must be valid: at the signing time.
+func checkedAt(v *Values) time.Time { return v.Time("at") }
+
+// signature is an output that is no more than a signature.
+func (o Output) signature() ([]byte, error) {
+	if size := o.Signed.Size(); size > maxSignature {
+		return nil, fmt.Errorf("the signature is %d bytes long: at most %d are read", size, maxSignature)
+	}
+	return io.ReadAll(o.Signed)
+}
+
+// maxSignature bounds a detached signature, in bytes.
+const maxSignature = 1 << 20

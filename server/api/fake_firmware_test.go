@@ -1,0 +1,71 @@
+package api_test
+
+import (
+	"context"
+
+	"github.com/touchmark/touchmark/firmware-sign/release"
+	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/vetting"
+)
+
+// armoury has the key "lamp-1" and the release 61 with the artefact 62. Acts are
+// the memory's.
+type armoury struct{ *memory }
+
+// did has the memory do an act that gives v.
+func did[T any](f armoury, a access.Act, v *T, err error) (*T, error) {
+	return act(f.memory, a, func() (*T, error) { return v, err })
+}
+
+func (armoury) one(what string, known bool) error {
+	if known {
+		return nil
+	}
+	return vetting.Errorf(vetting.NotFound, "there is no such %s", what)
+}
+
+func (armoury) FirmwareKeys(context.Context, string, vetting.Page) ([]*release.Key, error) {
+	return []*release.Key{{ID: 60, Name: "lamp-1"}}, nil
+}
+
+func (f armoury) FirmwareKey(_ context.Context, name string) (*release.Key, error) {
+	return &release.Key{ID: 60, Name: name}, f.one("key", name == "lamp-1")
+}
+
+func (f armoury) CreateFirmwareKey(_ context.Context, a access.Act, k *release.Key) (*release.Key, error) {
+	return did(f, a, k, nil)
+}
+
+func (armoury) Releases(context.Context, release.Filter, vetting.Page) ([]*release.Release, error) {
+	return []*release.Release{{ID: 61}}, nil
+}
+
+func (f armoury) Release(_ context.Context, id int64) (*release.Release, error) {
+	return &release.Release{ID: id}, f.one("release", id == 61)
+}
+
+func (f armoury) CreateRelease(_ context.Context, a access.Act, r *release.Release) (*release.Release, error) {
+	return did(f, a, r, nil)
+}
+
+func (f armoury) PublishRelease(ctx context.Context, a access.Act, id int64) (*release.Release, error) {
+	r, err := f.Release(ctx, id)
+	return did(f, a, r, err)
+}
+
+func (f armoury) Artefact(_ context.Context, id int64) (*release.Artefact, error) {
+	return &release.Artefact{ID: id}, f.one("artefact", id == 62)
+}
+
+func (f armoury) AddArtefact(_ context.Context, a access.Act, id int64, part *release.Artefact) (*release.Artefact, error) {
+	return did(f, a, part, f.one("release", id == 61))
+}
+
+func (f armoury) SignArtefact(ctx context.Context, a access.Act, id int64) (*release.Artefact, error) {
+	part, err := f.Artefact(ctx, id)
+	return did(f, a, part, err)
+}
+
+func (f armoury) KeepChecks(ctx context.Context, a access.Act, id int64, _ release.File, _ []release.Check) (*release.Artefact, error) {
+	return f.SignArtefact(ctx, a, id)
+}
