@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the cgo build need on Debian or Ubuntu: a C
 # compiler, OpenSSL, GnuTLS, curl, SoftHSM2, PostgreSQL 15 or newer, Redis, software TPMs,
-# systemd (for its check of units), RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, U-Boot's mkimage, lego, certbot, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
+# systemd (for its check of units), RAUC, SWUpdate, osslsigncode, sbsigntool, kmod, the kernel's sign-file, U-Boot's mkimage, node with npm, lego, certbot, and Mosquitto 2 with what its plug-ins need. What is there already is left alone, so a second run
 # does nothing and takes no time.
 #
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where

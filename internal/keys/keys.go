@@ -17,7 +17,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
+
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -47,6 +47,9 @@ const (
 	Ed25519 Kind = "Ed25519"
 	RSA2048 Kind = "RSA-2048"
 	RSA3072 Kind = "RSA-3072"
+	// In files alone: no library for HSMs signs with them.
+	MLDSA65 Kind = "ML-DSA-65"
+	MLDSA87 Kind = "ML-DSA-87"
 )
 
 // Ring opens keys. Relative file: paths are below Dir.
@@ -221,6 +224,10 @@ func generate(kind Kind) (crypto.Signer, error) {
 		return rsa.GenerateKey(rand.Reader, 2048)
 	case RSA3072:
 		return rsa.GenerateKey(rand.Reader, 3072)
+	case MLDSA65:
+		return mldsa.GenerateKey(mldsa.MLDSA65())
+	case MLDSA87:
+		return mldsa.GenerateKey(mldsa.MLDSA87())
 	default:
 		return nil, fmt.Errorf("unknown kind of key %q", kind)
 	}
