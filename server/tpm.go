@@ -23,7 +23,7 @@ func (s *Server) openAttestation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.attestor = &attest.Attestor{Secret: secret, Now: s.env.Now,
+	s.attestor = &attest.Attestor{Secret: secret, Products: s.store, Now: s.env.Now,
 		Makers: &vendorid.Book{Products: s.store, Vendors: vendorid.ByTPM, Now: s.env.Now}}
 	key, err := s.attestationKey(ctx)
 	if err != nil {

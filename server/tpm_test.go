@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -302,6 +303,39 @@ func TestTPMsOfOthers(t *testing.T) {
 	}
 	if code, _, body := w.posts("enrol", w.proves(two)); code != 200 {
 		t.Errorf("a maker's TPM from the site: %d %s", code, body)
+	}
+	w.enrolled(1)
+}
+
+// A product says which registers are quoted; its rules judge them.
+func TestQuotedRegisters(t *testing.T) {
+	w := openedForTPMs(t, func(p *vetting.Product) {
+		p.TPM.PCRs = []int{0, 9}
+		p.Rules = []vetting.Rule{{Name: "booted", Expression: `tpm.pcrs["9"] == "` + strings.Repeat("0", 64) + `" && !("7" in tpm.pcrs)`, Otherwise: vetting.Refused, Text: "booted otherwise"}}
+	})
+	machine := swtpm.New(t)
+	d := attesttest.New(t, machine, attesttest.P384)
+	wants := func(what string, want ...int) *attest.Challenge {
+		t.Helper()
+		c := w.challenged(d)
+		if !slices.Equal(c.PCRs, want) {
+			t.Errorf("%s: the registers %v are to be quoted, want %v", what, c.PCRs, want)
+		}
+		return c
+	}
+	wants("of a TPM that nobody knows", 0, 1, 2, 3, 4, 5, 6, 7)
+	d.Hello.Product = w.world.Product.Name
+	wants("of a product", 0, 9)
+	d.Hello.Product = "none"
+	wants("of no product", 0, 1, 2, 3, 4, 5, 6, 7)
+	d.Hello.Product = ""
+	w.lists("G-1", d.EK())
+	c := wants("of a record", 0, 9)
+	m := tpmProof{d.Prove(c), d.Key.CSR()} // which quotes 7
+	w.refuses(m, "booted otherwise", "")
+	m.Quote = d.Quote(attesttest.Nonce(m.Answer), 0, 9)
+	if code, _, body := w.posts("enrol", m); code != 200 {
+		t.Errorf("with the registers that the product wants: %d %s", code, body)
 	}
 	w.enrolled(1)
 }

@@ -83,13 +83,16 @@ var tpmJudgements = []judged{
 
 func TestTPMPolicyIsChecked(t *testing.T) {
 	good := func() *vetting.Product {
-		return &vetting.Product{Name: "lamp", Proofs: []vetting.Proof{vetting.ProofTPM}, TPM: vetting.TPMPolicy{Attested: true, Makers: []vetting.Vendor{{Name: "maker"}}}}
+		return &vetting.Product{Name: "lamp", Proofs: []vetting.Proof{vetting.ProofTPM}, TPM: vetting.TPMPolicy{Attested: true, PCRs: []int{0, 23}, Makers: []vetting.Vendor{{Name: "maker"}}}}
 	}
 	if err := good().Check(); err != nil {
 		t.Errorf("a good policy: %v", err)
 	}
 	for name, spoil := range map[string]func(*vetting.Product){
 		"attested without the proof": func(p *vetting.Product) { p.Proofs = []vetting.Proof{vetting.ProofRig} },
+		"a register that is none":    func(p *vetting.Product) { p.TPM.PCRs = []int{0, 24} },
+		"a negative register":        func(p *vetting.Product) { p.TPM.PCRs = []int{-1} },
+		"a register twice":           func(p *vetting.Product) { p.TPM.PCRs = []int{7, 0, 7} },
 		"a maker twice":              func(p *vetting.Product) { p.TPM.Makers = append(p.TPM.Makers, p.TPM.Makers[0]) },
 		"a maker with name rules":    func(p *vetting.Product) { p.TPM.Makers[0].Serial = &vetting.NameRule{From: "subject.commonName"} },
 		"a maker without a name":     func(p *vetting.Product) { p.TPM.Makers[0].Name = "" },

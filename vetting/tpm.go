@@ -3,6 +3,7 @@ package vetting
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // TPM is what a TPM said of itself, signed by a key that was shown to be its
@@ -36,9 +37,41 @@ type TPMPolicy struct {
 	// Attested wants every key that is certified to be one that a TPM attested:
 	// the proof must be tpm, and a renewal is on the same key.
 	Attested bool `json:"attested,omitempty"`
+	// PCRs are the registers of the SHA-256 bank that a quote should hold, for
+	// rules to judge; with none, they are DefaultPCRs.
+	PCRs []int `json:"pcrs,omitempty"`
 	// AttestationCA trusts the attestation keys that this server's own
 	// attestation CA certified, where the product accepts ProofAttestation.
 	AttestationCA bool `json:"attestationCA,omitempty"`
+}
+
+// MostPCRs is how many registers a TPM for a PC has (TCG PC Client Platform
+// TPM Profile §4.6).
+const MostPCRs = 24
+
+// DefaultPCRs are the registers that the firmware of a machine and its
+// configuration are measured into (TCG PC Client Platform Firmware Profile
+// §3.3.4).
+func DefaultPCRs() []int { return []int{0, 1, 2, 3, 4, 5, 6, 7} }
+
+// Quoted are the registers that a quote should hold.
+func (p TPMPolicy) Quoted() []int {
+	if len(p.PCRs) == 0 {
+		return DefaultPCRs()
+	}
+	return p.PCRs
+}
+
+func (p TPMPolicy) checkPCRs() error {
+	for i, n := range p.PCRs {
+		if n < 0 || n >= MostPCRs {
+			return fmt.Errorf("there is no register (PCR) %d: want 0 to %d", n, MostPCRs-1)
+		}
+		if slices.Contains(p.PCRs[:i], n) {
+			return fmt.Errorf("register (PCR) %d is named twice", n)
+		}
+	}
+	return nil
 }
 
 func (p *Product) checkTPM() error {
@@ -52,6 +85,9 @@ func (p *Product) checkTPM() error {
 }
 
 func (p TPMPolicy) check() error {
+	if err := p.checkPCRs(); err != nil {
+		return err
+	}
 	if err := checkVendors(p.Makers); err != nil {
 		return err
 	}

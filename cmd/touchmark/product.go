@@ -28,6 +28,7 @@ type productFlags struct {
 	description, template, validity string
 	await, serverKeys               string
 	keys, proofs                    []string
+	pcrs                            []int
 	siteCodes, noStatusURLs         bool
 	attested, attestationCA         bool
 	domains                         vetting.Domains
@@ -47,6 +48,7 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.BoolVar(&p.noStatusURLs, "no-status-urls", false, "leave out of certificates where their status can be learnt, to keep them small")
 	f.BoolVar(&p.siteCodes, "site-codes", false, "let the operators of a site make enrolment codes for its orders")
 	f.BoolVar(&p.attested, "attested", false, "certify only keys that a TPM attested, and renew on the same key")
+	f.IntSliceVar(&p.pcrs, "pcr", nil, "`register` of the TPM that devices should quote, for rules to judge; may be repeated (default 0 to 7)")
 	f.BoolVar(&p.attestationCA, "attestation-ca", false, "trust keys of TPMs that this server's attestation CA certified, with the proof attestation")
 	f.StringSliceVar(&p.domains.Names, "domain", nil, "DNS `name` that servers may prove (--proof domain-control), or with a leading dot all names below one, as .lab.example.com; may be repeated")
 	f.BoolVar(&p.domains.Wildcards, "wildcards", false, "let servers have certificates for all names directly below one (*.lab.example.com)")
@@ -88,6 +90,9 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	}
 	if set("attested") {
 		in.TPM.Attested = p.attested
+	}
+	if set("pcr") {
+		in.TPM.PCRs = p.pcrs
 	}
 	if set("attestation-ca") {
 		in.TPM.AttestationCA = p.attestationCA
@@ -243,6 +248,9 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	}
 	if p.TPM.Attested {
 		field(w, "attested", "only keys that a TPM attested are certified")
+	}
+	if len(p.TPM.PCRs) > 0 {
+		field(w, "quoted", fmt.Sprintf("registers %v", p.TPM.PCRs))
 	}
 	if p.TPM.AttestationCA {
 		field(w, "attestation CA", "this server's counts")

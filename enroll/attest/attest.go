@@ -81,36 +81,66 @@ type Makers interface {
 	Matches(ctx context.Context, chain []*x509.Certificate) ([]vetting.VendorMatch, error)
 }
 
+// Products knows which registers are to be quoted.
+type Products interface {
+	// Product finds a product by its name; a vetting.NotFound error if there is
+	// none.
+	Product(ctx context.Context, name string) (*vetting.Product, error)
+	// ProductOfEK is that of the one device whose record lists the key, or that
+	// enrolled by it; nil if there is none.
+	ProductOfEK(ctx context.Context, ek vetting.Fingerprint) (*vetting.Product, error)
+}
+
 // Attestor checks TPMs. Its fields are set once, before use.
 type Attestor struct {
 	// Secret is what the challenges' answers are derived from: the same at all
 	// servers, and known to nobody else.
-	Secret []byte
-	Makers Makers
-	Now    func() time.Time
+	Secret   []byte
+	Makers   Makers
+	Products Products
+	Now      func() time.Time
 }
 
 // ChallengeLife is how long a challenge counts.
 const ChallengeLife = 10 * time.Minute
 
-// quoted are the registers that the firmware of a machine and its
-// configuration are measured into (TCG PC Client Platform Firmware Profile
-// §3.3.4).
-var quoted = []int{0, 1, 2, 3, 4, 5, 6, 7}
-
 // Challenge answers a first message. What it proves shows with the second; of
 // the first only the form is judged, and that the AK is one. Its errors are
-// *enroll.RequestErrors.
-func (a *Attestor) Challenge(h Hello) (*Challenge, error) {
+// *enroll.RequestErrors, or the products'.
+func (a *Attestor) Challenge(ctx context.Context, h Hello) (*Challenge, error) {
 	ek, ak, err := h.parse()
+	if err != nil {
+		return nil, err
+	}
+	pcrs, err := a.registers(ctx, h.Product, ek.print)
 	if err != nil {
 		return nil, err
 	}
 	expires := a.Now().Add(ChallengeLife).Truncate(time.Second)
 	text, answer := a.challenge(ek, ak, expires)
-	c := &Challenge{Challenge: text, Expires: expires.UTC(), PCRs: quoted}
+	c := &Challenge{Challenge: text, Expires: expires.UTC(), PCRs: pcrs}
 	c.Credential, c.Secret, err = ek.encrypt(ak.name, answer)
 	return c, err
+}
+
+// registers are those that a quote should hold: as the product wants that the
+// device names, or that its record is of. Whether there is such a product is
+// judged with the second message.
+func (a *Attestor) registers(ctx context.Context, product string, ek vetting.Fingerprint) ([]int, error) {
+	var p *vetting.Product
+	var err error
+	if product == "" {
+		p, err = a.Products.ProductOfEK(ctx, ek)
+	} else {
+		p, err = a.Products.Product(ctx, product)
+	}
+	switch {
+	case vetting.ProblemOf(err) == vetting.NotFound, err == nil && p == nil:
+		return vetting.DefaultPCRs(), nil
+	case err != nil:
+		return nil, err
+	}
+	return p.TPM.Quoted(), nil
 }
 
 // parse checks all that the first message has.

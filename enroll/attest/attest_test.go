@@ -27,14 +27,28 @@ func (m *makers) Matches(context.Context, []*x509.Certificate) ([]vetting.Vendor
 	return []vetting.VendorMatch{{Product: "gateway", Vendor: "maker"}}, nil
 }
 
+// gateways are products that want registers 0 and 9 quoted.
+type gateways struct{}
+
+func (gateways) Product(_ context.Context, name string) (*vetting.Product, error) {
+	if name != "gateway" {
+		return nil, vetting.Errorf(vetting.NotFound, "no product %s", name)
+	}
+	return &vetting.Product{Name: name, TPM: vetting.TPMPolicy{PCRs: []int{0, 9}}}, nil
+}
+
+func (gateways) ProductOfEK(context.Context, vetting.Fingerprint) (*vetting.Product, error) {
+	return nil, nil
+}
+
 func attestor() *attest.Attestor {
-	return &attest.Attestor{Secret: []byte("known to the servers"), Makers: new(makers), Now: time.Now}
+	return &attest.Attestor{Secret: []byte("known to the servers"), Makers: new(makers), Products: gateways{}, Now: time.Now}
 }
 
 // prove runs the exchange to its second message.
 func prove(t *testing.T, a *attest.Attestor, d *attesttest.Device) *attest.Proof {
 	t.Helper()
-	c, err := a.Challenge(d.Hello)
+	c, err := a.Challenge(t.Context(), d.Hello)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +117,7 @@ func TestVectors(t *testing.T) {
 	var v vector
 	read(t, "hello.json", &h)
 	read(t, "proof.json", &v)
-	if _, err := a.Challenge(h); err != nil {
+	if _, err := a.Challenge(t.Context(), h); err != nil {
 		t.Errorf("the first message: %v", err)
 	}
 	r, err := a.Request(t.Context(), &v.Proof, v.CSR, vetting.Claim{})

@@ -34,7 +34,7 @@ func FuzzHello(f *testing.F) {
 	f.Add(v.EK.Public, v.EK.Certificates[0], v.AK.Public, v.AK.CreateData, v.AK.CreateAttestation, v.AK.CreateSignature)
 	f.Fuzz(func(t *testing.T, ek, cert, ak, data, attestation, signature []byte) {
 		h := attest.Hello{EK: attest.EK{Public: ek, Certificates: [][]byte{cert}}, AK: attest.AK{Public: ak, CreateData: data, CreateAttestation: attestation, CreateSignature: signature}}
-		c, err := a.Challenge(h)
+		c, err := a.Challenge(t.Context(), h)
 		bad := new(enroll.RequestError)
 		switch {
 		case err != nil && !errors.As(err, &bad):

@@ -10,11 +10,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/touchmark/touchmark/enroll"
+	"github.com/touchmark/touchmark/vetting"
 )
-
-// mostPCRs is how many registers a TPM for a PC has (TCG PC Client Platform
-// TPM Profile §4.6).
-const mostPCRs = 24
 
 // checkQuote checks the AK's word on registers (TPM2_Quote, Part 3, 18.4), and
 // gives their values in hex, by number.
@@ -63,8 +60,8 @@ func (ak *attestationKey) checkQuote(q *Quote, nonce []byte) (map[string]string,
 // one after the other.
 func registers(pcrs map[int][]byte) (numbers []int, values []byte, err error) {
 	for n, value := range pcrs {
-		if n < 0 || n >= mostPCRs || len(value) != sha256.Size {
-			return nil, nil, enroll.BadRequest("quote.pcrs: register %d has %d bytes: want registers 0 to %d of the SHA-256 bank, 32 bytes each", n, len(value), mostPCRs-1)
+		if n < 0 || n >= vetting.MostPCRs || len(value) != sha256.Size {
+			return nil, nil, enroll.BadRequest("quote.pcrs: register %d has %d bytes: want registers 0 to %d of the SHA-256 bank, 32 bytes each", n, len(value), vetting.MostPCRs-1)
 		}
 		numbers = append(numbers, n)
 	}

@@ -16,7 +16,9 @@ func (h *Handler) byTPM(ctx context.Context, x *exchange) (*reply, error) {
 		return nil, enroll.BadRequest("the request has no field tpm: it holds what the TPM says")
 	}
 	if x.request.Operation == opTPMChallenge {
-		c, err := h.TPM.Challenge(proof.Hello)
+		hello := proof.Hello
+		hello.Product = x.request.Product
+		c, err := h.TPM.Challenge(ctx, hello)
 		if err != nil {
 			return nil, err
 		}

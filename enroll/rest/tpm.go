@@ -97,7 +97,7 @@ func (t *TPM) challenge(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err := readJSON(r, &hello); err != nil {
 		return nil, err
 	}
-	return t.Attestor.Challenge(hello)
+	return t.Attestor.Challenge(r.Context(), hello)
 }
 
 func (t *TPM) enrol(w http.ResponseWriter, r *http.Request, now time.Time) error {

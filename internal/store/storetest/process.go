@@ -315,6 +315,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		}),
 		"OrderOfCertificate": call(func() (any, error) { return s.OrderOfCertificate(ctx, "00ff") }),
 		"RevokeByHolder":     func() error { return s.RevokeByHolder(ctx, "holder", "00ff", vetting.RevokedKeyCompromise) },
+		"ProductOfEK":        call(func() (any, error) { return s.ProductOfEK(ctx, Key("ek", 1)) }),
 		"DeviceOfEK":         call(func() (any, error) { return s.DeviceOfEK(ctx, Key("ek", 1)) }),
 		"NoteAKCertificate":  func() error { return s.NoteAKCertificate(ctx, Key("ek", 1), []byte{1}) },
 		"Secret":             call(func() (any, error) { return s.Secret(ctx, "access-tokens") }),

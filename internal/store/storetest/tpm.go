@@ -164,9 +164,17 @@ func deviceOfEK(t *trial) {
 	for k, want := range map[int]string{1: Unit(0).Serial, 2: Unit(1).Serial, 3: ""} {
 		same(t, "the device", ok(t.store.DeviceOfEK(t.ctx, Key("ek", k)))(t), want)
 	}
+	for k, want := range map[int]*vetting.Product{1: w.Product, 2: w.Product, 3: nil} {
+		if p := ok(t.store.ProductOfEK(t.ctx, Key("ek", k)))(t); (p == nil) != (want == nil) || p != nil && p.ID != want.ID {
+			t.Errorf("the product of TPM %d is %+v", k, p)
+		}
+	}
 	twice := Unit(4)
 	twice.BootstrapKey, twice.Made.EKHash = vetting.Fingerprint{}, Key("ek", 1).String()
 	w.Load(t, twice)
+	if p := ok(t.store.ProductOfEK(t.ctx, Key("ek", 1)))(t); p != nil {
+		t.Errorf("the product of a TPM that two records list is %+v", p)
+	}
 	same(t, "the device of a TPM that two records list", ok(t.store.DeviceOfEK(t.ctx, Key("ek", 1)))(t), "")
 	t.done(t.store.NoteAKCertificate(t.ctx, Key("ek", 1), []byte{1, 2}))
 }
