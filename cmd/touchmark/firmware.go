@@ -21,12 +21,12 @@ func (a *app) firmwareCommand() *cobra.Command {
 		`A release is one firmware version of a product: draft → approved → signed → published → yanked. Files are signed where the build runs: this
 program prepares them, sends no more than digests and parameters to the server, whose keys never leave their store, finishes them, and
 verifies what it made. Test keys sign drafts at once; production keys sign approved releases alone, and exactly what was approved.`,
-		a.firmwareKey(), a.firmwareRelease(), a.firmwareSign(), a.firmwareCollect())
+		a.firmwareKey(), a.firmwareRelease(), a.firmwareSign(), a.firmwareCollect(), a.firmwareYank(), a.firmwareFloor(), a.firmwarePolicy())
 }
 
 func (a *app) firmwareKey() *cobra.Command {
 	return group("key", "Keys that sign firmware", "A key is of one product and one stage: test or production. It is made in the server's key store, and never leaves it.",
-		a.firmwareKeyCreate(), a.firmwareKeyList(), a.firmwareKeyShow())
+		a.firmwareKeyCreate(), a.firmwareKeyList(), a.firmwareKeyShow(), a.firmwareKeyRevoke())
 }
 
 func (a *app) firmwareKeyCreate() *cobra.Command {
@@ -80,7 +80,7 @@ func showFirmwareKey(w io.Writer, k *release.Key) {
 
 func (a *app) firmwareRelease() *cobra.Command {
 	return group("release", "Releases of a product", "A release is named PRODUCT@VERSION.",
-		a.releaseCreate(), a.releaseList(), a.releaseShow(), a.releasePublish())
+		a.releaseCreate(), a.releaseList(), a.releaseShow(), a.releaseAttach(), a.releaseSubmit(), a.releasePublish())
 }
 
 func (a *app) releaseCreate() *cobra.Command {
@@ -182,6 +182,9 @@ func showRelease(w io.Writer, r *release.Release) {
 	field(w, "note", r.Note)
 	field(w, "created", r.Created)
 	field(w, "by", r.By)
+	if r.State == release.Draft && r.Proposal != 0 {
+		field(w, "submitted", fmt.Sprintf("proposal %d", r.Proposal))
+	}
 	field(w, "approved", r.Approved)
 	field(w, "published", r.Published)
 	field(w, "yanked", r.Yanked)

@@ -4,13 +4,19 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/touchmark/touchmark/firmware-sign/mcuboot"
 	"github.com/touchmark/touchmark/firmware-sign/release"
+	"github.com/touchmark/touchmark/server/api"
 )
 
 // firmwareWorld is a world with a release engineer, who has a directory with
@@ -104,5 +110,113 @@ func TestFirmwareForTest(t *testing.T) {
 	}
 	w.as(t, w.erna, append(sign, "--key", "thermo-1")...).want(t, exitFailed, "for the stage production")
 	w.as(t, w.erna, "release", "show", "thermostat@1.4.0").want(t, 0, "draft", "security counter  3")
+	w.admin(t, "audit", "verify").want(t, 0, "nothing is wrong")
+}
+
+// provenance writes SLSA provenance about files.
+func (w *firmwareWorld) provenance(t *testing.T, name string, files ...string) {
+	t.Helper()
+	var subjects []string
+	for _, f := range files {
+		subjects = append(subjects, fmt.Sprintf(`{"name":%q,"digest":{"sha256":"%x"}}`, f, sha256.Sum256(w.read(t, f))))
+	}
+	text := `{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://slsa.dev/provenance/v1","subject":[` + strings.Join(subjects, ",") + `],"predicate":{}}`
+	if err := os.WriteFile(w.file(name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// approve has operators approve what waits about a subject.
+func (w *firmwareWorld) approve(t *testing.T, subject string, by ...string) {
+	t.Helper()
+	list := decodeAs[struct{ Items []api.Proposal }](t, w.admin(t, "approval", "list", "--json").want(t, 0).out)
+	n := slices.IndexFunc(list.Items, func(p api.Proposal) bool { return p.Subject == subject })
+	if n < 0 {
+		t.Fatalf("nothing waits about %s: %+v", subject, list.Items)
+	}
+	for _, dir := range by {
+		touchmark(t, "--dir", dir, "approval", "approve", strconv.FormatInt(list.Items[n].ID, 10), "--yes").want(t, 0)
+	}
+}
+
+// A release is signed for production when two others have approved it, and
+// nothing else is.
+func TestFirmwareForProduction(t *testing.T) {
+	w := newFirmwareWorld(t)
+	berta, carla := w.operator(t, "berta"), w.operator(t, "carla")
+	const name = "thermostat@1.4.0"
+	w.as(t, w.erna, "release", "create", name, "--counter", "3", "--support-end", "2031-12-31").want(t, 0)
+	sign := []string{"sign", w.file("app.bin"), "--format", "mcuboot", "--stage", "production", "--release", name, "--set", "pad-header=true"}
+	w.as(t, w.erna, append(sign, "--key", "thermo-test")...).want(t, exitFailed, "for the stage test")
+	first := w.as(t, w.erna, append(sign, "--json")...).want(t, exitHeld, "not approved yet", "firmware collect")
+	part := decodeAs[release.Artefact](t, first.out)
+	ticket := strconv.FormatInt(part.ID, 10)
+	if _, err := os.Stat(w.file("app.bin.signed")); err == nil {
+		t.Fatal("a file was written without a signature")
+	}
+	submit := []string{"release", "submit", name, "--note", "it is ready"}
+	w.as(t, w.erna, submit...).want(t, exitFailed, "no sbom")
+	if err := os.WriteFile(w.file("sbom.json"), []byte(`{"bomFormat":"CycloneDX","specVersion":"1.6"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.as(t, w.erna, "release", "attach", name, w.file("app.bin")).want(t, exitFailed, "no JSON")
+	w.as(t, w.erna, "release", "attach", name, w.file("sbom.json")).want(t, 0, "cyclonedx")
+	w.as(t, w.erna, submit...).want(t, exitFailed, "no provenance")
+	w.provenance(t, "other.json", "sbom.json")
+	w.as(t, w.erna, "release", "attach", name, w.file("other.json")).want(t, 0, "slsa")
+	w.as(t, w.erna, submit...).want(t, exitFailed, "not about app.bin")
+	w.provenance(t, "provenance.json", "app.bin")
+	w.as(t, w.erna, "release", "attach", name, w.file("provenance.json")).want(t, 0)
+	w.as(t, w.erna, submit...).want(t, 0, "proposal")
+	w.as(t, w.erna, "release", "publish", name).want(t, exitFailed, "is draft")
+	w.as(t, w.erna, "collect", ticket, w.file("app.bin")).want(t, exitHeld)
+
+	w.approve(t, name, berta)
+	w.as(t, w.erna, "collect", ticket, w.file("app.bin")).want(t, exitHeld)
+	w.approve(t, name, carla)
+	w.as(t, w.erna, "release", "show", name).want(t, 0, "approved")
+	w.write(t, "changed.bin", 70_000)
+	w.as(t, w.erna, "collect", ticket, w.file("changed.bin")).want(t, exitFailed, "not what was handed in")
+	changed := slices.Clone(sign)
+	changed[1] = w.file("changed.bin")
+	w.as(t, w.erna, append(changed, "--name", "app.bin")...).want(t, exitFailed, "not what was handed in")
+	w.as(t, w.erna, changed...).want(t, exitFailed, "has no artefact changed.bin")
+	w.as(t, w.erna, append(sign, "--set", "header-size=0x400")...).want(t, exitFailed, "come too late")
+	w.as(t, w.erna, "release", "publish", name).want(t, exitFailed, "is approved")
+
+	w.as(t, w.erna, "collect", ticket, w.file("app.bin")).want(t, 0, "verified by", "touchmark")
+	k := w.key(t, "thermo-1")
+	public, err := k.Public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := w.read(t, "app.bin.signed")
+	if _, err := mcuboot.Verify(reader(signed), mcuboot.Trust{Keys: []crypto.PublicKey{public}}); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(w.file("app.bin.signed")); err != nil {
+		t.Fatal(err)
+	}
+	w.as(t, w.erna, sign...).want(t, 0, "verified by") // the same command again
+	if !bytes.Equal(w.read(t, "app.bin.signed"), signed) {
+		t.Error("collected again, it is another file")
+	}
+	w.as(t, w.erna, "release", "publish", name).want(t, 0, "published")
+	w.as(t, w.erna, "release", "create", "thermostat@1.3.9", "--counter", "3", "--support-end", "2031-12-31").want(t, exitFailed, "goes back", "1.4.0 is published")
+	w.as(t, w.erna, "release", "create", "thermostat@1.5.0", "--counter", "2", "--support-end", "2031-12-31").want(t, exitFailed, "counter 2 goes back")
+	w.as(t, w.erna, "release", "create", "thermostat@1.3.9", "--counter", "3", "--support-end", "2031-12-31", "--maintenance").want(t, 0)
+
+	w.as(t, w.erna, "floor", "thermostat", "4", "--note", "a hole", "--yes").want(t, exitFailed, "would strand 0 devices")
+	w.as(t, w.erna, "floor", "thermostat", "3", "--note", "a hole", "--yes").want(t, 0, "firmware.counter")
+	w.approve(t, "thermostat", berta, carla)
+	w.as(t, w.erna, "policy", "thermostat").want(t, 0, "3")
+	w.as(t, w.erna, "yank", name, "--note", "it burns").want(t, exitUsage, "--yes")
+	w.as(t, w.erna, "yank", name, "--note", "it burns", "--yes").want(t, 0, "release.yank")
+	w.approve(t, name, berta, carla)
+	w.as(t, w.erna, "release", "show", name).want(t, 0, "yanked", "it burns")
+	w.as(t, w.erna, "key", "revoke", "thermo-test", "--note", "old", "--yes").want(t, 0, "revoked")
+	w.as(t, w.erna, "key", "revoke", "thermo-1", "--note", "stolen", "--yes").want(t, 0, "firmware.key.revoke")
+	w.approve(t, "thermo-1", berta, carla)
+	w.as(t, w.erna, "key", "show", "thermo-1").want(t, 0, "stolen")
 	w.admin(t, "audit", "verify").want(t, 0, "nothing is wrong")
 }

@@ -47,3 +47,8 @@ func (a *Artefact) Verified(r *Release, signed File, checks []Check) error {
 	a.Signed, a.Checks = &signed, checks
 	return nil
 }
+
+// SignedBy reports whether a key signed a part of the release, or is to.
+func (r *Release) SignedBy(key string) bool {
+	return slices.ContainsFunc(r.Artefacts, func(a Artefact) bool { return slices.Contains(a.Keys, key) })
+}

@@ -36,7 +36,10 @@ func (s *Store) AddArtefact(ctx context.Context, a access.Act, id int64, part *r
 		}
 		objects := []audit.Object{w.saveArtefact(id, &to)}
 		if part.Stage == release.Production {
-			objects = append(objects, w.saveRelease(row, r)) // its statement is another one now
+			if err := w.releaseChanged(a, r); err != nil { // its statement is another one now
+				return 0, err
+			}
+			objects = append(objects, w.saveRelease(row, r))
 		}
 		w.leaf("artefact.add", operatorOf(a), artefactNote(r, &to), objects...)
 		return to.ID, nil

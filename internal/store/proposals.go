@@ -18,7 +18,11 @@ import (
 // of their last approval, and tell what they changed. What a carrier cannot do
 // any more is a Conflict, and the approval is not taken.
 var carriers = map[approval.Kind]func(w *writing, p *approval.Proposal) ([]audit.Object, error){
-	approval.OrderRaise: carryRaise,
+	approval.OrderRaise:        carryRaise,
+	approval.ReleaseApprove:    carryApproval,
+	approval.ReleaseYank:       carryYank,
+	approval.FirmwareCounter:   carryFloor,
+	approval.FirmwareKeyRevoke: carryKeyRevocation,
 }
 
 // proposalRow is a row of proposals. Expiry is not written: nobody does it.

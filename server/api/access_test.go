@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -163,6 +164,18 @@ func attempts(t testing.TB) map[string]attempt {
 		"getArtefact":          {near: "/artefacts/62", status: 200},
 		"signArtefact":         {near: "/artefacts/62/sign", status: 200},
 		"keepChecks":           {near: "/artefacts/62/checks", body: map[string]any{"signed": file, "checks": []any{map[string]any{"program": "openssl"}}}, status: 200},
+		"attachDocument":       {near: "/releases/61/documents", body: map[string]any{"content": []byte(`{"bomFormat":"CycloneDX"}`)}, status: 200},
+		"getDocument":          {near: "/releases/61/documents/00", status: 200},
+		"submitRelease":        {near: "/releases/61/submit", body: map[string]any{"note": "it is ready"}, status: 200},
+		"yankRelease":          {near: "/releases/61/yank", body: map[string]any{"note": "it burns"}, status: 202},
+		"getYankImpact":        {near: "/releases/61/yank-impact", status: 200},
+		"revokeFirmwareKey":    {near: "/firmware-keys/lamp-1/revoke", body: map[string]any{"note": "it leaked"}, status: 200},
+		"getKeyImpact":         {near: "/firmware-keys/lamp-1/impact", status: 200},
+		"getFirmwarePolicy":    {near: "/products/lamp/firmware", status: 200},
+		"setFirmwareApprovals": {near: "/products/lamp/firmware/approvals", body: map[string]any{"approvals": 2}, status: 200},
+		"raiseFloor":           {near: "/products/lamp/firmware/floor", body: map[string]any{"floor": 3, "note": "a hole"}, status: 202},
+		"getFloorImpact":       {near: "/products/lamp/firmware/floor-impact?floor=3", status: 200},
+		"reportFirmware":       {near: "/firmware-reports", body: map[string]any{"device": 11, "version": "1.0", "counter": 1, "at": today}, status: 200},
 		"listOwners":           {near: "/owners", status: 200},
 		"createOwner":          {near: "/owners", body: map[string]any{"name": "new", "profile": map[string]any{"validity": "10d"}}, status: 201},
 		"getOwner":             {near: "/owners/acme", far: "/owners/beta", status: 200},
@@ -235,6 +248,9 @@ var who = map[string]access.Permission{
 	"listFirmwareKeys": access.ReadReleases, "getFirmwareKey": access.ReadReleases, "createFirmwareKey": access.ManageFirmwareKeys,
 	"listReleases": access.ReadReleases, "getRelease": access.ReadReleases, "createRelease": access.SignFirmware, "publishRelease": access.SignFirmware,
 	"addArtefact": access.SignFirmware, "getArtefact": access.ReadReleases, "signArtefact": access.SignFirmware, "keepChecks": access.SignFirmware,
+	"attachDocument": access.SignFirmware, "getDocument": access.ReadReleases, "submitRelease": access.SignFirmware, "yankRelease": access.SignFirmware, "getYankImpact": access.ReadReleases,
+	"revokeFirmwareKey": access.SignFirmware, "getKeyImpact": access.ReadReleases, "getFirmwarePolicy": access.ReadReleases, "setFirmwareApprovals": access.ManageFirmwareKeys,
+	"raiseFloor": access.SignFirmware, "getFloorImpact": access.ReadReleases, "reportFirmware": access.ReportObservations,
 	"certifyResponder": access.AnswerStatus, "reportForgeries": access.AnswerStatus,
 	"listTransfers": access.ReadOwners, "getTransfer": access.ReadOwners, "listTransferDevices": access.ReadOwners,
 	"offerTransfer": access.TransferDevices, "acceptTransfer": access.TransferDevices, "declineTransfer": access.TransferDevices, "withdrawTransfer": access.TransferDevices, "reverseTransfer": access.ManageOwners, "createVoucher": access.ManageOwners, "getVoucher": access.ReadOwners,
@@ -272,6 +288,9 @@ func tryRoute(t *testing.T, w *world, role access.Role, r api.Route) {
 	}
 	op := &access.Operator{Role: role}
 	may := r.Permission == api.AnyOperator || op.May(r.Permission)
+	if r.ID == "approveProposal" || r.ID == "withdrawProposal" {
+		may = op.MayApprove(approval.OrderRaise) // which is what the memory's is
+	}
 	before := len(w.store.acted) + len(w.importer.acts) + len(w.enroller.got)
 	if a.far != "" {
 		got := w.as(string(role), r.Method, a.far, a.body, a.options...)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/touchmark/touchmark/firmware-sign/release"
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -69,3 +70,49 @@ func (f armoury) SignArtefact(ctx context.Context, a access.Act, id int64) (*rel
 func (f armoury) KeepChecks(ctx context.Context, a access.Act, id int64, _ release.File, _ []release.Check) (*release.Artefact, error) {
 	return f.SignArtefact(ctx, a, id)
 }
+
+func (f armoury) AttachDocument(ctx context.Context, a access.Act, id int64, _ release.Document, _ []byte) (*release.Release, error) {
+	return f.PublishRelease(ctx, a, id)
+}
+
+func (f armoury) ReleaseDocument(_ context.Context, id int64, _ string) ([]byte, error) {
+	return []byte("{}"), f.one("release", id == 61)
+}
+
+func (f armoury) SubmitRelease(ctx context.Context, a access.Act, id int64, _ string) (*release.Release, error) {
+	return f.PublishRelease(ctx, a, id)
+}
+
+func (f armoury) ProposeYank(_ context.Context, a access.Act, id int64, _ string) (*approval.Proposal, error) {
+	return did(f, a, f.proposal(), f.one("release", id == 61))
+}
+
+func (f armoury) YankImpact(_ context.Context, id int64) (*release.Impact, error) {
+	return &release.Impact{Releases: []string{}}, f.one("release", id == 61)
+}
+
+func (armoury) FirmwarePolicy(context.Context, string) (*release.Policy, error) {
+	return &release.Policy{Approvals: 2}, nil
+}
+
+func (f armoury) SetFirmwareApprovals(_ context.Context, a access.Act, _ string, n int) (*release.Policy, error) {
+	return did(f, a, &release.Policy{Approvals: n}, nil)
+}
+
+func (f armoury) ProposeFloor(_ context.Context, a access.Act, _ string, _ uint32, _ string) (*approval.Proposal, error) {
+	return did(f, a, f.proposal(), nil)
+}
+
+func (armoury) FloorImpact(context.Context, string, uint32) (*release.Impact, error) {
+	return &release.Impact{Releases: []string{}}, nil
+}
+
+func (f armoury) RevokeFirmwareKey(_ context.Context, a access.Act, _, _ string) (*approval.Proposal, error) {
+	return did(f, a, f.proposal(), nil)
+}
+
+func (armoury) KeyImpact(context.Context, string) (*release.Impact, error) {
+	return &release.Impact{Releases: []string{}}, nil
+}
+
+func (armoury) NoteFirmware(context.Context, release.Running) error { return nil }

@@ -30,6 +30,7 @@ type Firmware interface {
 	// gives those that there are already.
 	SignArtefact(ctx context.Context, act access.Act, id int64) (*release.Artefact, error)
 	KeepChecks(ctx context.Context, act access.Act, id int64, signed release.File, checks []release.Check) (*release.Artefact, error)
+	FirmwareActs
 }
 
 // FirmwareKeyInput is a key to be made.
@@ -71,6 +72,8 @@ func (a *API) firmware() {
 	a.firmwareKeys()
 	a.releases()
 	a.artefacts()
+	a.releaseActs()
+	a.firmwarePolicies()
 }
 
 func (a *API) firmwareKeys() {

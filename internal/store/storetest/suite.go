@@ -43,6 +43,7 @@ var subjects = []struct {
 	{"raises", raiseCases},
 	{"proposals", proposalCases},
 	{"releases", releaseCases},
+	{"approved releases", approvedReleaseCases},
 	{"manifests", manifestCases},
 	{"records", recordCases},
 	{"facts", factCases},
