@@ -59,7 +59,8 @@ type Config struct {
 	// further issuing CA, and licence-PRODUCT-NUMBER of each licence key, each
 	// by a URI: "file:PATH", "pkcs11:…", "awskms:…", "cloudkms:…",
 	// "azurekms:…". One that is missing is the file keys/NAME.key. The root's
-	// key is never needed 	// P-384. responder signs OCSP answers; without it they are signed with keys
+	// key is never needed by a running server. Four more are used if they are
+	// there, on P-256 or P-384. responder signs OCSP answers; without it they are signed with keys
 	// that each server makes in memory, which an HSM does not slow down.
 	// attestation certifies the attestation keys of TPMs; without it the key is
 	// derived from what all servers share. tls is the key of the server's own

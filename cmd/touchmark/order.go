@@ -276,6 +276,9 @@ func showOrder(w io.Writer, o *vetting.Order) {
 	field(w, "state", o.State)
 	fmt.Fprintf(w, "issued\t%s of %s (%s left)\n", count(o.Issued), count(o.Quantity), count(o.Left()))
 	fmt.Fprintf(w, "wasted\t%s (waste %s)\n", count(o.Wasted), o.Waste)
+	if o.Lot != 0 {
+		field(w, "licensed", fmt.Sprintf("%s of %s, as lot %d", counted(o.Licensed, "chip", "chips"), count(o.Quantity), o.Lot))
+	}
 	field(w, "serials", join(o.Identifiers.Serials))
 	field(w, "MACs", join(o.Identifiers.MACs))
 	field(w, "UIDs", join(o.Identifiers.UIDs))

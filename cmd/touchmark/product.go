@@ -34,6 +34,8 @@ type productFlags struct {
 	domains                         vetting.Domains
 	life                            vetting.Life
 	onClone                         string
+	licences                        string
+	licenceEpoch                    uint16
 }
 
 func (p *productFlags) add(c *cobra.Command) {
@@ -47,6 +49,8 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.StringVar(&p.serverKeys, "server-keys", string(vetting.ServerKeysOff), "may devices have their private key made by the server: off, encrypted (to a key of the device), plain (within TLS alone)")
 	f.BoolVar(&p.noStatusURLs, "no-status-urls", false, "leave out of certificates where their status can be learnt, to keep them small")
 	f.BoolVar(&p.siteCodes, "site-codes", false, "let the operators of a site make enrolment codes for its orders")
+	f.StringVar(&p.licences, "licences", "", "the firmware runs only on licensed chips, whose UIDs are of this `type`: opaque, stm32, nrf, esp32, eui64, uid64, uid128")
+	f.Uint16Var(&p.licenceEpoch, "licence-epoch", 0, "what firmware may ask for at least in licences; it only grows")
 	f.BoolVar(&p.attested, "attested", false, "certify only keys that a TPM attested, and renew on the same key")
 	f.IntSliceVar(&p.pcrs, "pcr", nil, "`register` of the TPM that devices should quote, for rules to judge; may be repeated (default 0 to 7)")
 	f.BoolVar(&p.attestationCA, "attestation-ca", false, "trust keys of TPMs that this server's attestation CA certified, with the proof attestation")
@@ -60,6 +64,7 @@ func (p *productFlags) add(c *cobra.Command) {
 	oneOf(c, "on-clone", vetting.CloneQuarantine, vetting.CloneNote)
 	oneOf(c, "server-keys", vetting.ServerKeysOff, vetting.ServerKeysEncrypted, vetting.ServerKeysPlain)
 	oneOf(c, "proof", vetting.FirstProofs...)
+	oneOf(c, "licences", "opaque", "stm32", "nrf", "esp32", "eui64", "uid64", "uid128")
 	oneOf(c, "key-type", "P-256", "P-384", "P-521", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
 }
 
@@ -103,6 +108,7 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	if set("wildcards") {
 		in.Domains.Wildcards = p.domains.Wildcards
 	}
+	p.applyLicences(set, in)
 	p.applyLife(set, &in.Life)
 	if set("proof") {
 		in.Proofs = nil
@@ -121,6 +127,22 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 		}
 	}
 	return nil
+}
+
+func (p *productFlags) applyLicences(set func(flag string) bool, in *api.ProductUpdate) {
+	if set("licences") {
+		switch {
+		case p.licences == "":
+			in.Licences = nil
+		case in.Licences == nil:
+			in.Licences = &vetting.LicencePolicy{UID: p.licences}
+		default:
+			in.Licences.UID = p.licences
+		}
+	}
+	if set("licence-epoch") && in.Licences != nil {
+		in.Licences.Epoch = p.licenceEpoch
+	}
 }
 
 func (p *productFlags) applyLife(set func(flag string) bool, in *vetting.Life) {
@@ -153,7 +175,7 @@ func (a *app) productCreate() *cobra.Command {
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Vendors: in.Vendors, TPM: in.TPM, Domains: in.Domains, Life: in.Life}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Vendors: in.Vendors, TPM: in.TPM, Domains: in.Domains, Licences: in.Licences, Life: in.Life}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -239,6 +261,9 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	field(w, "on clone", cmp.Or(p.Life.OnClone, vetting.CloneQuarantine))
 	if p.Life.HoldUntilActive {
 		field(w, "certificates", "on hold until they were first used")
+	}
+	if l := p.Licences; l != nil {
+		field(w, "licences", fmt.Sprintf("product %d, UIDs of type %s, epoch %d", l.Number, l.UID, l.Epoch))
 	}
 	for _, v := range p.Vendors {
 		field(w, "vendor", v.Name)
