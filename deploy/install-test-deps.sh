@@ -7,7 +7,7 @@
 # Debian's packages of PostgreSQL, Redis and Mosquitto start servers of their own where
 # there is systemd; no test uses them (see postgres-test.sh).
 #
-# A verifier of ML-DSA comes by npm into the directory of the test that runs it.
+# A verifier of ML-DSA and a TUF client come by npm into the directories of the tests that run them.
 #
 # The packages come from the machine's own apt sources and npm registry. On other systems,
 # install the commands that the script names by hand.
@@ -30,12 +30,13 @@ sign_file_package() { # Debian names it after the kernel's version; the oldest i
 
 softhsm() { command -v softhsm2-util >/dev/null; }
 
-node_verifier() { # what others wrote that verifies ML-DSA; package-lock.json says which
+node_verifiers() { # package-lock.json says which
 	local dir
-	dir=$(dirname "${BASH_SOURCE[0]}")/../firmware-sign/detached/testdata/node
-	if [[ ! $dir/node_modules/.package-lock.json -nt $dir/package-lock.json ]]; then
-		npm --prefix "$dir" ci --ignore-scripts --no-audit --no-fund >&2
-	fi
+	for dir in "$(dirname "${BASH_SOURCE[0]}")"/../firmware-sign/*/testdata/node; do
+		if [[ ! $dir/node_modules/.package-lock.json -nt $dir/package-lock.json ]]; then
+			npm --prefix "$dir" ci --ignore-scripts --no-audit --no-fund >&2
+		fi
+	done
 }
 
 missing=()
@@ -71,7 +72,7 @@ command -v certbot >/dev/null || missing+=(certbot)
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 
 if ((${#missing[@]} == 0)); then
-	node_verifier
+	node_verifiers
 	exit 0
 fi
 if ! command -v apt-get >/dev/null; then
@@ -90,4 +91,4 @@ echo "install-test-deps: installing ${missing[*]}" >&2
 "${as_root[@]}" apt-get update -q </dev/null >&2
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
 	apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null >&2
-node_verifier
+node_verifiers
