@@ -54,9 +54,11 @@ func (w *world) becomes(t *testing.T, want int) (text string) {
 func TestHSMThatVanishes(t *testing.T) {
 	data, r := initHSM(t, softHSM(t, "1234")+"?pin-value=1234")
 	r.want(t, 0)
+	opensACME(t, data)
 	w := newWorldIn(t, data)
 	one, two := newDevice(t, "A-0001"), newDevice(t, "A-0002")
 	w.handIn(t, one, two)
+	three := w.attesting(t)
 	if code := one.enrol(t, w); code != 200 {
 		t.Fatalf("enrolment: %d", code)
 	}
@@ -80,6 +82,10 @@ func TestHSMThatVanishes(t *testing.T) {
 	if status := two.askToProvision(t, w); status != 503 {
 		t.Errorf("over fleet provisioning a device is answered %d", status)
 	}
+	status, overACME := w.asksOverACME(t, three)
+	if status != 503 {
+		t.Errorf("over ACME a device is answered %d", status)
+	}
 	w.admin(t, "order", "show", "PO-1").want(t, 0, "1 of 5 (4 left)")
 	if err := os.Rename(tokens+".away", tokens); err != nil {
 		t.Fatal(err)
@@ -90,7 +96,8 @@ func TestHSMThatVanishes(t *testing.T) {
 			t.Errorf("after the HSM is back: %d", code)
 		}
 	}
-	w.admin(t, "order", "show", "PO-1").want(t, 0, "2 of 5 (3 left)")
+	overACME.finishes(t)
+	w.admin(t, "order", "show", "PO-1").want(t, 0, "3 of 5 (2 left)")
 	w.says(t, cert, "good")
 	w.server.stop(t) // which publishes the last checkpoint
 	w.server = serve(t, data)
