@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,6 +44,32 @@ func TestLifeOverMQTT(t *testing.T) {
 	for _, want := range []string{"enrol", "activate", "renew", "renew"} {
 		if got := <-b.Operations; got != want {
 			t.Errorf("the device asked to %s, not to %s", got, want)
+		}
+	}
+}
+
+// Requests that the broker acknowledges and drops are asked again, by the same
+// key.
+func TestDroppedRequestsAreAskedAgain(t *testing.T) {
+	d, b := overMQTT(t, built(t))
+	d.MQTT.Timeout = 300 * time.Millisecond
+	var dropped sync.Map
+	b.Drop = func(operation string) bool {
+		_, before := dropped.LoadOrStore(operation, true)
+		return !before
+	}
+	a := &device.Agent{Device: d, Rekey: true, Pause: func(context.Context, time.Duration) error { return nil }}
+	first, err := a.PowerOn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := a.Renew(t.Context())
+	if err != nil || second.Leaf().Equal(first.Leaf()) {
+		t.Fatalf("renewing: %v", err)
+	}
+	for _, operation := range []string{"enrol", "activate", "renew"} {
+		if _, asked := dropped.Load(operation); !asked {
+			t.Errorf("%s was not asked for", operation)
 		}
 	}
 }

@@ -28,6 +28,9 @@ type Broker struct {
 	Change func(answer map[string]any)
 	// Damage, if set, changes the message after that.
 	Damage func(message []byte) []byte
+	// Drop, if set, says which operations are acknowledged and then forgotten,
+	// as Mosquitto 2.0 does while no server subscribes.
+	Drop func(operation string) bool
 	// Usage is the signer's extended key usage; a server's by default.
 	Usage x509.ExtKeyUsage
 	// Notices, if set, are the messages that are sent to who subscribes to
@@ -96,7 +99,9 @@ func (b *Broker) serve(c net.Conn) {
 				b.t.Errorf("the broker got a message that it cannot read: %v", err)
 				return
 			}
-			c.Write(publish(topic, answer))
+			if answer != nil {
+				c.Write(publish(topic, answer))
+			}
 		case 14: // DISCONNECT
 			return
 		}
@@ -127,7 +132,7 @@ func text(b []byte) string { return string(b[2 : 2+binary.BigEndian.Uint16(b)]) 
 func field(s string) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...) }
 
 // answer checks who signed the message, and that it came and goes where it
-// should.
+// should. It is nil for one that is dropped.
 func (b *Broker) answer(topic, reply string, message []byte) ([]byte, error) {
 	p7, err := pkcs7.Parse(message)
 	if err != nil {
@@ -146,6 +151,9 @@ func (b *Broker) answer(topic, reply string, message []byte) ([]byte, error) {
 		return nil, fmt.Errorf("it came by %s and wants its answer at %s, where the device reads %s", topic, in.Reply, reply)
 	}
 	b.Operations <- in.Operation
+	if b.Drop != nil && b.Drop(in.Operation) {
+		return nil, nil
+	}
 	sum := sha256.Sum256(message)
 	out := map[string]any{"nonce": in.Nonce, "request": hex.EncodeToString(sum[:]), "status": 200}
 	if in.Operation != "activate" {
