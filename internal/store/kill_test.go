@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 // carried out once in a round, of which there are any number.
 var doomed = map[string]func(ctx context.Context, s *store.Store, dir string, round int) error{
 	"revocation lists": makeLists, "offline files": makeOffline, "messages": workOnMessages,
-	"ending lists": makeAndEndLists, "TPMs": workOnTPMs,
+	"ending lists": makeAndEndLists, "TPMs": workOnTPMs, "approvals": raiseByApproval,
 }
 
 func doom(v []string) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/touchmark/touchmark/internal/access"
@@ -69,16 +70,16 @@ func rowOfProposal(p *approval.Proposal) *proposalRow {
 
 // Proposals lists proposals, newest first, as they stand now.
 func (s *Store) Proposals(ctx context.Context, f approval.Filter, p vetting.Page) ([]*approval.Proposal, error) {
-	stored, before, from := f.State, int64(0), int64(0)
+	stored, until, from := f.State, int64(math.MaxInt64), int64(0)
 	switch now := micros(s.now()); f.State {
 	case approval.Expired:
-		stored, before = approval.Pending, now
+		stored, until = approval.Pending, now
 	case approval.Pending:
 		from = now
 	}
 	return s.proposals(ctx, `($1 = '' OR pr.kind = $1) AND ($2 = '' OR pr.subject = $2) AND ($3 = '' OR pr.state = $3)
-		AND ($4 = 0 OR pr.expires <= $4) AND pr.expires > $5 AND pr.id < $6 ORDER BY pr.id DESC LIMIT $7`,
-		string(f.Kind), f.Subject, string(stored), before, from, newestFirst(p), limit(p))
+		AND pr.expires <= $4 AND pr.expires > $5 AND pr.id < $6 ORDER BY pr.id DESC LIMIT $7`,
+		string(f.Kind), f.Subject, string(stored), until, from, newestFirst(p), limit(p))
 }
 
 func (s *Store) proposals(ctx context.Context, where string, args ...any) (list []*approval.Proposal, err error) {
