@@ -123,6 +123,10 @@ else
 fi
 
 echo
+echo "Firmware is released:"
+BIN=$bin deploy/demo-release.sh "$dir" || status=1
+
+echo
 if [[ -z $keep ]]; then
 	echo "Stopping the server in order; it publishes its last checkpoint."
 	stop
