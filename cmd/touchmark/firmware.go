@@ -26,7 +26,7 @@ verifies what it made. Test keys sign drafts at once; production keys sign appro
 
 func (a *app) firmwareKey() *cobra.Command {
 	return group("key", "Keys that sign firmware", "A key is of one product and one stage: test or production. It is made in the server's key store, and never leaves it.",
-		a.firmwareKeyCreate(), a.firmwareKeyList(), a.firmwareKeyShow(), a.firmwareKeyRevoke())
+		a.firmwareKeyCreate(), a.firmwareKeyList(), a.firmwareKeyShow(), a.firmwareKeyExport(), a.firmwareKeyRevoke())
 }
 
 func (a *app) firmwareKeyCreate() *cobra.Command {

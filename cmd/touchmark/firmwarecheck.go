@@ -70,7 +70,7 @@ func (s *signing) root() ([]byte, error) {
 
 // others has the programs that are installed verify the file.
 func (s *signing) others(ctx context.Context, path string, root []byte) (list []release.Check, err error) {
-	for _, p := range s.format.Programs {
+	for _, p := range s.format.Checkers(s.part.Parameters) {
 		if _, err := exec.LookPath(p.Name); err != nil {
 			continue
 		}

@@ -238,27 +238,35 @@ func (s *signing) run(ctx context.Context) (raw []byte, err error) {
 // keys reads the keys that sign.
 func (s *signing) keys(ctx context.Context) (list []catalogue.Signer, err error) {
 	for _, name := range s.part.Keys {
-		var k release.Key
-		if err := s.client.api(ctx, http.MethodGet, "/firmware-keys/"+segment(name), nil, &k); err != nil {
+		signer, err := firmwareSigner(ctx, s.client, name)
+		if err != nil {
 			return nil, err
-		}
-		var signer catalogue.Signer
-		if signer.Public, err = k.Public(); err != nil {
-			return nil, err
-		}
-		if signer.Certificate, err = x509.ParseCertificate(k.Certificate); err != nil {
-			return nil, fmt.Errorf("the certificate of the key %s: %w", name, err)
-		}
-		for _, der := range k.Chain {
-			c, err := x509.ParseCertificate(der)
-			if err != nil {
-				return nil, fmt.Errorf("the certificates above the key %s: %w", name, err)
-			}
-			signer.Chain = append(signer.Chain, c)
 		}
 		list = append(list, signer)
 	}
 	return list, nil
+}
+
+// firmwareSigner reads a key with its certificate and the CAs above that.
+func firmwareSigner(ctx context.Context, cl *client, name string) (signer catalogue.Signer, err error) {
+	var k release.Key
+	if err := cl.api(ctx, http.MethodGet, "/firmware-keys/"+segment(name), nil, &k); err != nil {
+		return signer, err
+	}
+	if signer.Public, err = k.Public(); err != nil {
+		return signer, err
+	}
+	if signer.Certificate, err = x509.ParseCertificate(k.Certificate); err != nil {
+		return signer, fmt.Errorf("the certificate of the key %s: %w", name, err)
+	}
+	for _, der := range k.Chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return signer, fmt.Errorf("the certificates above the key %s: %w", name, err)
+		}
+		signer.Chain = append(signer.Chain, c)
+	}
+	return signer, nil
 }
 
 // ask gets the signatures, of this file and no other.

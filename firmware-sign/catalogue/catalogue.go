@@ -9,6 +9,7 @@ package catalogue
 import (
 	"crypto"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"maps"
@@ -21,7 +22,7 @@ import (
 )
 
 // Formats lists every format.
-var Formats = []*Format{mcubootFormat, raucFormat, swupdateFormat, cmsFormat, rawFormat}
+var Formats = []*Format{mcubootFormat, raucFormat, swupdateFormat, fitFormat, authenticodeFormat, kmodFormat, esp32Format, cmsFormat, rawFormat}
 
 // Format is one format: what it is told, and how it signs and verifies.
 type Format struct {
@@ -37,6 +38,9 @@ type Format struct {
 	New func(*Values, []Signer) (firmwaresign.Format, error)
 	// Verify checks an output by code that shares none with what made it.
 	Verify func(*Values, Output) error
+	// Key is what a device's build needs of a key; nil if that is the public key
+	// (PEM).
+	Key func(*Values, Signer) ([]byte, error)
 	// Programs check an output, too, where they are installed. They get the
 	// names of files and are run without a shell.
 	Programs []Program
@@ -70,7 +74,9 @@ type Output struct {
 
 // Program is one that verifies outputs, independent of this one.
 type Program struct {
-	Name    string
+	Name string
+	// Unless names a parameter: when that is true, the program cannot check.
+	Unless  string
 	Version []string // arguments that have it say its version
 	// Check gives the arguments that have it verify the files of Files.
 	Check func(Files) []string
@@ -153,14 +159,61 @@ func (f *Format) Sign(parameters map[string]string, contentKey []byte, signers [
 	return made, err
 }
 
+// Export gives what a device's build needs of a key.
+func (f *Format) Export(parameters map[string]string, s Signer) ([]byte, error) {
+	if f.Key == nil {
+		der, err := x509.MarshalPKIXPublicKey(s.Public)
+		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), err
+	}
+	v := &Values{of: parameters}
+	key, err := f.Key(v, s)
+	if v.err != nil {
+		return nil, v.err
+	}
+	return key, err
+}
+
+// certificateOf is the Key of formats whose devices know certificates (PEM).
+func certificateOf(_ *Values, s Signer) ([]byte, error) {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate.Raw}), nil
+}
+
 // Check verifies an output that was made with complete parameters.
 func (f *Format) Check(parameters map[string]string, out Output) error {
 	v := &Values{of: parameters, ContentKey: out.ContentKey}
+	out.Roots = out.issuers()
 	err := f.Verify(v, out)
 	if v.err != nil {
 		return v.err
 	}
 	return err
+}
+
+// Checkers are the programs that can check what was made with complete
+// parameters.
+func (f *Format) Checkers(parameters map[string]string) []Program {
+	v := &Values{of: parameters}
+	return slices.DeleteFunc(slices.Clone(f.Programs), func(p Program) bool { return p.Unless != "" && v.Bool(p.Unless) })
+}
+
+// issuers are the roots, and the CAs of the signers' chains that lead to one:
+// the verifiers build no chains of certificates that come with a signature.
+func (o Output) issuers() *x509.CertPool {
+	all, between := o.Roots.Clone(), x509.NewCertPool()
+	for _, s := range o.Signers {
+		for _, c := range s.Chain {
+			between.AddCert(c)
+		}
+	}
+	for _, s := range o.Signers {
+		for _, c := range s.Chain {
+			_, err := c.Verify(x509.VerifyOptions{Roots: o.Roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+			if err == nil && c.IsCA {
+				all.AddCert(c)
+			}
+		}
+	}
+	return all
 }
 
 // Values are parameters as they are read. The first that cannot be read is

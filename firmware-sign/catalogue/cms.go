@@ -15,6 +15,7 @@ import (
 // clocks.
 var raucFormat = &Format{
 	Name: "rauc", About: "bundles of RAUC, format verity or crypt, signed anew", Suffix: ".signed", MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	Key: certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return rauc.Bundle{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
 	},
@@ -27,6 +28,7 @@ var raucFormat = &Format{
 
 var swupdateFormat = &Format{
 	Name: "swupdate", About: "SWU files of SWUpdate, with a CMS signature", Suffix: ".signed", MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	Key: certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return swupdate.File{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
 	},
@@ -38,6 +40,7 @@ var swupdateFormat = &Format{
 
 var cmsFormat = &Format{
 	Name: "cms", About: "a detached CMS signature, as openssl cms verifies it", Suffix: ".p7s", Detached: true, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	Key: certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return detached.CMS{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
 	},

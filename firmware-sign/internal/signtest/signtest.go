@@ -58,15 +58,35 @@ func Key(t testing.TB, kind string) crypto.Signer {
 // and then of a CA.
 func Certificate(t testing.TB, name string, key crypto.Signer, issuer *x509.Certificate, by crypto.Signer) *x509.Certificate {
 	t.Helper()
-	template := &x509.Certificate{
+	template := template(name)
+	if issuer == nil {
+		return authority(t, template, key, template, key)
+	}
+	return create(t, template, key, issuer, by)
+}
+
+func template(name string) *x509.Certificate {
+	return &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
 		NotBefore: Now.AddDate(-10, 0, 0), NotAfter: Now.AddDate(10, 0, 0), BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 	}
-	if issuer == nil {
-		template.IsCA, template.KeyUsage, template.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
-		issuer, by = template, key
-	}
+}
+
+// Authority makes a certificate for a CA that another one issued.
+func Authority(t testing.TB, name string, key crypto.Signer, issuer *x509.Certificate, by crypto.Signer) *x509.Certificate {
+	t.Helper()
+	return authority(t, template(name), key, issuer, by)
+}
+
+func authority(t testing.TB, template *x509.Certificate, key crypto.Signer, issuer *x509.Certificate, by crypto.Signer) *x509.Certificate {
+	t.Helper()
+	template.IsCA, template.KeyUsage, template.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
+	return create(t, template, key, issuer, by)
+}
+
+func create(t testing.TB, template *x509.Certificate, key crypto.Signer, issuer *x509.Certificate, by crypto.Signer) *x509.Certificate {
+	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), by)
 	if err != nil {
 		t.Fatal(err)
