@@ -60,11 +60,23 @@ func chain(leaf []byte, cas [][]byte) (above [][]byte) {
 func issuerOf(c *x509.Certificate, cas [][]byte) *x509.Certificate {
 	for _, der := range cas {
 		ca, err := x509.ParseCertificate(der)
-		if err == nil && bytes.Equal(ca.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(ca) == nil {
+		if err == nil && issuedBy(ca, c) {
 			return ca
 		}
 	}
 	return nil
+}
+
+// issuedBy tells CAs of one name apart by their key identifiers. Where there is
+// none, by the signature; that takes longer than all else of a download.
+func issuedBy(ca, c *x509.Certificate) bool {
+	switch {
+	case !bytes.Equal(ca.RawSubject, c.RawIssuer):
+		return false
+	case len(ca.SubjectKeyId) > 0 && len(c.AuthorityKeyId) > 0:
+		return bytes.Equal(ca.SubjectKeyId, c.AuthorityKeyId)
+	}
+	return c.CheckSignatureFrom(ca) == nil
 }
 
 // revoke revokes a certificate by the word of the account that has it, or of

@@ -50,7 +50,8 @@ func (h *Handler) finalize(x *exchange, args []int64) error {
 	default:
 		return problem(http.StatusForbidden, orderNotReady, "the order is %s: it can be finalized when its authorization is valid", o.At(h.Now()))
 	}
-	if _, err := checkRequest(der, o); err != nil {
+	csr, err := checkRequest(der, o)
+	if err != nil {
 		return err
 	}
 	next := *o
@@ -61,7 +62,7 @@ func (h *Handler) finalize(x *exchange, args []int64) error {
 		}
 		return err
 	}
-	if o, err = h.judge(x, &next); err != nil {
+	if o, err = h.judge(x, &next, csr); err != nil {
 		return err
 	}
 	if o.Status == certorder.Ready { // the request cannot be granted, another may
@@ -132,16 +133,12 @@ func checkNames(csr *x509.CertificateRequest, id certorder.Identifier) error {
 	return nil
 }
 
-// judge has the pipeline decide on an order that is processing, and keeps what
-// it came to. The pipeline answers the same request with the same certificate:
+// judge has the pipeline decide on an order that is processing, by its request
+// as checkRequest returns it, and keeps what it came to. The pipeline answers the same request with the same certificate:
 // whoever does this a second time, because two clients asked or a server was
 // killed in the middle, comes to the same.
-func (h *Handler) judge(x *exchange, have *certorder.Order) (*certorder.Order, error) {
+func (h *Handler) judge(x *exchange, have *certorder.Order, csr *x509.CertificateRequest) (*certorder.Order, error) {
 	ctx, o := x.r.Context(), *have
-	csr, err := checkRequest(o.Request, &o)
-	if err != nil {
-		return nil, err
-	}
 	claim, err := h.claim(x, &o, csr)
 	if order := x.account.Scope.Order; err == nil && claim.Auth.Proof == vetting.ProofDomain && order != "" {
 		err = h.Servers.EnlistServer(ctx, x.account.ID, order, o.Identifier.Value)

@@ -149,7 +149,11 @@ func (h *Handler) showOrder(x *exchange, args []int64) error {
 		return err
 	}
 	if o.Status == certorder.Processing && !h.Now().Before(o.Again) {
-		if o, err = h.judge(x, o); err != nil {
+		csr, err := checkRequest(o.Request, o)
+		if err != nil {
+			return err
+		}
+		if o, err = h.judge(x, o, csr); err != nil {
 			return err
 		}
 	}
