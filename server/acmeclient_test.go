@@ -282,6 +282,12 @@ func (c *acmeClient) order(in map[string]any) *acmeOrder {
 	if a.status != 201 {
 		c.t.Fatalf("new order: %d %s", a.status, a.body)
 	}
+	return c.authorized(a)
+}
+
+// authorized fetches the authorization of an order that was opened.
+func (c *acmeClient) authorized(a acmeAnswer) *acmeOrder {
+	c.t.Helper()
 	o := &acmeOrder{acmeClient: c, at: a.header.Get("Location")}
 	v := a.json(c.t)
 	o.finalizeAt = v["finalize"].(string)

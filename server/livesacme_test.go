@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"fmt"
+
+	"github.com/touchmark/touchmark/enroll"
 )
 
 // acmeAccounts are more than a run of TestLives asks for.
@@ -19,20 +21,43 @@ func (l *lives) acmeDoor() entry {
 		accounts[i] = l.opens()
 		accounts[i].http.CloseIdleConnections()
 	}
-	next := 0
-	return entry{name: "acme", enrol: func(d *lived, key crypto.Signer) answered {
+	next, holders := 0, map[string]*acmeClient{} // of certificates, by serial number
+	asks := func(c *acmeClient, in map[string]any, serial string, key crypto.Signer) answered {
 		own, ok := key.(*ecdsa.PrivateKey)
 		if !ok {
 			own = newP256(l.t) // a TPM's key is not the vendor's to certify
 		}
-		c := accounts[next]
-		next++
 		c.http, c.nonce = l.speaks(v13, pair{}), ""
 		defer c.http.CloseIdleConnections()
-		o, a := c.enrol(maker, d.serial, maker.Certify(attestingCertificate(l.t, d.serial), own, maker.Issuing))
+		opened := c.post("new-order", in)
+		if opened.status != 201 {
+			return answered{text: fmt.Sprintf("%d %s", opened.status, opened.body)}
+		}
+		o := c.authorized(opened)
+		p := maker.Certify(attestingCertificate(l.t, serial), own, maker.Issuing)
+		if a := o.attest(o.statement(p, maker.Issuing.Cert)); a.json(l.t)["status"] != "valid" {
+			l.t.Fatalf("challenge: %d %s", a.status, a.body)
+		}
+		a := o.finalize(p)
 		if v := a.json(l.t); a.status != 200 || v["status"] != "valid" {
 			return answered{text: fmt.Sprintf("%d %s", a.status, a.body)}
 		}
-		return answered{cert: o.certificate(), key: own}
-	}}
+		cert := o.certificate()
+		holders[enroll.SerialHex(cert)] = c
+		return answered{cert: cert, key: own}
+	}
+	return entry{
+		name: "acme",
+		enrol: func(d *lived, key crypto.Signer) answered {
+			c := accounts[next]
+			next++
+			return asks(c, permanent(d.serial), d.serial, key)
+		},
+		renews: func(by *grant) bool { return holders[enroll.SerialHex(by.cert)] != nil },
+		renew: func(by *grant, key crypto.Signer) answered {
+			in := permanent(by.cert.Subject.SerialNumber)
+			in["replaces"] = b64url(by.cert.AuthorityKeyId) + "." + b64url(by.cert.SerialNumber.Bytes())
+			return asks(holders[enroll.SerialHex(by.cert)], in, by.cert.Subject.SerialNumber, key)
+		},
+	}
 }

@@ -102,19 +102,19 @@ func (l *lives) handOver(d *lived, owner, how string) {
 
 // comeBack comes with a certificate from before the device changed hands. It
 // is good for one certificate, if it is the one that the device had then.
-func (l *lives) comeBack(door entry, d *lived) {
+func (l *lives) comeBack(d *lived) {
 	by, key, c := d.former[len(d.former)-1], l.key(d), d.current()
 	if l.rand.IntN(4) == 0 {
 		by = d.former[l.rand.IntN(len(d.former))]
 	}
 	entitled := !d.out && c == nil && by == d.handover && l.now().Before(by.cert.NotAfter)
-	a := door.renew(by, key)
+	a := l.renewing(by).renew(by, key)
 	switch {
 	case a.cert == nil && entitled:
 		l.t.Errorf("%s could not come to its owner: %s", d.serial, a.text)
 	case a.cert != nil && entitled:
 		l.seen["came to its owner"]++
-		d.grants = append(d.grants, &grant{pair: pair{key, a.cert}})
+		d.grants = append(d.grants, a.grant(key))
 	case a.cert != nil && (d.out || c == nil || c.ended || !bytes.Equal(a.cert.Raw, c.cert.Raw)):
 		l.t.Errorf("%s came back with a certificate from before it changed hands, out: %v", d.serial, d.out)
 	case !d.out && l.device(d.serial).State == vetting.DeviceQuarantined:
