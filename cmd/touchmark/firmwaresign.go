@@ -38,6 +38,7 @@ type signing struct {
 	path    string // of the file
 	out     string // of the signed file
 	wait    bool
+	stamp   bool // with a time stamp
 	format  *catalogue.Format
 	release *release.Release
 	part    *release.Artefact // what is asked for, or was
@@ -49,12 +50,14 @@ func (a *app) firmwareSign() *cobra.Command {
 	var in struct {
 		format, stage, release, name, out string
 		keys, set                         []string
-		wait                              bool
+		wait, stamp                       bool
 	}
 	c := &cobra.Command{Use: "sign FILE", Short: "Sign a file for a release", Args: cobra.ExactArgs(1),
 		Long: `sign prepares the file here, has the server sign digests of it, finishes and verifies it. For the stage test that is done at once, on a draft.
 For production the file becomes a part of the draft: a ticket is printed, and the exit status is 75 until the release was approved. Then the
 same command again, or firmware collect, writes the signed file. With --wait the command waits for that.
+
+The server stamps the time (RFC 3161) on each signature: in a CMS signature, or over the signed file, in FILE.tst beside it.
 
 ` + formatHelp(),
 		Example: "  touchmark firmware sign app.bin --format mcuboot --stage test --release thermostat@1.4.0 --set slot-size=0x60000\n" +
@@ -68,13 +71,14 @@ same command again, or firmware collect, writes the signed file. With --wait the
 	f.StringVar(&in.name, "name", "", "the artefact's name in the release (default: the file's)")
 	f.StringVar(&in.out, "out", "", "where the signed `file` goes (default: the file's name with a suffix)")
 	f.BoolVar(&in.wait, "wait", false, "wait for the approvals")
+	f.BoolVar(&in.stamp, "timestamp", true, "have the server's authority stamp the time, if it has one")
 	for _, name := range []string{"format", "stage", "release"} {
 		_ = c.MarkFlagRequired(name)
 	}
 	oneOf(c, "format", catalogue.Names()...)
 	oneOf(c, "stage", release.Stages...)
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
-		s := &signing{app: a, client: cl, path: args[0], out: in.out, wait: in.wait}
+		s := &signing{app: a, client: cl, path: args[0], out: in.out, wait: in.wait, stamp: in.stamp}
 		part := &release.Artefact{Stage: release.Stage(in.stage), Name: in.name, Format: in.format, Keys: in.keys}
 		if part.Name == "" {
 			part.Name = filepath.Base(args[0])
@@ -96,6 +100,7 @@ until the release was approved; with --wait the command waits for that.`,
 		Example: "  touchmark firmware collect 4711 app.bin"}
 	c.Flags().StringVar(&s.out, "out", "", "where the signed `file` goes (default: the file's name with a suffix)")
 	c.Flags().BoolVar(&s.wait, "wait", false, "wait for the approvals")
+	c.Flags().BoolVar(&s.stamp, "timestamp", true, "have the server's authority stamp the time, if it has one")
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
 		s.client, s.path = cl, args[1]
 		if s.release, s.part, err = artefactByTicket(ctx, cl, args[0]); err != nil {
@@ -229,7 +234,13 @@ func (s *signing) run(ctx context.Context) (raw []byte, err error) {
 	if err := firmwaresign.Create(unverified, made, s.file, func(want []firmwaresign.ToSign) ([][]byte, error) { return s.ask(ctx, want) }); err != nil {
 		return nil, err
 	}
+	if err := s.stampSignature(ctx, unverified); err != nil {
+		return nil, err
+	}
 	if raw, err = s.verify(ctx, unverified); err != nil {
+		return nil, err
+	}
+	if err := s.stampFile(ctx, unverified); err != nil {
 		return nil, err
 	}
 	return raw, os.Rename(unverified, s.out)

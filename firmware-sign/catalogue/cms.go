@@ -39,7 +39,7 @@ var swupdateFormat = &Format{
 }
 
 var cmsFormat = &Format{
-	Name: "cms", About: "a detached CMS signature, as openssl cms verifies it", Suffix: ".p7s", Detached: true, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	Name: "cms", About: "a detached CMS signature, as openssl cms verifies it", Suffix: ".p7s", Detached: true, Timestamp: true, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
 	Key: certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return detached.CMS{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil

@@ -15,6 +15,9 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
+// ErrNoAuthority is the error of a server that answers, but stamps nothing.
+var ErrNoAuthority = errors.New("there is no time-stamp authority")
+
 // Client asks an authority over HTTP.
 type Client struct {
 	URL   string
@@ -25,18 +28,25 @@ type Client struct {
 // Stamp gets a token over the SHA-256 of the content, with the certificates
 // inside. It is verified: nobody has to trust the connection.
 func (c *Client) Stamp(ctx context.Context, content []byte) ([]byte, error) {
-	token, err := c.stamp(ctx, content)
+	sum := sha256.Sum256(content)
+	return c.StampDigest(ctx, sum[:])
+}
+
+// StampDigest is Stamp for a file that is too long for memory, of which the
+// SHA-256 is known.
+func (c *Client) StampDigest(ctx context.Context, digest []byte) ([]byte, error) {
+	token, err := c.stamp(ctx, digest)
 	if err != nil {
 		return nil, fmt.Errorf("time stamp by %s: %w", c.URL, err)
 	}
 	return token, nil
 }
 
-func (c *Client) stamp(ctx context.Context, content []byte) ([]byte, error) {
-	sum, nonce := sha256.Sum256(content), newSerial()
+func (c *Client) stamp(ctx context.Context, digest []byte) ([]byte, error) {
+	nonce := newSerial()
 	var b cryptobyte.Builder
 	b.AddASN1BigInt(nonce)
-	query, err := (&Request{Hash: crypto.SHA256, Digest: sum[:], Nonce: b.BytesOrPanic(), Certificates: true}).Encode()
+	query, err := (&Request{Hash: crypto.SHA256, Digest: digest, Nonce: b.BytesOrPanic(), Certificates: true}).Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -48,10 +58,10 @@ func (c *Client) stamp(ctx context.Context, content []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return token, c.check(token, content, nonce)
+	return token, c.check(token, digest, nonce)
 }
 
-func (c *Client) check(token, content []byte, nonce *big.Int) error {
+func (c *Client) check(token, digest []byte, nonce *big.Int) error {
 	t, err := Verify(token, c.Roots)
 	if err != nil {
 		return err
@@ -59,7 +69,10 @@ func (c *Client) check(token, content []byte, nonce *big.Int) error {
 	if t.Nonce == nil || t.Nonce.Cmp(nonce) != 0 {
 		return errors.New("the answer is to another query: its nonce differs")
 	}
-	return t.Covers(content)
+	if t.Hash != crypto.SHA256 || !bytes.Equal(t.Digest, digest) {
+		return errors.New("the time stamp is over other bytes")
+	}
+	return nil
 }
 
 func (c *Client) send(ctx context.Context, query []byte) ([]byte, error) {
@@ -77,6 +90,8 @@ func (c *Client) send(ctx context.Context, query []byte) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case response.StatusCode == http.StatusNotFound:
+		return nil, fmt.Errorf("%w: %.200s", ErrNoAuthority, bytes.TrimSpace(body))
 	case response.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("%s: %.200s", response.Status, bytes.TrimSpace(body))
 	}
