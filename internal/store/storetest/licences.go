@@ -375,3 +375,22 @@ func licenceKeys(t *trial) {
 	same(t, "still signs", ok(t.store.LicenceTerms(t.ctx, w.Order))(t).Key.Number, 2)
 	same(t, "keys", len(ok(t.store.LicenceKeys(t.ctx, "thermo"))(t)), 2)
 }
+
+// licenceCalls are the store's methods about licences.
+func licenceCalls(ctx context.Context, s *store.Store) map[string]func() error {
+	order := &vetting.Order{ID: 1, Name: "po-1"}
+	return map[string]func() error{
+		"ConfirmLicences":  call(func() (any, error) { return s.ConfirmLicences(ctx, By, "hsinchu", Chips(1, 2)) }),
+		"CreateLicenceKey": call(func() (any, error) { return s.CreateLicenceKey(ctx, By, &vetting.LicenceKey{Product: "thermo"}) }),
+		"LicenceKeys":      call(func() (any, error) { return s.LicenceKeys(ctx, "thermo") }),
+		"LicenceTerms":     call(func() (any, error) { return s.LicenceTerms(ctx, order) }),
+		"Licences":         call(func() (any, error) { return s.Licences(ctx, vetting.LicenceFilter{}, vetting.Page{}) }),
+		"LicencesOf":       call(func() (any, error) { return s.LicencesOf(ctx, Chips(1, 2)) }),
+		"ReserveLicences": call(func() (any, error) {
+			return s.ReserveLicences(ctx, By, vetting.LicenceRequest{Order: order, UIDs: Chips(1, 2)})
+		}),
+		"SignLicences":  call(func() (any, error) { return s.SignLicences(ctx, By, signatures(1, 1)) }),
+		"UnsignedGrant": call(func() (any, error) { return s.UnsignedGrant(ctx, 1) }),
+		"UseLicenceKey": call(func() (any, error) { return s.UseLicenceKey(ctx, By, "thermo", 1) }),
+	}
+}
