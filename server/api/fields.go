@@ -255,6 +255,7 @@ var docs = map[string]string{
 	"Domains.wildcards":        "Whether certificates may be for all names directly below one",
 	"TPMPolicy.makers":         "Makers of TPMs whose EK certificates count; with none, an endorsement key counts that the record lists",
 	"TPMPolicy.attested":       "Whether only keys are certified that a TPM attested",
+	"TPMPolicy.attestationCA":  "Whether keys count that this server's attestation CA certified, with the proof attestation",
 	"TPMPolicy.pcrs":           "The registers (PCRs) of the SHA-256 bank that a quote should hold; absent for 0 to 7",
 	"Claim.tpm":                "What the TPM said that made the key",
 	"TPM.ak":                   "The Name of the attestation key, in hexadecimal",
