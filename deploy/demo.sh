@@ -125,6 +125,9 @@ fi
 echo
 echo "Firmware is released:"
 BIN=$bin deploy/demo-release.sh "$dir" || status=1
+echo
+echo "Firmware runs on licensed chips alone:"
+BIN=$bin deploy/demo-licences.sh "$dir" || status=1
 
 echo
 if [[ -z $keep ]]; then

@@ -31,6 +31,6 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(challengeCommand(), demoCommand(), enrolCommand(), factoryCommand(), fleetCommand(), rigCommand(), updateCommand())
+	c.AddCommand(challengeCommand(), demoCommand(), enrolCommand(), factoryCommand(), fleetCommand(), rigCommand(), startCommand(), updateCommand())
 	return c
 }
