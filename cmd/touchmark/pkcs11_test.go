@@ -182,7 +182,7 @@ func TestPINStaysSecret(t *testing.T) {
 		silent(path, string(body))
 	}
 	key := strings.NewReplacer("{id}", "01", "{name}", "root").Replace(token) + "?pin-value=" + written
-	said("a command with a key in an HSM", w.admin(t, "--key", key, "site", "list").want(t, exitUsage, "manifest sign"))
+	said("a command with a key that is not to be had", w.admin(t, "--key", key, "site", "list").want(t, exitFailed, "your certificate and key"))
 	log := w.server.stop(t)
 	if !strings.Contains(log, `"msg":"request"`) {
 		t.Errorf("the log does not hold what it should:\n%s", log)
