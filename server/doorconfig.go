@@ -97,11 +97,11 @@ type Servers struct {
 	// Resolver is the DNS server that is asked, "ADDRESS:PORT"; empty asks as
 	// the machine does.
 	Resolver string `yaml:"resolver"`
-	// HTTPPort is where http-01 looks instead of port 80, TLSPort where
-	// tls-alpn-01 does instead of port 443: RFC 8555 and RFC 8737 have those,
-	// and clients elsewhere do not know others.
+	// HTTPPort is where http-01 looks instead of port 80, which RFC 8555 has:
+	// clients elsewhere do not know others.
 	HTTPPort int `yaml:"http_port"`
-	TLSPort  int `yaml:"tls_port"`
+	// TLSPort is where tls-alpn-01 looks instead of port 443, which RFC 8737 has.
+	TLSPort int `yaml:"tls_port"`
 }
 
 func (s Servers) check(bad func(string, ...any)) {
@@ -290,4 +290,21 @@ type Ops struct {
 	// database are counted for /metrics; 0s turns that off. Counting reads
 	// whole indexes: with many millions of devices choose 10m or more.
 	Tally Duration `yaml:"tally"`
+}
+
+// Timestamp configures the time-stamp authority.
+type Timestamp struct {
+	// Open lets anybody ask, at the status listener: signing tools ask over plain
+	// HTTP and without a certificate. Operators may always ask, at that of the API.
+	Open bool `yaml:"open"`
+	// Policy is the OID that stands in the time stamps: under what rules they are
+	// issued. Take one of your own arc, if verifiers are to look at it; that of
+	// the default is an example's.
+	Policy string `yaml:"policy"`
+	// Accuracy is how far the clock may be off. A clock that is further behind
+	// the last time that any server wrote into the log stops time stamps.
+	Accuracy Duration `yaml:"accuracy"`
+	// Rate bounds the time stamps that this server gives, in each second; after a
+	// rest twice as many. Each is a leaf of the log. 0 means no bound.
+	Rate int `yaml:"rate"`
 }

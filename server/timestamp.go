@@ -18,23 +18,6 @@ import (
 	"github.com/touchmark/touchmark/internal/cms"
 )
 
-// Timestamp configures the time-stamp authority.
-type Timestamp struct {
-	// Open lets anybody ask, at the status listener: signing tools ask over plain
-	// HTTP and without a certificate. Operators may always ask, at that of the API.
-	Open bool `yaml:"open"`
-	// Policy is the OID that stands in the time stamps: under what rules they are
-	// issued. Take one of your own arc, if verifiers are to look at it; that of
-	// the default is an example's.
-	Policy string `yaml:"policy"`
-	// Accuracy is how far the clock may be off. A clock that is further behind
-	// the last time that any server wrote into the log stops time stamps.
-	Accuracy Duration `yaml:"accuracy"`
-	// Rate bounds the time stamps that this server gives, in each second; after a
-	// rest twice as many. Each is a leaf of the log. 0 means no bound.
-	Rate int `yaml:"rate"`
-}
-
 func (t Timestamp) check(bad func(string, ...any)) {
 	if _, err := parseOID(t.Policy); err != nil {
 		bad("timestamp.policy: %w", err)
