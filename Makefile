@@ -56,16 +56,18 @@ LONG  := ./server ./internal/store
 
 # Every test has what it needs here, so one that is skipped fails.
 check: $(TESTGATE) ## the tests that the race detector would only slow down
-	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m ./docs ./bench/... ./e2e ./cmd/... | $(TESTGATE)
+	$(TESTS) deploy/postgres-test.sh run go test -json -p 4 -count=1 -timeout 10m ./docs ./bench/... ./e2e ./cmd/... | $(TESTGATE)
 	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m -run '$(ALONE)' $(LONG) | $(TESTGATE)
 	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 ./internal/keys/... ./device/token | $(TESTGATE)
 	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 -run 'HSM|PIN|Token' ./cmd/touchmark ./cmd/touchmark-agent | $(TESTGATE)
 	go test -C .ci/tools -json ./... | $(TESTGATE)
 	go test -C e2e/foreign -json -count=1 -timeout 5m ./... | $(TESTGATE)
 
+# Tests wait for each other and for other processes: four packages at a time
+# keep two cores busy.
 race: $(TESTGATE) ## all others, under the race detector
 	$(TESTS) CGO_ENABLED=1 deploy/postgres-test.sh run \
-		go test -json -race -count=1 -timeout 14m -skip '$(ALONE)' $(LONG) $$(go list ./... | grep -v -e /docs$$ -e /bench -e /e2e$$ -e /cmd/ -e /server$$ -e /internal/store$$) | $(TESTGATE)
+		go test -json -race -p 4 -count=1 -timeout 14m -skip '$(ALONE)' $(LONG) $$(go list ./... | grep -v -e /docs$$ -e /bench -e /e2e$$ -e /cmd/ -e /server$$ -e /internal/store$$) | $(TESTGATE)
 
 lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, and what no commit may hold
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not gofmt-ed:" $$unformatted >&2; exit 1; fi

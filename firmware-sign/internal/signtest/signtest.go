@@ -13,12 +13,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -146,9 +148,20 @@ func CertificateFile(t testing.TB, cert *x509.Certificate) string {
 	return File(t, "certificate.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 }
 
+// leftBehind is how long the processes of a program may outlive it.
+const leftBehind = 10 * time.Second
+
 // Run runs a program, and returns what it printed and whether it succeeded.
+// swupdate 2022.12 sometimes leaves a process behind that never ends, and holds
+// the pipe open: then what came until [leftBehind] counts, and it is killed.
 func Run(name string, args ...string) (string, error) {
-	out, err := exec.Command(name, args...).CombinedOutput()
+	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{Setpgid: true}, leftBehind
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		err = nil // the program itself succeeded
+	}
 	if err != nil {
 		err = fmt.Errorf("%s %q: %w\n%s", name, args, err, out)
 	}
