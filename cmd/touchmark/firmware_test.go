@@ -108,6 +108,7 @@ func TestFirmwareForTest(t *testing.T) {
 			t.Errorf("the server keeps %+v", part)
 		}
 	}
+	w.as(t, w.erna, append(sign, "--key", "thermo-test", "--set", "encrypt=aes128")...).want(t, exitUsage, "encrypt") // not there yet
 	w.as(t, w.erna, append(sign, "--key", "thermo-1")...).want(t, exitFailed, "for the stage production")
 	w.as(t, w.erna, "release", "show", "thermostat@1.4.0").want(t, 0, "draft", "security counter  3")
 	w.admin(t, "audit", "verify").want(t, 0, "nothing is wrong")

@@ -224,7 +224,7 @@ func (s *signing) run(ctx context.Context) (raw []byte, err error) {
 	if s.signers, err = s.keys(ctx); err != nil {
 		return nil, err
 	}
-	made, err := s.format.Sign(s.part.Parameters, nil, s.signers)
+	made, err := s.format.Sign(s.part.Parameters, s.signers)
 	if err != nil {
 		return nil, err
 	}

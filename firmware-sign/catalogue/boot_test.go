@@ -98,7 +98,7 @@ func TestFormats(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := newSigner(t, c.kind)
-			made, err := f.Sign(parameters, nil, []Signer{s.Signer})
+			made, err := f.Sign(parameters, []Signer{s.Signer})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -175,6 +175,6 @@ func signing(format string, set map[string]string, signers []Signer) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Sign(parameters, nil, signers)
+	_, err = f.Sign(parameters, signers)
 	return err
 }

@@ -71,8 +71,6 @@ type Output struct {
 	Signed  *io.SectionReader // the signed file, or the signature
 	Signers []Signer
 	Roots   *x509.CertPool
-	// ContentKey is that of an encrypted image; nil for others.
-	ContentKey []byte
 }
 
 // Program is one that verifies outputs, independent of this one.
@@ -150,11 +148,11 @@ func (f *Format) parameterNames() string {
 }
 
 // Sign makes a signing of complete parameters.
-func (f *Format) Sign(parameters map[string]string, contentKey []byte, signers []Signer) (firmwaresign.Format, error) {
+func (f *Format) Sign(parameters map[string]string, signers []Signer) (firmwaresign.Format, error) {
 	if len(signers) == 0 || len(signers) > f.MaxKeys {
 		return nil, fmt.Errorf("the format %s takes 1 to %d keys, not %d", f.Name, f.MaxKeys, len(signers))
 	}
-	v := &Values{of: parameters, ContentKey: contentKey}
+	v := &Values{of: parameters}
 	made, err := f.New(v, signers)
 	if v.err != nil {
 		return nil, v.err
@@ -183,7 +181,7 @@ func certificateOf(_ *Values, s Signer) ([]byte, error) {
 
 // Check verifies an output that was made with complete parameters.
 func (f *Format) Check(parameters map[string]string, out Output) error {
-	v := &Values{of: parameters, ContentKey: out.ContentKey}
+	v := &Values{of: parameters}
 	out.Roots = out.issuers()
 	err := f.Verify(v, out)
 	if v.err != nil {
@@ -222,9 +220,8 @@ func (o Output) issuers() *x509.CertPool {
 // Values are parameters as they are read. The first that cannot be read is
 // kept as the error of the whole.
 type Values struct {
-	of         map[string]string
-	ContentKey []byte // of an image that is encrypted; nil for others
-	err        error
+	of  map[string]string
+	err error
 }
 
 func (v *Values) bad(name, want string) {

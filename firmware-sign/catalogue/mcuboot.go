@@ -28,7 +28,6 @@ var mcubootFormat = &Format{
 		{Name: "public-key-format", About: "hash or full", Default: "hash"},
 		{Name: "sha512", About: "true has an Ed25519 key sign SHA-512"},
 		{Name: "pure", About: "true signs the image and not its digest; never by the server"},
-		{Name: "encrypt", About: "aes128 or aes256 encrypts the payload"},
 	},
 	New:      newMCUboot,
 	Verify:   verifyMCUboot,
@@ -42,7 +41,7 @@ func newMCUboot(v *Values, signers []Signer) (firmwaresign.Format, error) {
 	}
 	im := &mcuboot.Image{
 		Version: version, HeaderSize: uint16(v.Uint("header-size", 16)), PadHeader: v.Bool("pad-header"), LoadAddress: uint32(v.Uint("load-addr", 32)), ROMAddress: uint32(v.Uint("rom-fixed", 32)),
-		NonBootable: v.Bool("non-bootable"), Keys: publicKeys(signers), SHA512: v.Bool("sha512"), Pure: v.Bool("pure"), ContentKey: v.ContentKey,
+		NonBootable: v.Bool("non-bootable"), Keys: publicKeys(signers), SHA512: v.Bool("sha512"), Pure: v.Bool("pure"),
 	}
 	if v.Has("security-counter") {
 		n := uint32(v.Uint("security-counter", 32))
@@ -64,7 +63,7 @@ func newMCUboot(v *Values, signers []Signer) (firmwaresign.Format, error) {
 
 // verifyMCUboot checks the image, and that it is the one that was asked for.
 func verifyMCUboot(v *Values, out Output) error {
-	info, err := mcuboot.Verify(out.Signed, mcuboot.Trust{Keys: publicKeys(out.Signers), ContentKey: out.ContentKey})
+	info, err := mcuboot.Verify(out.Signed, mcuboot.Trust{Keys: publicKeys(out.Signers)})
 	if err != nil {
 		return err
 	}
@@ -76,8 +75,6 @@ func verifyMCUboot(v *Values, out Output) error {
 		return fmt.Errorf("the image says version %s, not %s", info.Version, version)
 	case v.Has("security-counter") && (info.SecurityCounter == nil || uint64(*info.SecurityCounter) != v.Uint("security-counter", 32)):
 		return errors.New("the image does not say the security counter that it was signed for")
-	case info.Encrypted != v.Has("encrypt"):
-		return errors.New("the image is encrypted and should not be, or the other way round")
 	}
 	return nil
 }

@@ -17,7 +17,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-
 	"encoding/pem"
 	"errors"
 	"fmt"
