@@ -70,7 +70,7 @@ func (p *productFlags) add(c *cobra.Command) {
 
 // apply changes what the command line names; all says to take the defaults
 // of the other flags, too.
-func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) error {
+func (p *productFlags) apply(c *cobra.Command, in *api.ProductSettings, all bool) error {
 	set := func(flag string) bool { return all || c.Flags().Changed(flag) }
 	if set("description") {
 		in.Description = p.description
@@ -129,7 +129,7 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductUpdate, all bool) 
 	return nil
 }
 
-func (p *productFlags) applyLicences(set func(flag string) bool, in *api.ProductUpdate) {
+func (p *productFlags) applyLicences(set func(flag string) bool, in *api.ProductSettings) {
 	if set("licences") {
 		switch {
 		case p.licences == "":
@@ -171,11 +171,11 @@ func (a *app) productCreate() *cobra.Command {
 	}
 	p.add(c)
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
-		var in api.ProductUpdate
+		var in api.ProductSettings
 		if err := p.apply(c, &in, true); err != nil {
 			return nil, err
 		}
-		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], Description: in.Description, Profile: in.Profile, Proofs: in.Proofs, Rules: in.Rules, AwaitRecords: in.AwaitRecords, ServerKeys: in.ServerKeys, SiteCodes: in.SiteCodes, Vendors: in.Vendors, TPM: in.TPM, Domains: in.Domains, Licences: in.Licences, Life: in.Life}, &raw)
+		err = cl.api(ctx, http.MethodPost, "/products", api.ProductInput{Name: args[0], ProductSettings: in}, &raw)
 		return raw, err
 	}, showProduct)
 }
@@ -190,7 +190,7 @@ func (a *app) productUpdate() *cobra.Command {
 	}
 	p.add(c)
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
-		return changeProduct(ctx, cl, args[0], func(in *api.ProductUpdate) error { return p.apply(c, in, false) })
+		return changeProduct(ctx, cl, args[0], func(in *api.ProductUpdate) error { return p.apply(c, &in.ProductSettings, false) })
 	}, showProduct)
 }
 

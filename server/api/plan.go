@@ -22,9 +22,8 @@ const (
 	maxOrderBody   = 2 << 20   // vetting.MaxIdentifierRanges ranges
 )
 
-// ProductInput is a product to be created.
-type ProductInput struct {
-	Name         string                 `json:"name" minLength:"1" maxLength:"63" doc:"The product's name; it is also its EST label"`
+// ProductSettings are everything about a product but its name.
+type ProductSettings struct {
 	Description  string                 `json:"description,omitempty" maxLength:"1000"`
 	Profile      vetting.Profile        `json:"profile" doc:"What the product's certificates look like"`
 	Proofs       []vetting.Proof        `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,identifiers,code,rig,vendor-certificate,tpm,attestation,domain-control" doc:"The proofs on which a device may first enrol"`
@@ -39,21 +38,23 @@ type ProductInput struct {
 	Life         vetting.Life           `json:"life,omitzero" doc:"What comes after the first certificate: activation, renewal, rescue, copies"`
 }
 
+// apply has the product hold the settings.
+func (s *ProductSettings) apply(p *vetting.Product) {
+	p.Description, p.Profile, p.Proofs, p.Rules, p.AwaitRecords = s.Description, s.Profile, s.Proofs, s.Rules, s.AwaitRecords
+	p.ServerKeys, p.SiteCodes, p.Vendors, p.TPM = s.ServerKeys, s.SiteCodes, s.Vendors, s.TPM
+	p.Licences, p.Domains, p.Life = s.Licences, s.Domains, s.Life
+}
+
+// ProductInput is a product to be created.
+type ProductInput struct {
+	Name string `json:"name" minLength:"1" maxLength:"63" doc:"The product's name; it is also its EST label"`
+	ProductSettings
+}
+
 // ProductUpdate replaces everything about a product but its name.
 type ProductUpdate struct {
-	Description  string                 `json:"description,omitempty" maxLength:"1000"`
-	Profile      vetting.Profile        `json:"profile" doc:"What the product's certificates look like"`
-	Proofs       []vetting.Proof        `json:"proofs" minItems:"1" nullable:"false" enum:"bootstrap-key,identifiers,code,rig,vendor-certificate,tpm,attestation,domain-control" doc:"The proofs on which a device may first enrol"`
-	Rules        []vetting.Rule         `json:"rules,omitempty" maxItems:"20" doc:"What a first enrolment must meet beyond record and order"`
-	AwaitRecords string                 `json:"awaitRecords,omitempty" maxLength:"32" doc:"How long a device that is in no record is held, as 72h; absent refuses it at once"`
-	ServerKeys   vetting.ServerKeys     `json:"serverKeys,omitempty" enum:"off,encrypted,plain" default:"off" doc:"Whether devices may have their private key made by the server (EST's serverkeygen): never, sent only encrypted to a key that the device names, or also plain within TLS"`
-	SiteCodes    bool                   `json:"siteCodes,omitempty" doc:"Whether a site's operators may make enrolment codes for the site's orders"`
-	Vendors      []vetting.Vendor       `json:"vendors,omitempty" maxItems:"8" doc:"Makers of chips and modules whose certificates prove devices"`
-	TPM          vetting.TPMPolicy      `json:"tpm,omitzero" doc:"How TPMs prove devices"`
-	Licences     *vetting.LicencePolicy `json:"licences,omitempty" doc:"Declares that the firmware runs only on licensed chips; absent if it does not ask"`
-	Domains      vetting.Domains        `json:"domains,omitzero" doc:"The DNS names that servers may prove"`
-	Life         vetting.Life           `json:"life,omitzero" doc:"What comes after the first certificate: activation, renewal, rescue, copies"`
-	Revision     int64                  `json:"revision" minimum:"1" doc:"The revision that is replaced, as it was read; another one in the database is a conflict"`
+	ProductSettings
+	Revision int64 `json:"revision" minimum:"1" doc:"The revision that is replaced, as it was read; another one in the database is a conflict"`
 }
 
 // SiteInput is a site to be created.
@@ -186,8 +187,8 @@ func (a *API) products() {
 		summary: "Create a product", status: http.StatusCreated,
 		description: "The profile is rendered and linted first; a finding refuses the product with status 422.",
 	}, func(ctx context.Context, c *call, in *bodyOf[ProductInput]) (*createdOutput[vetting.Product], error) {
-		p := &vetting.Product{Name: in.Body.Name, Description: in.Body.Description, Profile: in.Body.Profile, Proofs: in.Body.Proofs,
-			Rules: in.Body.Rules, AwaitRecords: in.Body.AwaitRecords, ServerKeys: in.Body.ServerKeys, SiteCodes: in.Body.SiteCodes, Vendors: in.Body.Vendors, TPM: in.Body.TPM, Domains: in.Body.Domains, Licences: in.Body.Licences, Life: in.Body.Life}
+		p := &vetting.Product{Name: in.Body.Name}
+		in.Body.apply(p)
 		if err := a.checkProduct(ctx, p); err != nil {
 			return nil, err
 		}
@@ -213,10 +214,8 @@ func (a *API) replaceProduct(ctx context.Context, c *call, in *namedBody[Product
 		return nil, err
 	}
 	changed := *p
-	changed.Description, changed.Profile = in.Body.Description, in.Body.Profile
-	changed.Proofs, changed.Rules, changed.AwaitRecords = in.Body.Proofs, in.Body.Rules, in.Body.AwaitRecords
-	changed.ServerKeys, changed.SiteCodes, changed.Life, changed.Revision = in.Body.ServerKeys, in.Body.SiteCodes, in.Body.Life, in.Body.Revision
-	changed.Vendors, changed.TPM, changed.Domains, changed.Licences = in.Body.Vendors, in.Body.TPM, in.Body.Domains, in.Body.Licences
+	in.Body.apply(&changed)
+	changed.Revision = in.Body.Revision
 	if err := a.checkProduct(ctx, &changed); err != nil {
 		return nil, err
 	}

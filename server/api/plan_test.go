@@ -15,14 +15,14 @@ import (
 
 func TestProducts(t *testing.T) {
 	w := newWorld(t)
-	in := api.ProductInput{Name: "fan", Profile: vetting.Profile{Validity: "forever", Template: "{\n\t\"subject\": {}\n}"}, Proofs: []vetting.Proof{vetting.ProofBootstrapKey}}
+	in := api.ProductInput{Name: "fan", ProductSettings: api.ProductSettings{Profile: vetting.Profile{Validity: "forever", Template: "{\n\t\"subject\": {}\n}"}, Proofs: []vetting.Proof{vetting.ProofBootstrapKey}}}
 	got := w.as("planner", "POST", "/products", in)
 	if p := decode[vetting.Product](t, got, 201); p.Revision != 1 || p.Profile.Template != in.Profile.Template || got.header.Get("Location") != "/api/v1/products/fan" {
 		t.Errorf("got %+v, %v", p, got.header)
 	}
 	refused(t, w.as("planner", "POST", "/products", in), 409, "already")
 
-	change := api.ProductUpdate{Description: "new", Profile: in.Profile, Proofs: []vetting.Proof{vetting.ProofRig}, Revision: 1}
+	change := api.ProductUpdate{ProductSettings: api.ProductSettings{Description: "new", Profile: in.Profile, Proofs: []vetting.Proof{vetting.ProofRig}}, Revision: 1}
 	if p := decode[vetting.Product](t, w.as("planner", "PUT", "/products/fan", change), 200); p.Revision != 2 || p.Description != "new" || !slices.Equal(p.Proofs, change.Proofs) {
 		t.Errorf("got %+v", p)
 	}
