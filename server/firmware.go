@@ -65,7 +65,17 @@ func (f firmware) CreateFirmwareKey(ctx context.Context, act access.Act, k *rele
 	if made.PublicKey, err = x509.MarshalPKIXPublicKey(signer.Public()); err != nil {
 		return nil, err
 	}
-	if made.Certificate, made.Chain, err = f.certifier.CertifyFirmwareKey(k.Name, k.Product, signer.Public()); err != nil {
+	return f.certify(ctx, act, &made)
+}
+
+// certify has the public half of a key certified, and keeps that.
+func (f firmware) certify(ctx context.Context, act access.Act, k *release.Key) (*release.Key, error) {
+	public, err := k.Public()
+	if err != nil {
+		return nil, err
+	}
+	made := *k
+	if made.Certificate, made.Chain, err = f.certifier.CertifyFirmwareKey(k.Name, k.Product, public); err != nil {
 		return nil, err
 	}
 	return f.Store.CreateFirmwareKey(ctx, act, &made)
@@ -104,6 +114,9 @@ func (f firmware) SignArtefact(ctx context.Context, act access.Act, id int64) (*
 	}
 	if len(a.Signatures) > 0 {
 		return a, nil
+	}
+	if err := permit.Waits(); err != nil {
+		return nil, vetting.Errorf(vetting.Conflict, "%v", err)
 	}
 	signatures, err := permit.Sign(func(k *release.Key) (crypto.Signer, error) { return f.ring.Open(ctx, f.uri(k.Name)) })
 	if err != nil {

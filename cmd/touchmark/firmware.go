@@ -21,12 +21,12 @@ func (a *app) firmwareCommand() *cobra.Command {
 		`A release is one firmware version of a product: draft → approved → signed → published → yanked. Files are signed where the build runs: this
 program prepares them, sends no more than digests and parameters to the server, whose keys never leave their store, finishes them, and
 verifies what it made. Test keys sign drafts at once; production keys sign approved releases alone, and exactly what was approved.`,
-		a.firmwareKey(), a.firmwareRelease(), a.firmwareSign(), a.firmwareCollect(), a.firmwareYank(), a.firmwareFloor(), a.firmwarePolicy())
+		a.firmwareKey(), a.firmwareRelease(), a.firmwareSign(), a.firmwareCollect(), a.firmwareRequest(), a.firmwareYank(), a.firmwareFloor(), a.firmwarePolicy())
 }
 
 func (a *app) firmwareKey() *cobra.Command {
-	return group("key", "Keys that sign firmware", "A key is of one product and one stage: test or production. It is made in the server's key store, and never leaves it.",
-		a.firmwareKeyCreate(), a.firmwareKeyList(), a.firmwareKeyShow(), a.firmwareKeyExport(), a.firmwareKeyRevoke())
+	return group("key", "Keys that sign firmware", "A key is of one product and one stage: test or production. It is made in the server's key store, and never leaves it, or it is kept offline.",
+		a.firmwareKeyCreate(), a.firmwareKeyRequest(), a.firmwareKeyImport(), a.firmwareKeyList(), a.firmwareKeyShow(), a.firmwareKeyExport(), a.firmwareKeyRevoke())
 }
 
 func (a *app) firmwareKeyCreate() *cobra.Command {
@@ -54,8 +54,10 @@ func (a *app) firmwareKeyList() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List the keys that sign firmware"}
 	c.Flags().StringVar(&product, "product", "", "only those of this product")
 	return listCommand(a, c, "/firmware-keys", func() url.Values { return url.Values{"product": {product}} }, table[release.Key]{
-		columns: "NAME\tPRODUCT\tSTAGE\tKIND\tCREATED\tREVOKED", none: "There are no keys yet; make one with `touchmark firmware key create`.",
-		row: func(k *release.Key) []any { return []any{k.Name, k.Product, k.Stage, k.Kind, k.Created, k.Revoked} },
+		columns: "NAME\tPRODUCT\tSTAGE\tKIND\tWHERE\tCREATED\tREVOKED", none: "There are no keys yet; make one with `touchmark firmware key create`.",
+		row: func(k *release.Key) []any {
+			return []any{k.Name, k.Product, k.Stage, k.Kind, keyPlace(k), k.Created, k.Revoked}
+		},
 	})
 }
 
@@ -67,11 +69,19 @@ func (a *app) firmwareKeyShow() *cobra.Command {
 	})
 }
 
+func keyPlace(k *release.Key) string {
+	if k.Offline {
+		return "offline"
+	}
+	return "key store"
+}
+
 func showFirmwareKey(w io.Writer, k *release.Key) {
 	field(w, "key", k.Name)
 	field(w, "product", k.Product)
 	field(w, "stage", k.Stage)
 	field(w, "kind", k.Kind)
+	field(w, "where", keyPlace(k))
 	field(w, "created", k.Created)
 	field(w, "by", k.By)
 	field(w, "revoked", k.Revoked)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/touchmark/touchmark/firmware-sign/catalogue"
+	"github.com/touchmark/touchmark/firmware-sign/release"
 )
 
 // exportedKey is what a device's build needs of a key.
@@ -38,7 +40,11 @@ the node of U-Boot's device tree, as source, for esp32 the 32 bytes for the eFus
 		if err != nil {
 			return nil, err
 		}
-		signer, err := firmwareSigner(ctx, cl, args[0])
+		k := new(release.Key)
+		if err := cl.api(ctx, http.MethodGet, "/firmware-keys/"+segment(args[0]), nil, k); err != nil {
+			return nil, err
+		}
+		signer, err := firmwareSigner(k)
 		if err != nil {
 			return nil, err
 		}

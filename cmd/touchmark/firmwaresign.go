@@ -26,9 +26,9 @@ import (
 	"github.com/touchmark/touchmark/server/api"
 )
 
-// errPending ends a command whose signatures wait for approvals: the ticket
-// was printed already.
-var errPending = errors.New("the release waits for approvals")
+// errPending ends a command whose signatures wait for approvals, or for an
+// offline key: the ticket was printed already.
+var errPending = errors.New("the release waits")
 
 // signing is the signing of one file.
 type signing struct {
@@ -43,6 +43,7 @@ type signing struct {
 	release *release.Release
 	part    *release.Artefact // what is asked for, or was
 	signers []catalogue.Signer
+	offline []*release.Key // those of the keys that sign elsewhere
 	source  <-chan hashed
 }
 
@@ -249,31 +250,33 @@ func (s *signing) run(ctx context.Context) (raw []byte, err error) {
 // keys reads the keys that sign.
 func (s *signing) keys(ctx context.Context) (list []catalogue.Signer, err error) {
 	for _, name := range s.part.Keys {
-		signer, err := firmwareSigner(ctx, s.client, name)
+		k := new(release.Key)
+		if err := s.client.api(ctx, http.MethodGet, "/firmware-keys/"+segment(name), nil, k); err != nil {
+			return nil, err
+		}
+		signer, err := firmwareSigner(k)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, signer)
+		if list = append(list, signer); k.Offline {
+			s.offline = append(s.offline, k)
+		}
 	}
 	return list, nil
 }
 
-// firmwareSigner reads a key with its certificate and the CAs above that.
-func firmwareSigner(ctx context.Context, cl *client, name string) (signer catalogue.Signer, err error) {
-	var k release.Key
-	if err := cl.api(ctx, http.MethodGet, "/firmware-keys/"+segment(name), nil, &k); err != nil {
-		return signer, err
-	}
+// firmwareSigner is a key with its certificate and the CAs above that.
+func firmwareSigner(k *release.Key) (signer catalogue.Signer, err error) {
 	if signer.Public, err = k.Public(); err != nil {
 		return signer, err
 	}
 	if signer.Certificate, err = x509.ParseCertificate(k.Certificate); err != nil {
-		return signer, fmt.Errorf("the certificate of the key %s: %w", name, err)
+		return signer, fmt.Errorf("the certificate of the key %s: %w", k.Name, err)
 	}
 	for _, der := range k.Chain {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			return signer, fmt.Errorf("the certificates above the key %s: %w", name, err)
+			return signer, fmt.Errorf("the certificates above the key %s: %w", k.Name, err)
 		}
 		signer.Chain = append(signer.Chain, c)
 	}
@@ -316,18 +319,32 @@ func (s *signing) handIn(ctx context.Context, part *release.Artefact) error {
 // waitEvery is how often it is asked whether a release was approved.
 const waitEvery = 5 * time.Second
 
-// signatures waits for the release's approval as far as it should, and gets
-// the signatures.
+// waits is what the artefact waits for, "" if it can be signed.
+func (s *signing) waits() string {
+	if s.part.Stage == release.Production && s.release.State == release.Draft {
+		return "is not approved yet; when it is approved"
+	}
+	for _, k := range s.offline {
+		if s.part.Lacks(k) {
+			return fmt.Sprintf("waits for the offline key %s (touchmark firmware request export %s); when its signatures were imported", k.Name, s.release.Name())
+		}
+	}
+	return ""
+}
+
+// signatures waits for the release's approval, and for offline keys, as far as
+// it should, and gets the signatures.
 func (s *signing) signatures(ctx context.Context) ([][]byte, error) {
 	ticket := strconv.FormatInt(s.part.ID, 10)
-	for s.part.Stage == release.Production && s.release.State == release.Draft {
+	for what := s.waits(); what != ""; what = s.waits() {
 		if !s.wait {
-			return nil, s.pending(ticket)
+			return nil, s.pending(ticket, what)
 		}
 		if err := s.client.pause(ctx, waitEvery); err != nil {
 			return nil, err
 		}
-		if err := s.client.api(ctx, http.MethodGet, releasePath(s.release.ID), nil, s.release); err != nil {
+		var err error
+		if s.release, s.part, err = artefactByTicket(ctx, s.client, ticket); err != nil {
 			return nil, err
 		}
 	}
@@ -341,8 +358,8 @@ func (s *signing) signatures(ctx context.Context) ([][]byte, error) {
 }
 
 // pending prints the ticket.
-func (s *signing) pending(ticket string) error {
-	fmt.Fprintf(s.app.err, "%s is a part of release %s, which is not approved yet. Its ticket is %s; when it is approved: touchmark firmware collect %s %s\n", s.part.Name, s.release.Name(), ticket, ticket, s.path)
+func (s *signing) pending(ticket, what string) error {
+	fmt.Fprintf(s.app.err, "Ticket %s: %s is a part of release %s, which %s: touchmark firmware collect %s %s\n", ticket, s.part.Name, s.release.Name(), what, ticket, s.path)
 	raw, err := json.Marshal(s.part)
 	if err != nil {
 		return err

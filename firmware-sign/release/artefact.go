@@ -29,7 +29,7 @@ func (a *Artefact) Accept(signatures [][]byte) error {
 			return fmt.Errorf("signature %d of the artefact %s: %w", i+1, a.Name, err)
 		}
 	}
-	a.Signatures = signatures
+	a.Signatures, a.Imported = signatures, nil
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -23,7 +24,7 @@ const (
 var Stages = []Stage{Test, Production}
 
 // Key is a signing key of a product and stage. Its private half is in the
-// installation's key store.
+// installation's key store, unless it is offline.
 type Key struct {
 	ID      int64  `json:"id" doc:"The key's number"`
 	Name    string `json:"name" doc:"The key's name"`
@@ -31,13 +32,16 @@ type Key struct {
 	Stage   Stage  `json:"stage" enum:"test,production" doc:"What it is for"`
 	Kind    string `json:"kind" enum:"P-256,P-384,RSA-2048,RSA-3072,Ed25519" doc:"What kind of key it is"`
 	// PublicKey is a SubjectPublicKeyInfo, DER.
-	PublicKey   []byte    `json:"publicKey" doc:"The public key: a SubjectPublicKeyInfo, DER in base64"`
-	Certificate []byte    `json:"certificate" doc:"Its certificate by the code signing CA, DER in base64"`
-	Chain       [][]byte  `json:"chain" nullable:"false" doc:"The CA certificates above it without the root, DER in base64"`
-	By          string    `json:"by" doc:"The operator who created it"`
-	Created     time.Time `json:"created" doc:"When it was created"`
-	Revoked     time.Time `json:"revoked,omitzero" doc:"When it was revoked; absent if it was not"`
-	Reason      string    `json:"reason,omitempty" doc:"Why it was revoked"`
+	PublicKey   []byte   `json:"publicKey" doc:"The public key: a SubjectPublicKeyInfo, DER in base64"`
+	Certificate []byte   `json:"certificate" doc:"Its certificate by the code signing CA, DER in base64"`
+	Chain       [][]byte `json:"chain" nullable:"false" doc:"The CA certificates above it without the root, DER in base64"`
+	// Offline keys are used where no server reaches: in a vault, on a machine
+	// without a network. What they sign is imported.
+	Offline bool      `json:"offline,omitempty" doc:"Whether the private key is kept elsewhere, and its signatures are imported"`
+	By      string    `json:"by" doc:"The operator who created it"`
+	Created time.Time `json:"created" doc:"When it was created"`
+	Revoked time.Time `json:"revoked,omitzero" doc:"When it was revoked; absent if it was not"`
+	Reason  string    `json:"reason,omitempty" doc:"Why it was revoked"`
 }
 
 // KeyKinds lists what kinds of keys sign firmware.
@@ -50,6 +54,8 @@ func (k *Key) Check() error {
 		return fmt.Errorf("the stage %q: it is test or production", k.Stage)
 	case !slices.Contains(KeyKinds, k.Kind):
 		return fmt.Errorf("a key of kind %q signs no firmware: take one of %v", k.Kind, KeyKinds)
+	case k.Offline && k.Stage != Production:
+		return errors.New("only keys for production are kept offline: those for test sign drafts at once")
 	}
 	return nil
 }

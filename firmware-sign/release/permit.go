@@ -127,11 +127,28 @@ func keyOf(want firmwaresign.ToSign, keys []*Key) (*Key, error) {
 	return nil, errors.New("it is wanted from a key that the artefact does not name")
 }
 
-// Sign makes the signatures. Nobody may have them before it is kept that they
-// were made.
+// Waits reports the first offline key whose signature was not imported yet.
+func (p *Permit) Waits() error {
+	for i, key := range p.keys {
+		if key.Offline && p.artefact.imported(i) == nil {
+			return fmt.Errorf("the key %s is offline: take what it is to sign to it with touchmark firmware request export, and import what it made", key.Name)
+		}
+	}
+	return nil
+}
+
+// Sign makes the signatures of the keys that are here, and adds those that
+// were imported. Nobody may have them before it is kept that they were made.
 func (p *Permit) Sign(open func(*Key) (crypto.Signer, error)) ([][]byte, error) {
+	if err := p.Waits(); err != nil {
+		return nil, err
+	}
 	var signatures [][]byte
 	for i, want := range p.artefact.ToSign {
+		if p.keys[i].Offline {
+			signatures = append(signatures, p.artefact.imported(i))
+			continue
+		}
 		signer, err := open(p.keys[i])
 		if err != nil {
 			return nil, err

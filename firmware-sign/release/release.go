@@ -81,10 +81,12 @@ type Artefact struct {
 	// for the artefact.
 	ToSign     []firmwaresign.ToSign `json:"toSign" nullable:"false" doc:"What is to be signed"`
 	Signatures [][]byte              `json:"signatures,omitempty" doc:"The signatures, in the order of toSign; absent while there are none"`
-	Signed     *File                 `json:"signed,omitempty" doc:"The signed file, or the file with the signature; absent until it was verified"`
-	Checks     []Check               `json:"checks,omitempty" doc:"How the signed file was verified"`
-	By         string                `json:"by" doc:"The operator who handed it in"`
-	Created    time.Time             `json:"created" doc:"When it was handed in"`
+	// Imported are signatures by offline keys while others are still missing.
+	Imported []ImportedSignature `json:"imported,omitempty" doc:"The signatures that offline keys made, while others are still missing"`
+	Signed   *File               `json:"signed,omitempty" doc:"The signed file, or the file with the signature; absent until it was verified"`
+	Checks   []Check             `json:"checks,omitempty" doc:"How the signed file was verified"`
+	By       string              `json:"by" doc:"The operator who handed it in"`
+	Created  time.Time           `json:"created" doc:"When it was handed in"`
 }
 
 // Check is one verification of a signed file that succeeded.

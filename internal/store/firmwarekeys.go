@@ -69,6 +69,11 @@ func (s *Store) CreateFirmwareKey(ctx context.Context, a access.Act, k *release.
 		if used, err := w.taken(`SELECT 1 FROM firmware_keys WHERE name = $1`, k.Name); err != nil || used {
 			return 0, orExists(err, "firmware key", k.Name)
 		}
+		if k.Offline {
+			if err := w.unusedKey(k); err != nil {
+				return 0, err
+			}
+		}
 		made := *k
 		made.By, made.Created, made.ID = a.Operator, w.now, w.ids(1)
 		row := &firmwareKeyRow{ID: made.ID, ProductID: product, Name: k.Name, Body: mustJSON(&made)}

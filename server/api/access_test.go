@@ -65,6 +65,8 @@ func attempts(t testing.TB) map[string]attempt {
 	file := map[string]any{"size": 5, "sha256": strings.Repeat("0a", 32)}
 	artefact := map[string]any{"stage": "production", "name": "app.bin", "format": "raw", "source": file, "keys": []string{"lamp-1"},
 		"toSign": []any{map[string]any{"algorithm": "ed25519", "publicKey": "AA==", "message": "AA=="}}}
+	response := map[string]any{"type": "touchmark/firmware-response/1", "release": "lamp@1.0", "statement": strings.Repeat("0a", 32), "publicKey": "AA==",
+		"signatures": []any{map[string]any{"artefact": "app.bin", "index": 0, "signature": "AA=="}}}
 	return map[string]attempt{
 		"listProducts":         {near: "/products", status: 200},
 		"createProduct":        {near: "/products", body: with(product, "name", "new"), status: 201},
@@ -156,6 +158,8 @@ func attempts(t testing.TB) map[string]attempt {
 		"listFirmwareKeys":     {near: "/firmware-keys", status: 200},
 		"getFirmwareKey":       {near: "/firmware-keys/lamp-1", status: 200},
 		"createFirmwareKey":    {near: "/firmware-keys", body: map[string]any{"name": "lamp-2", "product": "lamp", "stage": "test", "kind": "P-256"}, status: 201},
+		"importFirmwareKey":    {near: "/firmware-keys/import", body: map[string]any{"name": "lamp-3", "product": "lamp", "csr": csr}, status: 201},
+		"importSignatures":     {near: "/releases/61/signatures", body: response, status: 200},
 		"listReleases":         {near: "/releases", status: 200},
 		"getRelease":           {near: "/releases/61", status: 200},
 		"createRelease":        {near: "/releases", body: map[string]any{"product": "lamp", "version": "1.0", "counter": 1, "supportEnd": "2031-12-31"}, status: 201},
@@ -245,7 +249,7 @@ var who = map[string]access.Permission{
 	"listIssuers": access.ReadAudit, "createIssuer": access.ManageIssuers, "getIssuer": access.ReadAudit, "renewIssuer": access.ManageIssuers,
 	"listCRLs": access.ReadAudit, "makeCRLs": access.ManageDevices, "listCRLPartitions": access.ReadAudit, "endCRLPartitions": access.ManageDevices,
 	"setDefaultIssuer": access.ManageIssuers, "closeIssuer": access.ManageIssuers, "reopenIssuer": access.ManageIssuers, "setOwnerIssuer": access.ManageOwners,
-	"listFirmwareKeys": access.ReadReleases, "getFirmwareKey": access.ReadReleases, "createFirmwareKey": access.ManageFirmwareKeys,
+	"listFirmwareKeys": access.ReadReleases, "getFirmwareKey": access.ReadReleases, "createFirmwareKey": access.ManageFirmwareKeys, "importFirmwareKey": access.ManageFirmwareKeys, "importSignatures": access.SignFirmware,
 	"listReleases": access.ReadReleases, "getRelease": access.ReadReleases, "createRelease": access.SignFirmware, "publishRelease": access.SignFirmware,
 	"addArtefact": access.SignFirmware, "getArtefact": access.ReadReleases, "signArtefact": access.SignFirmware, "keepChecks": access.SignFirmware,
 	"attachDocument": access.SignFirmware, "getDocument": access.ReadReleases, "submitRelease": access.SignFirmware, "yankRelease": access.SignFirmware, "getYankImpact": access.ReadReleases,

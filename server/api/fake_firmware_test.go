@@ -116,3 +116,11 @@ func (armoury) KeyImpact(context.Context, string) (*release.Impact, error) {
 }
 
 func (armoury) NoteFirmware(context.Context, release.Running) error { return nil }
+
+func (f armoury) ImportFirmwareKey(_ context.Context, a access.Act, k *release.Key) (*release.Key, error) {
+	return did(f, a, k, nil)
+}
+
+func (f armoury) ImportSignatures(ctx context.Context, a access.Act, id int64, _ *release.Response) (*release.Release, error) {
+	return f.PublishRelease(ctx, a, id)
+}

@@ -31,6 +31,7 @@ type Firmware interface {
 	SignArtefact(ctx context.Context, act access.Act, id int64) (*release.Artefact, error)
 	KeepChecks(ctx context.Context, act access.Act, id int64, signed release.File, checks []release.Check) (*release.Artefact, error)
 	FirmwareActs
+	FirmwareCeremonies
 }
 
 // FirmwareKeyInput is a key to be made.
@@ -74,6 +75,7 @@ func (a *API) firmware() {
 	a.artefacts()
 	a.releaseActs()
 	a.firmwarePolicies()
+	a.firmwareCeremonies()
 }
 
 func (a *API) firmwareKeys() {

@@ -169,6 +169,7 @@ func firmwareCalls(ctx context.Context, s *store.Store) map[string]func() error 
 		"PublishRelease":       call(func() (any, error) { return s.PublishRelease(ctx, By, 1) }),
 		"Artefact":             call(func() (any, error) { return s.Artefact(ctx, 1) }),
 		"AddArtefact":          call(func() (any, error) { return s.AddArtefact(ctx, By, 1, &release.Artefact{}) }),
+		"ImportSignatures":     call(func() (any, error) { return s.ImportSignatures(ctx, By, 1, &release.Response{}) }),
 		"KeepSignatures":       call(func() (any, error) { return s.KeepSignatures(ctx, By, 1, nil) }),
 		"AttachDocument":       call(func() (any, error) { return s.AttachDocument(ctx, By, 1, release.Document{}, nil) }),
 		"ReleaseDocument":      call(func() (any, error) { return s.ReleaseDocument(ctx, 1, "00") }),
