@@ -361,6 +361,9 @@ func (j *judgement) entitled() (Verdict, bool) {
 	}
 	reasons = append(j.holds(), reasons...)
 	decided := j.Pending != nil && j.Pending.Decision != nil
+	if decided && j.Pending.Decision.Admit && j.unopened() {
+		decided = false // one person's word does not take the place of others' approvals
+	}
 	switch {
 	case decided && (len(reasons) > 0 || !j.Pending.Decision.Admit):
 		// A refusal stands even when what held the device is gone.
@@ -402,13 +405,20 @@ func (j *judgement) ruled(b BrokenRule) Reason {
 	return r
 }
 
+// unopened reports whether the order waits until others agree to it.
+func (j *judgement) unopened() bool {
+	return j.Order.State != OrderOpen && j.Order.Unapproved(j.Product.Approvals) > 0
+}
+
 // holds collects what keeps an entitled device waiting.
 func (j *judgement) holds() (reasons []Reason) {
 	o := j.Order
-	if o.State == OrderDraft {
+	switch {
+	case o.State == OrderDraft && j.unopened():
+		reasons = append(reasons, j.reason(ReasonOrderDraft, "Order %s is still a draft: the device is let in when others have approved that it opens.", o.Name))
+	case o.State == OrderDraft:
 		reasons = append(reasons, j.reason(ReasonOrderDraft, "Order %s is still a draft: the device is let in when the planner opens it.", o.Name))
-	}
-	if o.State == OrderPaused {
+	case o.State == OrderPaused:
 		reasons = append(reasons, j.reason(ReasonOrderPaused, "Order %s is paused: the device is let in when the planner opens it again.", o.Name))
 	}
 	if limit := o.Limits.Exceeded(j.Counters); limit != "" {

@@ -74,6 +74,12 @@ type Order struct {
 	// RaiseApprovals is how many others must approve a larger quantity; 0
 	// needs nobody.
 	RaiseApprovals int `json:"raiseApprovals,omitempty"`
+	// Approved says that others agreed to the order as it is, see
+	// [Order.Unapproved].
+	Approved bool `json:"approved,omitempty"`
+	// ManifestApprovals is how many others must approve a manifest; its product
+	// may want more.
+	ManifestApprovals int `json:"manifestApprovals,omitempty"`
 	// ManifestSignatures is how many site operators must sign a manifest.
 	ManifestSignatures int       `json:"manifestSignatures"`
 	Revision           int64     `json:"revision"` // grows with every planner's change, not with Issued
@@ -98,6 +104,8 @@ func (o *Order) Check() error {
 		return fmt.Errorf("order %q wants %d manifest signatures: between 1 and %d are allowed", o.Name, o.ManifestSignatures, MaxSignatures)
 	case o.RaiseApprovals < 0 || o.RaiseApprovals > MaxRaiseApprovals:
 		return fmt.Errorf("order %q wants %d approvals of a raise: between 0 and %d are allowed", o.Name, o.RaiseApprovals, MaxRaiseApprovals)
+	case o.ManifestApprovals < 0 || o.ManifestApprovals > MaxRaiseApprovals:
+		return fmt.Errorf("order %q wants %d approvals of a manifest: between 0 and %d are allowed", o.Name, o.ManifestApprovals, MaxRaiseApprovals)
 	case !o.NotBefore.IsZero() && !o.NotAfter.IsZero() && !o.NotAfter.After(o.NotBefore):
 		return fmt.Errorf("order %q: its window ends (%s) before it begins (%s)", o.Name, o.NotAfter.Format(time.RFC3339), o.NotBefore.Format(time.RFC3339))
 	}

@@ -94,6 +94,8 @@ type Product struct {
 	// Licences declares that the firmware runs only on licensed chips; nil if
 	// it does not ask.
 	Licences *LicencePolicy `json:"licences,omitempty"`
+	// Approvals say how many others must agree to orders and manifests.
+	Approvals ProductApprovals `json:"approvals,omitzero"`
 	// Life is what comes after the first certificate.
 	Life     Life      `json:"life,omitzero"`
 	Revision int64     `json:"revision"`
@@ -164,6 +166,9 @@ func (p *Product) Check() error {
 		return fmt.Errorf("product %q: %w", p.Name, err)
 	}
 	if err := checkRules(p.Rules); err != nil {
+		return fmt.Errorf("product %q: %w", p.Name, err)
+	}
+	if err := p.Approvals.check(); err != nil {
 		return fmt.Errorf("product %q: %w", p.Name, err)
 	}
 	if err := p.Life.check(); err != nil {

@@ -58,8 +58,9 @@ type OrderChange struct {
 	Rework    *Rework
 	// MaxReplacements 0 is the default.
 	MaxReplacements *int64
-	// RaiseApprovals can only grow.
-	RaiseApprovals *int
+	// RaiseApprovals and ManifestApprovals can only grow.
+	RaiseApprovals    *int
+	ManifestApprovals *int
 }
 
 // History is everything that is kept about one device.

@@ -203,8 +203,11 @@ func showTerms(w io.Writer, t *approval.Terms) {
 	for _, name := range slices.Sorted(maps.Keys(statement)) {
 		value := string(statement[name])
 		var s string
+		var list []string
 		if json.Unmarshal(statement[name], &s) == nil {
 			value = s
+		} else if json.Unmarshal(statement[name], &list) == nil {
+			value = strings.Join(list, ", ")
 		}
 		field(w, "  "+name, value)
 	}

@@ -20,7 +20,7 @@ func (a *app) orderCommand() *cobra.Command {
 		`An order entitles a site to build a quantity of a product. A draft holds devices, an open order admits them, a closed one
 gives out no further unit, a cancelled one gives out nothing any more. A paused order holds devices until it is opened again.`,
 		a.orderCreate(), a.orderList(), a.orderShow(),
-		a.orderState("open NAME", "Open a draft, paused or closed order: devices are admitted", vetting.OrderOpen, false),
+		a.orderOpen(),
 		a.orderState("pause NAME", "Pause an open order: devices are held until it is opened again", vetting.OrderPaused, false),
 		a.orderState("close NAME", "Close an order: no further unit; issued ones may still fetch theirs", vetting.OrderClosed, false),
 		a.yesFlag(a.orderState("cancel NAME", "Cancel an order for good: nothing is issued any more", vetting.OrderCancelled, true)),
@@ -42,7 +42,7 @@ func (a *app) orderCreate() *cobra.Command {
 	f.StringVar(&in.Product, "product", "", "what is built (required)")
 	f.StringVar(&in.Site, "site", "", "where it is built (required)")
 	f.Int64Var(&in.Quantity, "quantity", 0, "the most units that may be issued (required)")
-	f.BoolVar(&open, "open", false, "admit devices at once; otherwise the order is a draft")
+	f.BoolVar(&open, "open", false, "admit devices at once; otherwise the order is a draft. One that wants approvals is a draft first: ask with order open")
 	f.StringSliceVar(&in.Identifiers.Serials, "serials", nil, "serial number or `range` FROM..TO that manifests may list; may be repeated")
 	f.StringSliceVar(&in.Identifiers.MACs, "macs", nil, "MAC address or `range`; may be repeated")
 	f.StringSliceVar(&in.Identifiers.UIDs, "uids", nil, "chip UID or `range`; may be repeated")
@@ -150,6 +150,52 @@ func (a *app) orderState(use, about string, to vetting.OrderState, ask bool) *co
 		}
 		return changeOrder(ctx, cl, args[0], api.OrderPatch{State: &to})
 	}, showOrder)
+}
+
+func (a *app) orderOpen() *cobra.Command {
+	note := ""
+	c := &cobra.Command{Use: "open NAME", Short: "Open a draft, paused or closed order: devices are admitted", Args: cobra.ExactArgs(1),
+		Long: `open has an order admit devices. Where its product wants the approval of others for that (product update --order-approvals), it only asks for it: the
+order opens when they have approved (touchmark approval). What they sign says all of the order, and is void once the order or its product is changed.`,
+		Example: "  touchmark order open PO-4711\n  touchmark order open PO-4712 --note 'the customer ordered'", ValidArgsFunction: a.completeFirst("/orders")}
+	c.Flags().StringVar(&note, "note", "", "why, for those who approve it")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		return a.openOrder(cmd.Context(), cl, args[0], note)
+	}
+	return a.jsonFlag(c)
+}
+
+// openOrder opens an order, or asks for that.
+func (a *app) openOrder(ctx context.Context, cl *client, name, note string) error {
+	var o vetting.Order
+	if err := cl.api(ctx, http.MethodGet, "/orders/"+segment(name), nil, &o); err != nil {
+		return err
+	}
+	var p vetting.Product
+	if err := cl.api(ctx, http.MethodGet, "/products/"+segment(o.Product), nil, &p); err != nil {
+		return err
+	}
+	n := o.Unapproved(p.Approvals)
+	if n == 0 || o.State == vetting.OrderOpen {
+		to := vetting.OrderOpen
+		raw, err := changeOrder(ctx, cl, name, api.OrderPatch{State: &to})
+		if err != nil {
+			return err
+		}
+		return show(a, raw, showOrder)
+	}
+	if note == "" {
+		return usagef("order %s opens with %s by others: say why with --note", name, counted(int64(n), "approval", "approvals"))
+	}
+	var raw []byte
+	if err := cl.api(ctx, http.MethodPost, "/orders/"+segment(name)+"/opening", api.ReasonInput{Note: note}, &raw); err != nil {
+		return err
+	}
+	return show(a, raw, showProposal)
 }
 
 func changeOrder(ctx context.Context, cl *client, name string, p api.OrderPatch) (raw []byte, err error) {
@@ -287,6 +333,9 @@ func showOrder(w io.Writer, o *vetting.Order) {
 	field(w, "limits", limits(o.Limits))
 	if o.RaiseApprovals > 0 {
 		field(w, "raises", "need "+counted(int64(o.RaiseApprovals), "approval", "approvals")+"; see touchmark order raises "+o.Name)
+	}
+	if o.Approved {
+		field(w, "approved", "others agreed to it as it is")
 	}
 	field(w, "rework", rework(o))
 	field(w, "signatures", fmt.Sprintf("%d wanted on each manifest", o.ManifestSignatures))

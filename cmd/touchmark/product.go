@@ -36,6 +36,7 @@ type productFlags struct {
 	onClone                         string
 	licences                        string
 	licenceEpoch                    uint16
+	approvals                       vetting.ProductApprovals
 }
 
 func (p *productFlags) add(c *cobra.Command) {
@@ -56,6 +57,8 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.BoolVar(&p.attestationCA, "attestation-ca", false, "trust keys of TPMs that this server's attestation CA certified, with the proof attestation")
 	f.StringSliceVar(&p.domains.Names, "domain", nil, "DNS `name` that servers may prove (--proof domain-control), or with a leading dot all names below one, as .lab.example.com; may be repeated")
 	f.BoolVar(&p.domains.Wildcards, "wildcards", false, "let servers have certificates for all names directly below one (*.lab.example.com)")
+	f.IntVar(&p.approvals.Orders, "order-approvals", 0, "how many others must approve that an order opens; the number only grows")
+	f.Int64Var(&p.approvals.OrdersAbove, "order-approvals-above", 0, "orders of at most so many units open without approval; the number only falls")
 	f.StringVar(&p.life.RenewWindow, "renew-window", "", "the part of a certificate's life, at its end, in which it renews, such as 33% or 60d (default all of it)")
 	f.StringVar(&p.life.Grace, "grace", "", "how long after its end a certificate still renews, such as 90d")
 	f.StringVar(&p.life.Rescue, "rescue", "", "how long after its end, beyond the grace, a device that asks is held for a person, such as 3650d")
@@ -109,6 +112,7 @@ func (p *productFlags) apply(c *cobra.Command, in *api.ProductSettings, all bool
 		in.Domains.Wildcards = p.domains.Wildcards
 	}
 	p.applyLicences(set, in)
+	p.applyApprovals(set, &in.Approvals)
 	p.applyLife(set, &in.Life)
 	if set("proof") {
 		in.Proofs = nil
@@ -142,6 +146,15 @@ func (p *productFlags) applyLicences(set func(flag string) bool, in *api.Product
 	}
 	if set("licence-epoch") && in.Licences != nil {
 		in.Licences.Epoch = p.licenceEpoch
+	}
+}
+
+func (p *productFlags) applyApprovals(set func(flag string) bool, in *vetting.ProductApprovals) {
+	if set("order-approvals") {
+		in.Orders = p.approvals.Orders
+	}
+	if set("order-approvals-above") {
+		in.OrdersAbove = p.approvals.OrdersAbove
 	}
 }
 
@@ -261,6 +274,13 @@ func showProduct(w io.Writer, p *vetting.Product) {
 	field(w, "on clone", cmp.Or(p.Life.OnClone, vetting.CloneQuarantine))
 	if p.Life.HoldUntilActive {
 		field(w, "certificates", "on hold until they were first used")
+	}
+	if n := p.Approvals.Orders; n > 0 {
+		above := ""
+		if p.Approvals.OrdersAbove > 0 {
+			above = "above " + counted(p.Approvals.OrdersAbove, "unit", "units") + " "
+		}
+		field(w, "orders", above+"open with "+counted(int64(n), "approval", "approvals"))
 	}
 	if l := p.Licences; l != nil {
 		field(w, "licences", fmt.Sprintf("product %d, UIDs of type %s, epoch %d", l.Number, l.UID, l.Epoch))

@@ -51,7 +51,11 @@ func (a *app) setQuantity(ctx context.Context, cl *client, name string, n int64,
 	if err := cl.api(ctx, http.MethodGet, "/orders/"+segment(name), nil, &o); err != nil {
 		return err
 	}
-	if o.RaiseApprovals == 0 || n <= o.Quantity {
+	wanted, err := raiseApprovals(ctx, cl, &o, n)
+	if err != nil {
+		return err
+	}
+	if wanted == 0 || n <= o.Quantity {
 		raw, err := changeOrder(ctx, cl, name, api.OrderPatch{Quantity: &n})
 		if err != nil {
 			return err
@@ -59,13 +63,23 @@ func (a *app) setQuantity(ctx context.Context, cl *client, name string, n int64,
 		return show(a, raw, showOrder)
 	}
 	if note == "" {
-		return usagef("order %s wants %s of a larger quantity: say why with --note", name, counted(int64(o.RaiseApprovals), "approval", "approvals"))
+		return usagef("order %s wants %s of a larger quantity: say why with --note", name, counted(int64(wanted), "approval", "approvals"))
 	}
 	var raw []byte
 	if err := cl.api(ctx, http.MethodPost, "/orders/"+segment(name)+"/raises", api.RaiseInput{Quantity: n, Note: note}, &raw); err != nil {
 		return err
 	}
 	return show(a, raw, showRaise)
+}
+
+// raiseApprovals is how many others must approve that an order has a quantity.
+func raiseApprovals(ctx context.Context, cl *client, o *vetting.Order, n int64) (int, error) {
+	var p vetting.Product
+	if o.State != vetting.OrderOpen {
+		return o.RaiseApprovals, nil
+	}
+	err := cl.api(ctx, http.MethodGet, "/products/"+segment(o.Product), nil, &p)
+	return max(o.RaiseApprovals, p.Approvals.Opening(n)), err
 }
 
 func (a *app) orderRaiseApprovals() *cobra.Command {

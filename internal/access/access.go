@@ -114,6 +114,7 @@ var grants = map[Role][]Permission{
 // approvers, who may approve all. None of them is of a site or owner: bundles
 // count the certificates of operator CAs only.
 var approvers = map[approval.Kind][]Role{
+	approval.OrderOpen:      {RolePlanner},
 	approval.OrderRaise:     {RolePlanner},
 	approval.ReleaseApprove: {RoleReleaseEngineer}, approval.ReleaseYank: {RoleReleaseEngineer}, approval.FirmwareCounter: {RoleReleaseEngineer}, approval.FirmwareKeyRevoke: {RoleReleaseEngineer},
 }

@@ -34,6 +34,7 @@ import (
 type Kind string
 
 const (
+	OrderOpen         Kind = "order.open"  // an order admits devices
 	OrderRaise        Kind = "order.raise" // a larger quantity
 	ReleaseApprove    Kind = "release.approve"
 	ReleaseYank       Kind = "release.yank"
@@ -42,7 +43,7 @@ const (
 )
 
 // Kinds lists every kind.
-var Kinds = []Kind{OrderRaise, ReleaseApprove, ReleaseYank, FirmwareCounter, FirmwareKeyRevoke}
+var Kinds = []Kind{OrderOpen, OrderRaise, ReleaseApprove, ReleaseYank, FirmwareCounter, FirmwareKeyRevoke}
 
 // State is where a proposal stands.
 type State string

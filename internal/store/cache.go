@@ -228,10 +228,8 @@ func (s *Store) parseOrder(ctx context.Context, o *orderRow) (*cachedOrder, erro
 	if _, err := one(ctx, s.db, `SELECT name FROM products WHERE id = $1`, []any{o.ProductID}, &product); err != nil {
 		return nil, err
 	}
-	return &cachedOrder{revision: o.Revision, order: vetting.Order{
-		ID: o.ID, Name: o.Name, Product: product, Site: site, Revision: o.Revision,
-		Identifiers: b.Identifiers, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
-		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Waste: cmp.Or(b.Waste, vetting.WasteCounts), Rework: cmp.Or(b.Rework, vetting.ReworkByAdministrator), MaxReplacements: b.MaxReplacements, RaiseApprovals: b.RaiseApprovals, Created: b.Created, Updated: b.Updated,
-		ProductID: o.ProductID, SiteID: o.SiteID,
-	}}, nil
+	out := o.order(&b)
+	out.Product, out.Site = product, site
+	out.Waste, out.Rework = cmp.Or(out.Waste, vetting.WasteCounts), cmp.Or(out.Rework, vetting.ReworkByAdministrator)
+	return &cachedOrder{revision: o.Revision, order: *out}, nil
 }

@@ -99,6 +99,9 @@ func (s *Store) UpdateProduct(ctx context.Context, a access.Act, p *vetting.Prod
 		if err != nil {
 			return 0, err
 		}
+		if err := p.Approvals.Follows(old.Approvals); err != nil {
+			return 0, vetting.Errorf(vetting.Conflict, "product %s: %v", p.Name, err)
+		}
 		made := *p
 		made.Created, made.Updated = old.Created, w.now
 		if err := w.declareLicences(&made, old); err != nil {
@@ -108,7 +111,7 @@ func (s *Store) UpdateProduct(ctx context.Context, a access.Act, p *vetting.Prod
 		row := productRowOf(have.ID, have.Revision+1, &made)
 		w.exec(`UPDATE products SET revision = $2, body = $3 WHERE id = $1`, row.ID, row.Revision, row.Body)
 		rules.save(w, w.leaf("product.update", operatorOf(a), p.Name, rules.objects(row.object())...))
-		return row.ID, nil
+		return row.ID, w.productChanged(operatorOf(a), row)
 	})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 )
@@ -37,6 +38,7 @@ func TestMain(m *testing.M) {
 var doomed = map[string]func(ctx context.Context, s *store.Store, dir string, round int) error{
 	"revocation lists": makeLists, "offline files": makeOffline, "messages": workOnMessages,
 	"ending lists": makeAndEndLists, "TPMs": workOnTPMs, "approvals": raiseByApproval,
+	string(approval.OrderOpen): byApproval(approval.OrderOpen),
 }
 
 func doom(v []string) error {

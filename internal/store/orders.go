@@ -2,9 +2,9 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
-	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -38,7 +38,8 @@ func (s *Store) Order(ctx context.Context, name string) (*vetting.Order, error) 
 }
 
 // CreateOrder keeps a new order in the state it names (draft if none); name
-// must be free (Exists), product and site must exist (NotFound).
+// must be free (Exists), product and site must exist (NotFound). An open one
+// that wants approvals is a Conflict.
 func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order) (*vetting.Order, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
 		if used, err := w.taken(`SELECT 1 FROM orders WHERE name = $1`, o.Name); err != nil || used {
@@ -53,9 +54,16 @@ func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order)
 			return 0, err
 		}
 		row := &orderRow{ID: w.ids(1), ProductID: product, SiteID: site, Name: o.Name, State: string(o.State), Quantity: o.Quantity, Revision: 1,
-			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Limits: o.Limits, Waste: o.Waste, Rework: o.Rework, MaxReplacements: o.MaxReplacements, RaiseApprovals: o.RaiseApprovals, Created: w.now, Updated: w.now})}
+			Body: mustJSON(orderBody{Identifiers: o.Identifiers, NotBefore: o.NotBefore.UTC(), NotAfter: o.NotAfter.UTC(), ManifestSignatures: o.ManifestSignatures, Limits: o.Limits, Waste: o.Waste, Rework: o.Rework, MaxReplacements: o.MaxReplacements, RaiseApprovals: o.RaiseApprovals, ManifestApprovals: o.ManifestApprovals, Created: w.now, Updated: w.now})}
 		if row.State == "" {
 			row.State = string(vetting.OrderDraft)
+		}
+		of, err := w.productOf(row)
+		if err != nil {
+			return 0, err
+		}
+		if n := of.Approvals.Opening(o.Quantity); n > 0 && row.State == string(vetting.OrderOpen) {
+			return 0, vetting.Errorf(vetting.Conflict, "an order of %d units of product %s opens only with the approval of %d others: make it a draft, and ask with `touchmark order open %s --note WHY`", o.Quantity, o.Product, n, o.Name)
 		}
 		w.exec(`INSERT INTO orders (id, name, product_id, site_id, state, quantity, issued, revision, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 			row.ID, row.Name, row.ProductID, row.SiteID, row.State, row.Quantity, row.Issued, row.Revision, row.Body)
@@ -70,8 +78,8 @@ func (s *Store) CreateOrder(ctx context.Context, a access.Act, o *vetting.Order)
 
 // ChangeOrder applies a planner's change. A change of state that does not
 // follow draft → open ⇄ paused or closed → cancelled, or a quantity below what was
-// issued, is a Conflict; so is a raise that wants approvals (see ProposeRaise). One that waits for them
-// becomes void.
+// issued, is a Conflict; so is what wants approvals (see ProposeRaise and
+// ProposeOpening). What waits for them becomes void.
 func (s *Store) ChangeOrder(ctx context.Context, a access.Act, name string, c vetting.OrderChange) (*vetting.Order, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
 		o, err := w.orderNamed(name)
@@ -83,7 +91,7 @@ func (s *Store) ChangeOrder(ctx context.Context, a access.Act, name string, c ve
 		}
 		w.saveOrder(o)
 		w.leaf("order.change", operatorOf(a), name+" is "+o.State, o.object())
-		return o.ID, w.voidProposals(operatorOf(a), approval.OrderRaise, name, "the order was changed since")
+		return o.ID, w.orderChanged(operatorOf(a), name)
 	})
 	if err != nil {
 		return nil, err
@@ -109,31 +117,50 @@ func (w *writing) saveOrder(o *orderRow) {
 }
 
 // changeOrder checks a change against the order as it is now; approved says
-// that a raise has what approvals it wants.
+// that others agreed to it, as many as it wants.
 func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange, approved bool) error {
 	body, err := row.body()
 	if err != nil {
 		return err
 	}
-	o := vetting.Order{Name: row.Name, State: vetting.OrderState(row.State), Quantity: row.Quantity, Issued: row.Issued, Wasted: row.Wasted,
-		NotBefore: body.NotBefore, NotAfter: body.NotAfter, ManifestSignatures: body.ManifestSignatures, Limits: body.Limits, Rework: body.Rework, MaxReplacements: body.MaxReplacements, RaiseApprovals: body.RaiseApprovals}
+	product, err := w.productOf(row)
+	if err != nil {
+		return err
+	}
+	before := row.order(&body)
+	o := *before
 	if c.State != nil && *c.State != o.State {
 		if !o.MayBecome(*c.State) {
 			return vetting.Errorf(vetting.Conflict, "order %s is %s and cannot become %q", o.Name, o.State, *c.State)
 		}
 		o.State = *c.State
 	}
-	if c.Quantity != nil {
-		if *c.Quantity > o.Quantity && body.RaiseApprovals > 0 && !approved {
-			return vetting.Errorf(vetting.Conflict, "order %s is raised only with the approval of %d others: ask for a raise", o.Name, body.RaiseApprovals)
-		}
-		o.Quantity = *c.Quantity
+	if err := moreApprovals(&o, c); err != nil {
+		return err
 	}
-	if c.RaiseApprovals != nil {
-		if *c.RaiseApprovals < body.RaiseApprovals {
-			return vetting.Errorf(vetting.Conflict, "order %s wants %d approvals of a raise, and that cannot be made %d: it can only grow", o.Name, body.RaiseApprovals, *c.RaiseApprovals)
+	setTerms(&o, c)
+	if err := o.Check(); err != nil {
+		return vetting.Errorf(vetting.Invalid, "%v", err)
+	}
+	if !approved {
+		if err := agreed(before, &o, product.Approvals); err != nil {
+			return err
 		}
-		o.RaiseApprovals = *c.RaiseApprovals
+	}
+	if o.Quantity < row.Licensed {
+		return vetting.Errorf(vetting.Conflict, "%d chips have a licence from order %s already, so its quantity cannot become %d", row.Licensed, o.Name, o.Quantity)
+	}
+	if o.Left() < 0 {
+		return vetting.Errorf(vetting.Conflict, "order %s has issued %d units already and lost %d by waste, so its quantity cannot become %d", o.Name, o.Issued, o.Wasted, o.Quantity)
+	}
+	row.keep(&o, body, w.now)
+	return nil
+}
+
+// setTerms enters what a change says of quantity, window, rate and rework.
+func setTerms(o *vetting.Order, c vetting.OrderChange) {
+	if c.Quantity != nil {
+		o.Quantity = *c.Quantity
 	}
 	if c.NotBefore != nil {
 		o.NotBefore = c.NotBefore.UTC()
@@ -150,18 +177,54 @@ func (w *writing) changeOrder(row *orderRow, c vetting.OrderChange, approved boo
 	if c.MaxReplacements != nil {
 		o.MaxReplacements = *c.MaxReplacements
 	}
-	if err := o.Check(); err != nil {
-		return vetting.Errorf(vetting.Invalid, "%v", err)
+}
+
+// moreApprovals enters how many approvals are wanted from now on, which can
+// only grow.
+func moreApprovals(o *vetting.Order, c vetting.OrderChange) error {
+	for _, n := range [...]struct {
+		what string
+		to   *int
+		have *int
+	}{{"raise", c.RaiseApprovals, &o.RaiseApprovals}, {"manifest", c.ManifestApprovals, &o.ManifestApprovals}} {
+		if n.to == nil {
+			continue
+		}
+		if *n.to < *n.have {
+			return vetting.Errorf(vetting.Conflict, "order %s wants %d approvals of a %s, and that cannot be made %d: it can only grow", o.Name, *n.have, n.what, *n.to)
+		}
+		*n.have = *n.to
 	}
-	if o.Quantity < row.Licensed {
-		return vetting.Errorf(vetting.Conflict, "%d chips have a licence from order %s already, so its quantity cannot become %d", row.Licensed, o.Name, o.Quantity)
-	}
-	if o.Left() < 0 {
-		return vetting.Errorf(vetting.Conflict, "order %s has issued %d units already and lost %d by waste, so its quantity cannot become %d", o.Name, o.Issued, o.Wasted, o.Quantity)
-	}
-	body.NotBefore, body.NotAfter, body.Limits, body.Rework, body.Updated = o.NotBefore, o.NotAfter, o.Limits, o.Rework, w.now
-	body.MaxReplacements, body.RaiseApprovals = o.MaxReplacements, o.RaiseApprovals
-	row.State, row.Quantity, row.Body = string(o.State), o.Quantity, mustJSON(body)
-	row.Revision++
 	return nil
+}
+
+// agreed refuses a change of an order that others have to agree to, and says
+// how to ask. What they agreed to before counts only as long as the order is
+// not loosened.
+func agreed(before, o *vetting.Order, p vetting.ProductApprovals) error {
+	raised := o.Quantity > before.Quantity
+	if raised && before.RaiseApprovals > 0 {
+		return vetting.Errorf(vetting.Conflict, "order %s is raised only with the approval of %d others: ask for a raise", o.Name, before.RaiseApprovals)
+	}
+	o.Approved = before.Approved && !raised && o.SameTerms(before)
+	n := o.Unapproved(p)
+	switch {
+	case n == 0 || o.State != vetting.OrderOpen:
+		return nil
+	case before.State != vetting.OrderOpen:
+		return vetting.Errorf(vetting.Conflict, "order %s opens only with the approval of %d others: ask for it, with `touchmark order open %[1]s --note WHY`", o.Name, n)
+	case raised:
+		return vetting.Errorf(vetting.Conflict, "order %s is raised only with the approval of %d others: ask for a raise", o.Name, n)
+	case !o.SameTerms(before):
+		return vetting.Errorf(vetting.Conflict, "%d others have to agree to the window, limits and rework of order %s: pause it, change it, and ask for it to be opened again", n, o.Name)
+	}
+	return nil // it was open before approvals were wanted, and is not loosened
+}
+
+// keep enters a changed order into its row.
+func (o *orderRow) keep(to *vetting.Order, body orderBody, now time.Time) {
+	body.NotBefore, body.NotAfter, body.Limits, body.Rework, body.Updated = to.NotBefore, to.NotAfter, to.Limits, to.Rework, now
+	body.MaxReplacements, body.RaiseApprovals, body.ManifestApprovals, body.Approved = to.MaxReplacements, to.RaiseApprovals, to.ManifestApprovals, to.Approved
+	o.State, o.Quantity, o.Body = string(to.State), to.Quantity, mustJSON(body)
+	o.Revision++
 }

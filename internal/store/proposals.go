@@ -19,6 +19,7 @@ import (
 // of their last approval, and tell what they changed. What a carrier cannot do
 // any more is a Conflict, and the approval is not taken.
 var carriers = map[approval.Kind]func(w *writing, p *approval.Proposal) ([]audit.Object, error){
+	approval.OrderOpen:         carryOpening,
 	approval.OrderRaise:        carryRaise,
 	approval.ReleaseApprove:    carryApproval,
 	approval.ReleaseYank:       carryYank,
@@ -164,6 +165,22 @@ func refusal(err error) error {
 	return vetting.Errorf(vetting.Conflict, "%v", err)
 }
 
+// proposed carries out an act that asks for approvals; the proposal is nil
+// where it needed none and was done.
+func (s *Store) proposed(ctx context.Context, a access.Act, do func(*writing) (*approval.Proposal, error)) (*approval.Proposal, error) {
+	id, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		p, err := do(w)
+		if err != nil || p == nil {
+			return 0, err
+		}
+		return p.ID, nil
+	})
+	if err != nil || id == 0 {
+		return nil, err
+	}
+	return s.Proposal(ctx, id)
+}
+
 // propose keeps a proposal of an act. Another one of its kind and subject that
 // is pending is a Conflict.
 func (w *writing) propose(a access.Act, act approval.Act) (*approval.Proposal, error) {
@@ -218,6 +235,11 @@ func (w *writing) approve(a access.Act, p *approval.Proposal, yes approval.Appro
 	}
 	w.saveProposal(p, approval.ActCarryOut, operatorOf(a), p.LogNote(p.Payload), changed...)
 	return nil
+}
+
+// carrier is whose approval carries a proposal out, as the log names them.
+func carrier(p *approval.Proposal) string {
+	return operatorOf(access.Act{Operator: p.Approvals[len(p.Approvals)-1].By})
 }
 
 // checkApprover refuses an operator who may not approve the proposal, or a

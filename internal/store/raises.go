@@ -63,7 +63,7 @@ func (s *Store) ProposeRaise(ctx context.Context, a access.Act, order string, to
 		if err != nil {
 			return 0, err
 		}
-		wanted, err := checkRaise(o, to)
+		wanted, err := w.checkRaise(o, to)
 		if err != nil {
 			return 0, err
 		}
@@ -86,13 +86,21 @@ func (s *Store) ProposeRaise(ctx context.Context, a access.Act, order string, to
 
 // checkRaise says why a raise cannot be asked for, and how many approvals it
 // wants.
-func checkRaise(o *orderRow, to int64) (wanted int, err error) {
+func (w *writing) checkRaise(o *orderRow, to int64) (wanted int, err error) {
 	body, err := o.body()
 	if err != nil {
 		return 0, err
 	}
+	product, err := w.productOf(o)
+	if err != nil {
+		return 0, err
+	}
+	wanted = body.RaiseApprovals
+	if o.State == string(vetting.OrderOpen) {
+		wanted = max(wanted, product.Approvals.Opening(to))
+	}
 	switch state := vetting.OrderState(o.State); {
-	case body.RaiseApprovals == 0:
+	case wanted == 0:
 		return 0, vetting.Errorf(vetting.Conflict, "order %s wants no approvals: change its quantity", o.Name)
 	case to <= o.Quantity:
 		return 0, vetting.Errorf(vetting.Conflict, "order %s is for %d units, so %d is no raise: a smaller quantity needs no approval", o.Name, o.Quantity, to)
@@ -101,7 +109,7 @@ func checkRaise(o *orderRow, to int64) (wanted int, err error) {
 	case state == vetting.OrderCancelled:
 		return 0, vetting.Errorf(vetting.Conflict, "order %s was cancelled", o.Name)
 	}
-	return body.RaiseApprovals, nil
+	return wanted, nil
 }
 
 // ApproveRaise is ApproveProposal for a raise of an order to a quantity;
@@ -156,5 +164,5 @@ func carryRaise(w *writing, p *approval.Proposal) ([]audit.Object, error) {
 		return nil, err
 	}
 	w.saveOrder(o)
-	return []audit.Object{o.object()}, nil
+	return []audit.Object{o.object()}, w.orderChanged(carrier(p), r.Order)
 }

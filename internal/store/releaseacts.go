@@ -117,7 +117,7 @@ func carryApproval(w *writing, p *approval.Proposal) ([]audit.Object, error) {
 
 // ProposeYank asks others to agree that a release is taken back.
 func (s *Store) ProposeYank(ctx context.Context, a access.Act, id int64, reason string) (*approval.Proposal, error) {
-	return s.proposeFirmware(ctx, a, func(w *writing) (*approval.Proposal, error) {
+	return s.proposed(ctx, a, func(w *writing) (*approval.Proposal, error) {
 		_, r, err := w.releaseNow(id)
 		if err != nil {
 			return nil, err
@@ -154,7 +154,7 @@ func carryYank(w *writing, p *approval.Proposal) ([]audit.Object, error) {
 // have at least a security counter. A floor above every published release
 // would strand devices, and is a Conflict that says how many.
 func (s *Store) ProposeFloor(ctx context.Context, a access.Act, product string, to uint32, note string) (*approval.Proposal, error) {
-	return s.proposeFirmware(ctx, a, func(w *writing) (*approval.Proposal, error) {
+	return s.proposed(ctx, a, func(w *writing) (*approval.Proposal, error) {
 		id, policy, err := w.productPolicy(product)
 		if err != nil {
 			return nil, err
@@ -206,7 +206,7 @@ func carryFloor(w *writing, p *approval.Proposal) ([]audit.Object, error) {
 // RevokeFirmwareKey revokes a test key at once, and asks others to agree that
 // a production key is revoked; the proposal is nil in the first case.
 func (s *Store) RevokeFirmwareKey(ctx context.Context, a access.Act, name, reason string) (*approval.Proposal, error) {
-	return s.proposeFirmware(ctx, a, func(w *writing) (*approval.Proposal, error) {
+	return s.proposed(ctx, a, func(w *writing) (*approval.Proposal, error) {
 		keys, err := w.firmwareKeysNamed([]string{name})
 		if err != nil {
 			return nil, err
@@ -253,21 +253,6 @@ func (w *writing) revokeKey(product int64, k *release.Key, reason string) audit.
 	row := &firmwareKeyRow{ID: k.ID, ProductID: product, Name: k.Name, Body: mustJSON(k)}
 	w.exec(`UPDATE firmware_keys SET body = $2 WHERE id = $1`, row.ID, row.Body)
 	return row.object()
-}
-
-// proposeFirmware carries out an act that asks for approvals.
-func (s *Store) proposeFirmware(ctx context.Context, a access.Act, do func(*writing) (*approval.Proposal, error)) (*approval.Proposal, error) {
-	id, err := s.act(ctx, a, func(w *writing) (int64, error) {
-		p, err := do(w)
-		if err != nil || p == nil {
-			return 0, err
-		}
-		return p.ID, nil
-	})
-	if err != nil || id == 0 {
-		return nil, err
-	}
-	return s.Proposal(ctx, id)
 }
 
 // FirmwarePolicy is what holds for all releases of a product.

@@ -42,6 +42,8 @@ type orderBody struct {
 	Rework             vetting.Rework      `json:",omitempty"`
 	MaxReplacements    int64               `json:",omitempty"`
 	RaiseApprovals     int                 `json:",omitempty"`
+	ManifestApprovals  int                 `json:",omitempty"`
+	Approved           bool                `json:",omitempty"`
 	Created, Updated   time.Time
 }
 
@@ -50,6 +52,15 @@ func (o *orderRow) body() (b orderBody, err error) {
 		err = fmt.Errorf("order %s in the database: %w", o.Name, err)
 	}
 	return b, err
+}
+
+// order is the row without the names of product and site.
+func (o *orderRow) order(b *orderBody) *vetting.Order {
+	return &vetting.Order{ID: o.ID, Name: o.Name, State: vetting.OrderState(o.State), Quantity: o.Quantity, Issued: o.Issued, Wasted: o.Wasted, Replaced: o.Replaced,
+		Licensed: o.Licensed, Lot: uint32(o.Lot), Revision: o.Revision, Identifiers: b.Identifiers, NotBefore: b.NotBefore, NotAfter: b.NotAfter,
+		ManifestSignatures: b.ManifestSignatures, Limits: b.Limits, Waste: b.Waste, Rework: b.Rework, MaxReplacements: b.MaxReplacements,
+		RaiseApprovals: b.RaiseApprovals, ManifestApprovals: b.ManifestApprovals, Approved: b.Approved, Created: b.Created, Updated: b.Updated,
+		ProductID: o.ProductID, SiteID: o.SiteID}
 }
 
 const orderColumns = `o.id, o.product_id, o.site_id, o.name, o.state, o.quantity, o.issued, o.revision, o.body, o.wasted, o.replaced, o.lot, o.licensed`

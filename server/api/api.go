@@ -190,6 +190,7 @@ func New(c Config) *API {
 	a.ruleVersions()
 	a.sites()
 	a.orders()
+	a.openings()
 	a.raises()
 	a.proposals()
 	a.manifests()

@@ -51,4 +51,8 @@ func (m *memory) WithdrawProposal(_ context.Context, a access.Act, id int64, not
 	})
 }
 
+func (m *memory) ProposeOpening(_ context.Context, a access.Act, order, note string) (*approval.Proposal, error) {
+	return act(m, a, func() (*approval.Proposal, error) { return m.proposal(), nil })
+}
+
 func (w *world) OperatorChain(*x509.Certificate) [][]byte { return [][]byte{w.office.cert.Raw} }

@@ -306,6 +306,9 @@ var docs = map[string]string{
 	"Limits.perDay":            "Units of the order in a day",
 	"Limits.rigPerHour":        "Units by each rig in an hour",
 	"Limits.linePerHour":       "Units on each line in an hour",
+	"Order.approved":           "Whether others agreed to the order as it is; a larger quantity, another window or other limits want that again",
+	"Order.manifestApprovals":  "How many others must approve each manifest; the product may want more",
+	"Product.approvals":        "How many others must agree to its orders and manifests; absent means nobody",
 	"Order.raiseApprovals":     "How many others must approve a larger quantity; absent means nobody",
 	"Raise.id":                 "The raise's number, and the proposal's",
 	"Bundle.envelope":          "A DSSE envelope (https://github.com/secure-systems-lab/dsse)",
@@ -414,6 +417,10 @@ var docs = map[string]string{
 	"Selection.issuedFrom":       "Devices that got their first certificate then or later",
 	"Selection.issuedBefore":     "Devices that got it earlier",
 	"Selection.identifiers":      "Devices within these ranges",
+
+	"ProductApprovals.orders":      "How many others must approve that an order opens; absent means nobody",
+	"ProductApprovals.ordersAbove": "Orders of at most so many units open without approval",
+	"ProductApprovals.manifests":   "How many others must approve each manifest; absent means nobody",
 }
 
 // values list what fields of answers may hold.

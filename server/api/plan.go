@@ -36,13 +36,15 @@ type ProductSettings struct {
 	Licences     *vetting.LicencePolicy `json:"licences,omitempty" doc:"Declares that the firmware runs only on licensed chips; absent if it does not ask"`
 	Domains      vetting.Domains        `json:"domains,omitzero" doc:"The DNS names that servers may prove"`
 	Life         vetting.Life           `json:"life,omitzero" doc:"What comes after the first certificate: activation, renewal, rescue, copies"`
+
+	Approvals vetting.ProductApprovals `json:"approvals,omitzero" doc:"How many others must agree to its orders and manifests; the numbers can only grow"`
 }
 
 // apply has the product hold the settings.
 func (s *ProductSettings) apply(p *vetting.Product) {
 	p.Description, p.Profile, p.Proofs, p.Rules, p.AwaitRecords = s.Description, s.Profile, s.Proofs, s.Rules, s.AwaitRecords
 	p.ServerKeys, p.SiteCodes, p.Vendors, p.TPM = s.ServerKeys, s.SiteCodes, s.Vendors, s.TPM
-	p.Licences, p.Domains, p.Life = s.Licences, s.Domains, s.Life
+	p.Licences, p.Domains, p.Life, p.Approvals = s.Licences, s.Domains, s.Life, s.Approvals
 }
 
 // ProductInput is a product to be created.
@@ -320,7 +322,7 @@ func (a *API) orders() {
 	register(a, access.PlanProduction, operation{
 		id: "createOrder", method: http.MethodPost, path: "/orders", tag: tagPlanning, maxBody: maxOrderBody,
 		summary: "Create an order", status: http.StatusCreated, errors: []int{404},
-		description: "A new order is a draft unless it says otherwise; open it to admit devices.",
+		description: "A new order is a draft unless it says otherwise; open it to admit devices. Where it wants approvals for that, it can only be a draft: see proposeOpening.",
 	}, func(ctx context.Context, c *call, in *bodyOf[OrderInput]) (*createdOutput[vetting.Order], error) {
 		o := in.Body.order()
 		if err := o.Check(); err != nil {
@@ -338,7 +340,7 @@ func (a *API) orders() {
 	register(a, access.PlanProduction, operation{
 		id: "changeOrder", method: http.MethodPatch, path: "/orders/{name}", tag: tagPlanning,
 		summary:     "Change an order's state, quantity, window, limits or rework",
-		description: "What is absent stays. A draft may be opened or cancelled; an open order paused, closed or cancelled; a paused one opened again, closed or cancelled; a closed one opened again or cancelled. The quantity cannot fall below what was issued; a larger one is a conflict where the order wants approvals for it.",
+		description: "What is absent stays. A draft may be opened or cancelled; an open order paused, closed or cancelled; a paused one opened again, closed or cancelled; a closed one opened again or cancelled. The quantity cannot fall below what was issued; a larger one is a conflict where the order wants approvals for it. So is opening one that wants them, and loosening it while it is open.",
 	}, changeOrder)
 }
 

@@ -40,6 +40,7 @@ var subjects = []struct {
 	{"acts", actCases},
 	{"rule versions", ruleVersionCases},
 	{"orders", orderCases},
+	{"openings", openingCases},
 	{"raises", raiseCases},
 	{"proposals", proposalCases},
 	{"releases", releaseCases},

@@ -53,6 +53,9 @@ type Plans interface {
 	Orders(context.Context, vetting.OrderFilter, vetting.Page) ([]*vetting.Order, error)
 	Order(ctx context.Context, name string) (*vetting.Order, error)
 	CreateOrder(context.Context, access.Act, *vetting.Order) (*vetting.Order, error)
+	// ProposeOpening asks others to agree that an order opens; one that wants
+	// nobody's approval is a Conflict.
+	ProposeOpening(ctx context.Context, act access.Act, order, note string) (*approval.Proposal, error)
 	Raises(ctx context.Context, order string, p vetting.Page) ([]*vetting.Raise, error)
 	ProposeRaise(ctx context.Context, act access.Act, order string, to int64, note string) (*vetting.Raise, error)
 	ApproveRaise(ctx context.Context, act access.Act, order string, id, to int64, yes approval.Approval) (*vetting.Raise, error)

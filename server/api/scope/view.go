@@ -113,6 +113,14 @@ func (v View) ChangeOrder(ctx context.Context, act access.Act, name string, c ve
 	return v.store.ChangeOrder(ctx, act, name, c)
 }
 
+// ProposeOpening asks others to agree that an order opens.
+func (v View) ProposeOpening(ctx context.Context, act access.Act, order, note string) (*approval.Proposal, error) {
+	if _, err := v.Order(ctx, order); err != nil {
+		return nil, err
+	}
+	return v.store.ProposeOpening(ctx, act, order, note)
+}
+
 // Raises lists the raises of an order.
 func (v View) Raises(ctx context.Context, order string, p vetting.Page) ([]*vetting.Raise, error) {
 	if _, err := v.Order(ctx, order); err != nil {
