@@ -46,17 +46,6 @@ type Keys interface {
 	LicenceKey(context.Context, *vetting.LicenceKey) (crypto.Signer, error)
 }
 
-// KeyError says that a product's key cannot be used at the moment. Nothing is
-// lost: who asks again goes on.
-type KeyError struct {
-	Key string
-	Err error
-}
-
-func (e *KeyError) Error() string { return fmt.Sprintf("the key %s: %v", e.Key, e.Err) }
-
-func (e *KeyError) Unwrap() error { return e.Err }
-
 // Desk gives licences.
 type Desk struct {
 	Ledger Ledger
@@ -93,7 +82,7 @@ func (d *Desk) License(ctx context.Context, act access.Act, o *vetting.Order, ui
 		return nil, err
 	}
 	if r.key, err = d.Keys.LicenceKey(ctx, terms.Key); err != nil {
-		return nil, &KeyError{terms.Key.Name(), err}
+		return nil, &vetting.KeyError{Key: terms.Key.Name(), Err: err}
 	}
 	if err := r.parse(uids); err != nil {
 		return nil, err
@@ -214,7 +203,7 @@ func (r *request) sign(ctx context.Context, g *vetting.LicenceGrant, to []*chip)
 	sigs := vetting.LicenceSignatures{Grant: g.ID, KeyID: r.terms.Key.ID}
 	made, err := signAll(ctx, h, g.UIDs, r.key)
 	if err != nil {
-		return &KeyError{r.terms.Key.Name(), err}
+		return &vetting.KeyError{Key: r.terms.Key.Name(), Err: err}
 	}
 	copy(sigs.Header[:], made[0].Bytes())
 	sigs.Header[4] = 0

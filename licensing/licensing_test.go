@@ -199,7 +199,7 @@ func (b *broken) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, 
 func TestKeyFails(t *testing.T) {
 	w := newWorks(t, 4)
 	good := w.keys.keys[0]
-	var bad *licensing.KeyError
+	var bad *vetting.KeyError
 	w.keys.err = errors.New("no token")
 	if _, err := w.try(w.desk, storetest.Chip(0)); !errors.As(err, &bad) || w.order().Licensed != 0 {
 		t.Errorf("%v, and %d chips are licensed", err, w.order().Licensed)

@@ -68,7 +68,8 @@ type Config struct {
 	// the absence of an HSM that it is absent. timestamp signs time stamps;
 	// without it there are none. touchmark ca make-key makes them.
 	// firmware is where keys are made that sign firmware: a URI with {name}, and
-	// for PKCS#11 {id}; if it is missing, file:keys/firmware-{name}.key.
+	// for PKCS#11 {id}; if it is missing, file:keys/firmware-{name}.key. licences
+	// is the same for licence keys, whose name is licence-PRODUCT-NUMBER.
 	Keys map[string]string `yaml:"keys"`
 
 	// EST is where devices enrol (RFC 7030).
@@ -388,7 +389,7 @@ func checkHostName(n string) error {
 }
 
 // keyNames are the keys that a running server uses.
-var keyNames = append([]string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, firmwareKeys}, ca.OwnKeys...)
+var keyNames = append([]string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, firmwareKeys, licenceKeysPlace}, ca.OwnKeys...)
 
 // Places is where the authorities are.
 func (c *Config) Places() ca.Places { return ca.Places{Dir: c.Dir, Keys: c.Keys} }

@@ -144,6 +144,7 @@ func (i *initialization) makeAuthorities(ctx context.Context) error {
 			uris[name] = strings.NewReplacer("{name}", name, "{id}", fmt.Sprintf("%02x", n+1)).Replace(i.KMS)
 		}
 		uris[firmwareKeys] = strings.ReplaceAll(i.KMS, "{name}", "firmware-{name}")
+		uris[licenceKeysPlace] = i.KMS
 	}
 	if i.RootKeyDir != "" {
 		dir, err := filepath.Abs(i.RootKeyDir)

@@ -6,8 +6,6 @@ import (
 	"crypto"
 	"crypto/x509"
 	"errors"
-	"fmt"
-	"io/fs"
 	"strings"
 	"sync"
 
@@ -16,27 +14,34 @@ import (
 )
 
 // licenceKeys are the keys that sign licences: in the key store by their name,
-// licence-PRODUCT-NUMBER, or where the configuration says.
+// licence-PRODUCT-NUMBER, or where the configuration says of each or of all.
 type licenceKeys struct {
-	ring keys.Ring
+	keys *keyStore
 	uris map[string]string // by name
 
 	mu   sync.Mutex
 	open map[int64]crypto.Signer // by the ID of the key
 }
 
+// licenceKeysPlace is the name under keys: in the configuration of where keys
+// for licences are made.
+const licenceKeysPlace = "licences"
+
 // licenceKeyPrefix is what the names of such keys begin with.
 const licenceKeyPrefix = "licence-"
 
 func isLicenceKeyName(name string) bool { return strings.HasPrefix(name, licenceKeyPrefix) }
 
-func newLicenceKeys(c *Config) *licenceKeys {
-	return &licenceKeys{ring: keys.Ring{Dir: c.Dir}, uris: c.Keys, open: map[int64]crypto.Signer{}}
+func newLicenceKeys(c *Config, store *keyStore) *licenceKeys {
+	return &licenceKeys{keys: store, uris: c.Keys, open: map[int64]crypto.Signer{}}
 }
 
 func (k *licenceKeys) uri(name string) string {
 	if uri := k.uris[name]; uri != "" {
 		return uri
+	}
+	if place := k.uris[licenceKeysPlace]; place != "" {
+		return placed(place, "licence key", name)
 	}
 	return "file:keys/" + name + ".key"
 }
@@ -49,7 +54,7 @@ func (k *licenceKeys) LicenceKey(ctx context.Context, want *vetting.LicenceKey) 
 	if s := k.open[want.ID]; s != nil {
 		return s, nil
 	}
-	s, err := k.ring.Open(ctx, k.uri(want.Name()))
+	s, err := k.keys.open(ctx, want.Name(), k.uri(want.Name()))
 	if err != nil {
 		return nil, err
 	}
@@ -67,13 +72,9 @@ func (k *licenceKeys) LicenceKey(ctx context.Context, want *vetting.LicenceKey) 
 // MakeLicenceKey implements api.LicenceKeyMaker. A key of that name that
 // is there already, and was never made known, is taken.
 func (k *licenceKeys) MakeLicenceKey(ctx context.Context, name, algorithm string) (public []byte, err error) {
-	kind := keys.Kind(algorithm)
-	s, err := k.ring.Create(ctx, k.uri(name), kind)
-	if errors.Is(err, fs.ErrExist) {
-		s, err = k.ring.Open(ctx, k.uri(name))
-	}
+	s, err := k.keys.make(ctx, name, k.uri(name), keys.Kind(algorithm))
 	if err != nil {
-		return nil, fmt.Errorf("make the key %s: %w", name, err)
+		return nil, err
 	}
 	return x509.MarshalPKIXPublicKey(s.Public())
 }

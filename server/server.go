@@ -61,6 +61,7 @@ type Server struct {
 	authorities *ca.Authorities
 	issuing     issuing
 	responders  responders
+	keys        *keyStore // of firmware and licences
 	certificate *ca.ServerCertificate
 	store       *store.Store     // nil on a node of role ocsp
 	reader      *store.Reader    // there only
@@ -120,6 +121,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.authorities, err = ca.Open(ctx, s.config.Places(), s.env.Now()); err != nil {
 		return err
 	}
+	s.keys = newKeyStore(s.config.Dir)
 	s.authorities.StatusPoints = s.config.Status.points()
 	signer, err := audit.NewSigner(s.config.Audit.Origin, s.authorities.Log)
 	if err != nil {
@@ -192,7 +194,7 @@ func (s *Server) wire() error {
 		{"certificates", validity(s.expiries, now)},
 		{"default-issuer", s.issuing.checkDefault},
 		{"tls-key", s.checkTLSKey},
-	}, warnings: append(s.newsCheck(), check{"issuers", s.issuing.check}, check{"responder-key", s.checkResponderKey}, check{"attestation-key", s.checkAttestationKey}, check{"timestamp-key", s.checkTimestampKey}, check{"expiry", s.expiring}, check{"statuses", s.status.check}, check{"crls", s.status.lists.check}, check{"offline-status", s.offline.Check})}
+	}, warnings: append(s.newsCheck(), check{"issuers", s.issuing.check}, check{"responder-key", s.checkResponderKey}, check{"attestation-key", s.checkAttestationKey}, check{"timestamp-key", s.checkTimestampKey}, check{"signing-keys", s.keys.check}, check{"expiry", s.expiring}, check{"statuses", s.status.check}, check{"crls", s.status.lists.check}, check{"offline-status", s.offline.Check})}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
@@ -282,7 +284,7 @@ func (s *Server) estHandler(clients est.Identifier, pipeline enroller, forms est
 func (s *Server) apiHandler(pipeline enroller) http.Handler {
 	signer := s.publishing.publisher.Signer
 	tiles := audit.NewTiles(s.store)
-	licenceKeys := newLicenceKeys(s.config)
+	licenceKeys := newLicenceKeys(s.config, s.keys)
 	mux := http.NewServeMux()
 	operators := api.New(api.Config{
 		Store:       s.store,

@@ -37,3 +37,16 @@ func ProblemOf(err error) Problem {
 	}
 	return 0
 }
+
+// KeyError says that a key of the installation, which signs licences or
+// firmware, cannot be used at the moment: its HSM is out of reach. Nothing is
+// lost by that: who sends the same request again goes on. Err is for the
+// server's log only.
+type KeyError struct {
+	Key string // its name
+	Err error
+}
+
+func (e *KeyError) Error() string { return fmt.Sprintf("the key %s: %v", e.Key, e.Err) }
+
+func (e *KeyError) Unwrap() error { return e.Err }

@@ -22,7 +22,7 @@ never overwritten. Give the DNS names and addresses by which devices and operato
 
 With --kms the keys go to an HSM or cloud KMS: the URI is used for each, {name} standing for root, device-ca, factory-ca,
 operator-ca, codesign-ca, log, responder (which signs OCSP answers), attestation (which certifies the keys of TPMs) and timestamp,
-and {id} for a number of its own, which PKCS#11 wants. The serial number key, which signs nothing, stays a file. PKCS#11 needs the program touchmark-pkcs11.`,
+and {id} for a number of its own, which PKCS#11 wants. Keys for firmware and licences are made there too, when they are wanted. The serial number key, which signs nothing, stays a file. PKCS#11 needs the program touchmark-pkcs11.`,
 		Example: `  touchmark init /var/lib/touchmark --name 'Example AG' --dns touchmark.example.com
   touchmark init tm --name Test --root-key-dir /media/safe
   touchmark init tm --name Test --database 'postgres://touchmark@db.example.com/touchmark'

@@ -2,10 +2,8 @@ package ca
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"fmt"
 	"time"
 
 	"github.com/touchmark/touchmark/vetting"
@@ -23,7 +21,7 @@ type FirmwareCertifier struct {
 
 // CertifyFirmwareKey has the code signing CA certify a key, for codeSigning
 // alone. It returns the DER of the certificate, and of the CAs' above it
-// without the root.
+// without the root; if the CA cannot sign, an *enroll.IssuerError.
 func (c FirmwareCertifier) CertifyFirmwareKey(name, product string, key crypto.PublicKey) (der []byte, chain [][]byte, err error) {
 	now := c.Now()
 	by, err := c.Authorities.present(vetting.ForCodeSigning, now)
@@ -39,8 +37,8 @@ func (c FirmwareCertifier) CertifyFirmwareKey(name, product string, key crypto.P
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 		SubjectKeyId: keyID(key), BasicConstraintsValid: true,
 	}
-	if der, err = x509.CreateCertificate(rand.Reader, t, by.Certificate, key, by.Signer); err != nil {
-		return nil, nil, fmt.Errorf("sign the certificate of the firmware key %s: %w", name, err)
+	if der, err = by.sign(t, key); err != nil {
+		return nil, nil, err
 	}
 	return der, [][]byte{by.Certificate.Raw}, nil
 }

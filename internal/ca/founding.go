@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -110,11 +111,12 @@ func (s *issuers) present(p vetting.Purpose) *issuer {
 	return first
 }
 
-// present is the CA that issues for a purpose now, if it can.
+// present is the CA that issues for a purpose now; if it cannot, the error is
+// an *enroll.IssuerError.
 func (a *Authorities) present(p vetting.Purpose, now time.Time) (*issuer, error) {
 	i := a.issuers.Load().present(p)
 	if err := i.unable(now); err != nil {
-		return nil, fmt.Errorf("%s cannot sign: %w", i.name, err)
+		return nil, &enroll.IssuerError{Issuer: i.name, Err: err}
 	}
 	return i, nil
 }

@@ -55,9 +55,9 @@ func (i OperatorIssuer) IssueOperator(csr *x509.CertificateRequest, op *access.O
 	if op.Role == access.RoleRig {
 		t.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidCMCRA}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, by.Certificate, key, by.Signer)
+	der, err := by.sign(t, key)
 	if err != nil {
-		return nil, fmt.Errorf("sign the certificate of operator %s: %w", op.Name, err)
+		return nil, err
 	}
 	return &access.Certificate{DER: der, Chain: [][]byte{by.Certificate.Raw, i.Authorities.Root.Raw}, Issuer: by.name, NotAfter: t.NotAfter}, nil
 }

@@ -8,7 +8,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/cms"
@@ -40,7 +39,7 @@ func (s VoucherSigner) SignVoucher(v *vetting.Voucher) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := s.certify(key, by.Authority, v.ExpiresOn)
+	cert, err := s.certify(key, by, v.ExpiresOn)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +48,7 @@ func (s VoucherSigner) SignVoucher(v *vetting.Voucher) ([]byte, error) {
 
 // certify issues the certificate of a voucher's key. It names no purpose, for
 // none is registered; the code signing CA issues no others without one.
-func (s VoucherSigner) certify(key *ecdsa.PrivateKey, by Authority, until time.Time) (*x509.Certificate, error) {
+func (s VoucherSigner) certify(key *ecdsa.PrivateKey, by *issuer, until time.Time) (*x509.Certificate, error) {
 	now := s.Now()
 	if until.IsZero() {
 		until = by.Certificate.NotAfter
@@ -62,9 +61,9 @@ func (s VoucherSigner) certify(key *ecdsa.PrivateKey, by Authority, until time.T
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		SubjectKeyId: keyID(&key.PublicKey), BasicConstraintsValid: true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, by.Certificate, &key.PublicKey, by.Signer)
+	der, err := by.sign(t, &key.PublicKey)
 	if err != nil {
-		return nil, fmt.Errorf("sign the certificate of a voucher's key: %w", err)
+		return nil, err
 	}
 	return x509.ParseCertificate(der)
 }

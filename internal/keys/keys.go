@@ -51,6 +51,13 @@ const (
 	MLDSA87 Kind = "ML-DSA-87"
 )
 
+// KindError says that keys of a kind cannot be made in an HSM.
+type KindError struct{ Kind Kind }
+
+func (e *KindError) Error() string {
+	return fmt.Sprintf("keys of kind %s cannot be made in an HSM: take P-256, or have the key in a file", e.Kind)
+}
+
 // Ring opens keys. Relative file: paths are below Dir.
 type Ring struct {
 	Dir string
@@ -81,17 +88,21 @@ func (r Ring) Open(ctx context.Context, uri string) (crypto.Signer, error) {
 	return s, nil
 }
 
-// Create makes a key where the URI says. It never overwrites a file.
+// Create makes a key where the URI says. It never overwrites one: the error is
+// fs.ErrExist then, and a *KindError where keys of the kind cannot be made.
 func (r Ring) Create(ctx context.Context, uri string, kind Kind) (crypto.Signer, error) {
 	if path, ok := r.file(uri); ok {
 		return createFile(path, kind)
 	}
 	wanted, ok := wantedKeys[kind]
 	if !ok {
-		return nil, fmt.Errorf("make key %s: unknown kind %q", Redact(uri), kind)
+		return nil, &KindError{kind}
 	}
 	wanted.Name = uri
 	if inToken(uri) {
+		if kind == Ed25519 {
+			return nil, &KindError{kind}
+		}
 		return createTokenKey(ctx, &wanted)
 	}
 	m, err := manager(ctx, uri)
@@ -201,11 +212,11 @@ func WriteFile(path string, data []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// existing is the error about a key file that is there; it is fs.ErrExist.
+// existing is the error about a key that is there; it is fs.ErrExist.
 type existing string
 
 func (e existing) Error() string {
-	return string(e) + " exists already: a key is never overwritten; remove the file if you are sure"
+	return string(e) + " already exists: a key is never overwritten; remove it if you are sure"
 }
 
 func (e existing) Is(target error) bool { return target == fs.ErrExist }

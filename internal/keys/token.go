@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"slices"
 	"strings"
@@ -179,14 +180,30 @@ func createTokenKey(ctx context.Context, wanted *apiv1.CreateKeyRequest) (crypto
 	if err != nil {
 		return nil, err
 	}
-	m, _, err := t.use()
+	opened, err := t.create(wanted)
+	if err != nil && !errors.Is(err, fs.ErrExist) && t.reopen(opened) == nil {
+		_, err = t.create(wanted)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if _, err := m.CreateKey(wanted); err != nil {
-		return nil, fmt.Errorf("make key %s: %w", Redact(uri), redacted(uri, err))
-	}
 	return openTokenKey(ctx, uri)
+}
+
+// create makes a key in the token as it is open now, which opened numbers.
+func (t *token) create(wanted *apiv1.CreateKeyRequest) (opened int, err error) {
+	m, opened, err := t.use()
+	if err != nil {
+		return opened, err
+	}
+	_, err = m.CreateKey(wanted)
+	switch uri := wanted.Name; {
+	case errors.Is(err, apiv1.AlreadyExistsError{}):
+		return opened, existing(Redact(uri))
+	case err != nil:
+		return opened, fmt.Errorf("make key %s: %w", Redact(uri), redacted(uri, err))
+	}
+	return opened, nil
 }
 
 func (k *tokenKey) Public() crypto.PublicKey { return k.public }

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/touchmark/touchmark/firmware-sign/licence"
-	"github.com/touchmark/touchmark/licensing"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -64,7 +63,7 @@ func TestLicencesBadRequests(t *testing.T) {
 // A key that is out of reach is no defect, and says nothing of where it is.
 func TestLicenceKeyOutOfReach(t *testing.T) {
 	w := newWorld(t)
-	w.desk.err = &licensing.KeyError{Key: "licence-lamp-1", Err: errors.New("pkcs11 says CKR_DEVICE_REMOVED")}
+	w.desk.err = &vetting.KeyError{Key: "licence-lamp-1", Err: errors.New("pkcs11 says CKR_DEVICE_REMOVED")}
 	got := w.as("rig", "POST", "/licences", map[string]any{"order": "order-near", "uid": "01"})
 	refused(t, got, http.StatusServiceUnavailable, "licence-lamp-1", "again")
 	if got.header.Get("Retry-After") == "" || strings.Contains(got.body, "CKR") {

@@ -18,7 +18,6 @@ import (
 
 	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/internal/audit"
-	"github.com/touchmark/touchmark/licensing"
 	"github.com/touchmark/touchmark/vetting"
 	"github.com/touchmark/touchmark/vetting/manifest"
 )
@@ -117,7 +116,7 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 		bad   *enroll.RequestError
 		busy  *enroll.BusyError
 		mute  *enroll.IssuerError
-		key   *licensing.KeyError
+		key   *vetting.KeyError
 		act   *vetting.Error
 		large *http.MaxBytesError
 		wait  net.Error
@@ -135,7 +134,7 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 		a.config.Log.ErrorContext(ctx, "a certificate was not issued", "error", mute)
 		return later(problem(http.StatusServiceUnavailable, "%s", mute.Text()), mute.RetryAfter())
 	case errors.As(err, &key):
-		a.config.Log.ErrorContext(ctx, "licences were not signed", "error", key)
+		a.config.Log.ErrorContext(ctx, "a key could not be used", "error", key)
 		return later(problem(http.StatusServiceUnavailable, "the server cannot use the key %s at the moment: send the request again, nothing is lost by that", key.Key), keyRetry)
 	case errors.As(err, &act) && statuses[act.Problem] != 0:
 		return problem(statuses[act.Problem], "%s", act.Text)
