@@ -45,6 +45,7 @@ var subjects = []struct {
 	{"proposals", proposalCases},
 	{"releases", releaseCases},
 	{"approved releases", approvedReleaseCases},
+	{"offline keys", offlineKeyCases},
 	{"manifests", manifestCases},
 	{"records", recordCases},
 	{"facts", factCases},
