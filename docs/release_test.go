@@ -33,7 +33,7 @@ func TestReleaseGuide(t *testing.T) {
 		}
 		said += out
 	}
-	for _, want := range []string{"BEGIN PUBLIC KEY", "not approved yet", "verified by", "carried-out", "published", "release.yank", "Of 0 devices seen"} {
+	for _, want := range []string{"BEGIN PUBLIC KEY", "not approved yet", "verified by", "carried-out", "published", "thermostat-pq (ml-dsa-65)", "the statement is what the key signed", "stamped", "release.yank", "Of 0 devices seen"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the guide's commands did not say %q:\n%s", want, said)
 		}

@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
+
+	pkix "filippo.io/mldsa/x509"
 
 	"github.com/touchmark/touchmark/firmware-sign/release"
+	"github.com/touchmark/touchmark/firmware-sign/timestamp"
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/keys"
@@ -23,6 +25,7 @@ type firmware struct {
 	keys      *keyStore
 	place     string // a key URI with {name} and {id}
 	certifier ca.FirmwareCertifier
+	stamps    *timestamp.Authority // nil if there is none
 }
 
 func (s *Server) firmware() firmware {
@@ -30,7 +33,7 @@ func (s *Server) firmware() firmware {
 	if place == "" {
 		place = "file:keys/firmware-{name}.key"
 	}
-	return firmware{s.store, s.keys, place, ca.FirmwareCertifier{Authorities: s.authorities, Now: s.env.Now}}
+	return firmware{s.store, s.keys, place, ca.FirmwareCertifier{Authorities: s.authorities, Now: s.env.Now}, s.stamps}
 }
 
 // uri is where a key is.
@@ -51,15 +54,29 @@ func (f firmware) CreateFirmwareKey(ctx context.Context, act access.Act, k *rele
 	if _, err := f.Product(ctx, k.Product); err != nil {
 		return nil, err
 	}
+	made, err := f.made(ctx, *k)
+	if err != nil {
+		return nil, err
+	}
+	return f.Store.CreateFirmwareKey(ctx, act, made)
+}
+
+// made is a key with its public half and, unless it is one for statements, its
+// certificate.
+func (f firmware) made(ctx context.Context, k release.Key) (*release.Key, error) {
+	if err := f.keeps(&k); err != nil {
+		return nil, err
+	}
 	signer, err := f.keys.make(ctx, k.Name, f.uri(k.Name), keys.Kind(k.Kind))
 	if err != nil {
 		return nil, err
 	}
-	made := *k
-	if made.PublicKey, err = x509.MarshalPKIXPublicKey(signer.Public()); err != nil {
-		return nil, err
+	k.Chain = [][]byte{}
+	if k.PublicKey, err = pkix.MarshalPKIXPublicKey(signer.Public()); err != nil || k.SignsStatements() {
+		return &k, err
 	}
-	return f.certify(ctx, act, &made)
+	k.Certificate, k.Chain, err = f.certifier.CertifyFirmwareKey(k.Name, k.Product, signer.Public())
+	return &k, err
 }
 
 // certify has the public half of a key certified, and keeps that.

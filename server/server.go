@@ -85,6 +85,7 @@ type Server struct {
 
 	status    *status
 	timestamp http.Handler
+	stamps    *timestamp.Authority // behind it; nil without a key
 	offline   *publish.Maker
 	doors     []*door // ops last
 	failed    chan error

@@ -109,8 +109,9 @@ func (s *Server) openTimestamp() error {
 	}
 	by := &timestamper{authorities: s.authorities, key: key, log: s.store, now: s.env.Now}
 	rates := newRates[struct{}](c.Rate)
+	s.stamps = &timestamp.Authority{Signatory: by.signatory, Log: s.store, Policy: policy, Accuracy: time.Duration(c.Accuracy), Now: s.env.Now}
 	s.timestamp = &timestamp.Handler{
-		Authority: &timestamp.Authority{Signatory: by.signatory, Log: s.store, Policy: policy, Accuracy: time.Duration(c.Accuracy), Now: s.env.Now},
+		Authority: s.stamps,
 		Take:      func() bool { _, ok := rates.take(struct{}{}); return ok },
 		Answered:  s.metrics.timestamped,
 		Log:       s.env.Log,

@@ -33,7 +33,8 @@ func (a *app) firmwareKeyCreate() *cobra.Command {
 	var in api.FirmwareKeyInput
 	var stage string
 	c := &cobra.Command{Use: "create NAME", Short: "Make a key that signs firmware", Args: cobra.ExactArgs(1),
-		Example: "  touchmark firmware key create thermostat-test --product thermostat --stage test\n  touchmark firmware key create thermostat-2027 --product thermostat --stage production --kind RSA-3072"}
+		Example: "  touchmark firmware key create thermostat-test --product thermostat --stage test\n  touchmark firmware key create thermostat-2027 --product thermostat --stage production --kind RSA-3072\n  touchmark firmware key create thermostat-pq --product thermostat --stage production --kind ML-DSA-65",
+		Long:    "create makes a key. Keys of the kinds ML-DSA-65 and ML-DSA-87 sign no files, but the statement about each release when it is published; they are kept in files alone, and have no certificate."}
 	f := c.Flags()
 	f.StringVar(&in.Product, "product", "", "the product (required)")
 	f.StringVar(&stage, "stage", "", "test or production (required)")
@@ -65,7 +66,10 @@ func (a *app) firmwareKeyShow() *cobra.Command {
 	c := &cobra.Command{Use: "show NAME", Short: "Show a key that signs firmware, with its public key and certificate", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/firmware-keys")}
 	return objectCommand(a, c, getter("/firmware-keys/"), func(w io.Writer, k *release.Key) {
 		showFirmwareKey(w, k)
-		fmt.Fprintf(w, "%s%s", pemOf("PUBLIC KEY", k.PublicKey), pemOf("CERTIFICATE", k.Certificate))
+		fmt.Fprintf(w, "%s", pemOf("PUBLIC KEY", k.PublicKey))
+		if len(k.Certificate) > 0 {
+			fmt.Fprintf(w, "%s", pemOf("CERTIFICATE", k.Certificate))
+		}
 	})
 }
 
@@ -90,7 +94,7 @@ func showFirmwareKey(w io.Writer, k *release.Key) {
 
 func (a *app) firmwareRelease() *cobra.Command {
 	return group("release", "Releases of a product", "A release is named PRODUCT@VERSION.",
-		a.releaseCreate(), a.releaseList(), a.releaseShow(), a.releaseAttach(), a.releaseSubmit(), a.releasePublish())
+		a.releaseCreate(), a.releaseList(), a.releaseShow(), a.releaseAttach(), a.releaseSubmit(), a.releasePublish(), a.releaseStatement(), a.releaseVerifyStatement())
 }
 
 func (a *app) releaseCreate() *cobra.Command {

@@ -192,7 +192,7 @@ func (s *signing) onlyKey(ctx context.Context, stage release.Stage) ([]string, e
 		if err != nil {
 			return nil, err
 		}
-		if k.Stage == stage && k.Revoked.IsZero() {
+		if k.Stage == stage && k.Revoked.IsZero() && !k.SignsStatements() {
 			names = append(names, k.Name)
 		}
 	}
@@ -267,6 +267,9 @@ func (s *signing) keys(ctx context.Context) (list []catalogue.Signer, err error)
 
 // firmwareSigner is a key with its certificate and the CAs above that.
 func firmwareSigner(k *release.Key) (signer catalogue.Signer, err error) {
+	if k.SignsStatements() {
+		return signer, fmt.Errorf("the key %s is of kind %s, and signs statements about releases: files are signed by keys of other kinds", k.Name, k.Kind)
+	}
 	if signer.Public, err = k.Public(); err != nil {
 		return signer, err
 	}

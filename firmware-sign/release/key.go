@@ -5,11 +5,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"filippo.io/mldsa"
+	pkix "filippo.io/mldsa/x509"
 )
 
 // Stage says what a key is for.
@@ -30,10 +32,10 @@ type Key struct {
 	Name    string `json:"name" doc:"The key's name"`
 	Product string `json:"product" doc:"The product's name"`
 	Stage   Stage  `json:"stage" enum:"test,production" doc:"What it is for"`
-	Kind    string `json:"kind" enum:"P-256,P-384,RSA-2048,RSA-3072,Ed25519" doc:"What kind of key it is"`
+	Kind    string `json:"kind" enum:"P-256,P-384,RSA-2048,RSA-3072,Ed25519,ML-DSA-65,ML-DSA-87" doc:"What kind of key it is"`
 	// PublicKey is a SubjectPublicKeyInfo, DER.
 	PublicKey   []byte   `json:"publicKey" doc:"The public key: a SubjectPublicKeyInfo, DER in base64"`
-	Certificate []byte   `json:"certificate" doc:"Its certificate by the code signing CA, DER in base64"`
+	Certificate []byte   `json:"certificate,omitempty" doc:"Its certificate by the code signing CA, DER in base64; absent of ML-DSA keys"`
 	Chain       [][]byte `json:"chain" nullable:"false" doc:"The CA certificates above it without the root, DER in base64"`
 	// Offline keys are used where no server reaches: in a vault, on a machine
 	// without a network. What they sign is imported.
@@ -44,8 +46,9 @@ type Key struct {
 	Reason  string    `json:"reason,omitempty" doc:"Why it was revoked"`
 }
 
-// KeyKinds lists what kinds of keys sign firmware.
-var KeyKinds = []string{"P-256", "P-384", "RSA-2048", "RSA-3072", "Ed25519"}
+// KeyKinds lists the kinds of keys: those that sign firmware, and those that
+// sign statements about it.
+var KeyKinds = append([]string{"P-256", "P-384", "RSA-2048", "RSA-3072", "Ed25519"}, statementKinds...)
 
 // Check reports the first thing wrong with what a key is created with.
 func (k *Key) Check() error {
@@ -56,13 +59,15 @@ func (k *Key) Check() error {
 		return fmt.Errorf("a key of kind %q signs no firmware: take one of %v", k.Kind, KeyKinds)
 	case k.Offline && k.Stage != Production:
 		return errors.New("only keys for production are kept offline: those for test sign drafts at once")
+	case k.SignsStatements() && k.Stage != Production:
+		return fmt.Errorf("a key of kind %s signs statements about approved releases: it is for the stage production", k.Kind)
 	}
 	return nil
 }
 
 // Public is the public key.
 func (k *Key) Public() (crypto.PublicKey, error) {
-	pub, err := x509.ParsePKIXPublicKey(k.PublicKey)
+	pub, err := pkix.ParsePKIXPublicKey(k.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("the public key of %s: %w", k.Name, err)
 	}
@@ -78,6 +83,8 @@ func KindOf(pub crypto.PublicKey) string {
 		return fmt.Sprintf("RSA-%d", pub.N.BitLen())
 	case ed25519.PublicKey:
 		return "Ed25519"
+	case *mldsa.PublicKey:
+		return pub.Parameters().String()
 	}
 	return ""
 }

@@ -103,6 +103,8 @@ func (k *Key) fits(r *Release, stage Stage) error {
 		return fmt.Errorf("the key %s is of product %s, not of %s", k.Name, k.Product, r.Product)
 	case k.Stage != stage:
 		return fmt.Errorf("the key %s is for the stage %s: it does not sign for %s", k.Name, k.Stage, stage)
+	case k.SignsStatements():
+		return fmt.Errorf("the key %s is of kind %s, and signs statements about releases: take another one for files", k.Name, k.Kind)
 	case !k.Revoked.IsZero():
 		return fmt.Errorf("the key %s was revoked: take another one", k.Name)
 	}

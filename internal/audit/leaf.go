@@ -54,6 +54,8 @@ const (
 	KindFirmwarePolicy Kind = "firmware-policy" // of a product
 	KindRelease        Kind = "release"
 	KindArtefact       Kind = "artefact" // of a release
+	// KindStatementSignature is the signature of a release's statement.
+	KindStatementSignature Kind = "statement-signature"
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"github.com/touchmark/touchmark/firmware-sign/release"
 	"github.com/touchmark/touchmark/vetting"
@@ -64,6 +65,10 @@ func (s *Store) KeyImpact(ctx context.Context, name string) (*release.Impact, er
 	if err != nil {
 		return nil, err
 	}
+	stated, err := s.signedStatements(ctx, k.ID)
+	if err != nil {
+		return nil, err
+	}
 	all := &release.Impact{Releases: []string{}}
 	for p := (vetting.Page{Limit: 1000}); ; {
 		list, err := s.Releases(ctx, release.Filter{Product: k.Product}, p)
@@ -71,7 +76,7 @@ func (s *Store) KeyImpact(ctx context.Context, name string) (*release.Impact, er
 			return all, err
 		}
 		for _, r := range list {
-			if !r.SignedBy(name) {
+			if !r.SignedBy(name) && !slices.Contains(stated, r.ID) {
 				continue
 			}
 			i, err := s.impact(ctx, r.Product, []string{r.Version}, `version = $2`, r.Version)

@@ -219,6 +219,7 @@ var tables = []struct {
 	{`SELECT ` + firmwarePolicyColumns + ` FROM firmware_policies fp`, objectOf[firmwarePolicyRow]},
 	{`SELECT ` + releaseColumns + ` FROM releases re`, objectOf[releaseRow]},
 	{`SELECT ` + artefactColumns + ` FROM artefacts ar`, objectOf[artefactRow]},
+	{`SELECT ` + statementColumns + ` FROM statement_signatures ss`, objectOf[statementRow]},
 	{`SELECT ` + testColumns + ` FROM test_results tr`, func(r row) (audit.Object, error) {
 		var t testRow
 		err := r.Scan(t.dest()...)

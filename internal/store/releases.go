@@ -275,7 +275,13 @@ func (s *Store) changeRelease(ctx context.Context, a access.Act, id int64, act, 
 	return s.Release(ctx, id)
 }
 
-// PublishRelease publishes a signed release whose signed files were verified.
+// PublishRelease publishes a signed release whose signed files were verified,
+// and whose statement was signed by all keys for that.
 func (s *Store) PublishRelease(ctx context.Context, a access.Act, id int64) (*release.Release, error) {
-	return s.changeRelease(ctx, a, id, "release.publish", "", func(w *writing, r *release.Release) error { return conflict(r.Publish(w.now)) })
+	return s.changeRelease(ctx, a, id, "release.publish", "", func(w *writing, r *release.Release) error {
+		if err := r.Publish(w.now); err != nil {
+			return conflict(err)
+		}
+		return w.stated(r)
+	})
 }

@@ -32,6 +32,7 @@ type Firmware interface {
 	KeepChecks(ctx context.Context, act access.Act, id int64, signed release.File, checks []release.Check) (*release.Artefact, error)
 	FirmwareActs
 	FirmwareCeremonies
+	Statements
 }
 
 // FirmwareKeyInput is a key to be made.
@@ -39,7 +40,7 @@ type FirmwareKeyInput struct {
 	Name    string        `json:"name" minLength:"1" maxLength:"63" doc:"The key's name"`
 	Product string        `json:"product" minLength:"1" maxLength:"63" doc:"The product's name"`
 	Stage   release.Stage `json:"stage" enum:"test,production" doc:"What it is for"`
-	Kind    string        `json:"kind" enum:"P-256,P-384,RSA-2048,RSA-3072,Ed25519" doc:"What kind of key it is"`
+	Kind    string        `json:"kind" enum:"P-256,P-384,RSA-2048,RSA-3072,Ed25519,ML-DSA-65,ML-DSA-87" doc:"What kind of key it is"`
 }
 
 // ReleaseInput is a draft.
@@ -74,6 +75,7 @@ func (a *API) firmware() {
 	a.releases()
 	a.artefacts()
 	a.releaseActs()
+	a.statements()
 	a.firmwarePolicies()
 	a.firmwareCeremonies()
 }

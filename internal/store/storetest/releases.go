@@ -183,6 +183,11 @@ func firmwareCalls(ctx context.Context, s *store.Store) map[string]func() error 
 		"RevokeFirmwareKey":    call(func() (any, error) { return s.RevokeFirmwareKey(ctx, By, "lamp-1", "") }),
 		"KeyImpact":            call(func() (any, error) { return s.KeyImpact(ctx, "lamp-1") }),
 		"NoteFirmware":         func() error { return s.NoteFirmware(ctx, release.Running{Device: 1}) },
-		"KeepChecks":           call(func() (any, error) { return s.KeepChecks(ctx, By, 1, release.File{}, nil) }),
+		"StatementSignatures":  call(func() (any, error) { return s.StatementSignatures(ctx, 1) }),
+		"StatementWants":       func() error { _, _, err := s.StatementWants(ctx, 1); return err },
+		"KeepStatementSignature": call(func() (any, error) {
+			return s.KeepStatementSignature(ctx, By, 1, &release.StatementSignature{})
+		}),
+		"KeepChecks": call(func() (any, error) { return s.KeepChecks(ctx, By, 1, release.File{}, nil) }),
 	}
 }

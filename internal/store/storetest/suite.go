@@ -46,6 +46,7 @@ var subjects = []struct {
 	{"releases", releaseCases},
 	{"approved releases", approvedReleaseCases},
 	{"offline keys", offlineKeyCases},
+	{"statement signatures", statementSignatureCases},
 	{"manifests", manifestCases},
 	{"records", recordCases},
 	{"facts", factCases},
