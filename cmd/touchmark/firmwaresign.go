@@ -58,7 +58,7 @@ func (a *app) firmwareSign() *cobra.Command {
 For production the file becomes a part of the draft: a ticket is printed, and the exit status is 75 until the release was approved. Then the
 same command again, or firmware collect, writes the signed file. With --wait the command waits for that.
 
-The server stamps the time (RFC 3161) on each signature: in a CMS signature, or over the signed file, in FILE.tst beside it.
+The server stamps the time (RFC 3161) on each signature: inside it for cms and authenticode, or over the signed file, in FILE.tst beside it.
 
 ` + formatHelp(),
 		Example: "  touchmark firmware sign app.bin --format mcuboot --stage test --release thermostat@1.4.0 --set slot-size=0x60000\n" +

@@ -15,30 +15,30 @@ import (
 // stampSuffix is what the name of a time stamp adds to that of the file.
 const stampSuffix = ".tst"
 
-// stampSignature puts a time stamp into a CMS signature, before that is
-// verified as a whole.
+// stampSignature puts a time stamp into a signature that can hold one, before
+// that is verified as a whole.
 func (s *signing) stampSignature(ctx context.Context, path string) error {
-	if !s.stamp || !s.format.Timestamp {
+	if !s.stamp || s.format.Stamp == nil {
 		return nil
-	}
-	signature, err := os.ReadFile(path)
-	if err != nil {
-		return err
 	}
 	authority, err := s.authority()
 	if err != nil {
 		return err
 	}
-	signature, err = timestamp.Attach(signature, timestamp.InCMS, func(content []byte) ([]byte, error) { return authority.Stamp(ctx, content) })
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return s.unstamped(err)
+		return err
 	}
-	return os.WriteFile(path, signature, 0o644)
+	err = s.format.Stamp.Put(f, func(content []byte) ([]byte, error) { return authority.Stamp(ctx, content) })
+	if err != nil {
+		err = s.unstamped(err)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // stampFile writes a time stamp over a signed file that cannot hold one.
 func (s *signing) stampFile(ctx context.Context, path string) error {
-	if !s.stamp || s.format.Timestamp {
+	if !s.stamp || s.format.Stamp != nil {
 		return nil
 	}
 	f, err := os.Open(path)

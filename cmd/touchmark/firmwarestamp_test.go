@@ -31,6 +31,22 @@ func TestFirmwareTimeStamps(t *testing.T) {
 	if out := openssl(t, true, "cms", "-cmsout", "-print", "-inform", "DER", "-in", signature); !strings.Contains(out, "id-smime-aa-timeStampToken") {
 		t.Errorf("the signature has no time stamp:\n%s", out)
 	}
+	w.admin(t, "firmware", "key", "create", "thermo-rsa", "--product", "thermostat", "--stage", "test", "--kind", "RSA-3072").want(t, 0)
+	w.copyIn(t, "app.efi", "authenticode/testdata/app.efi")
+	w.as(t, w.erna, "sign", w.file("app.efi"), "--format", "authenticode", "--stage", "test", "--release", "thermostat@1.4.0", "--key", "thermo-rsa").want(t, 0, "osslsigncode")
+	if _, err := os.Stat(w.file("app.efi.signed.tst")); err == nil {
+		t.Error("an image has its time stamp inside, and another one beside it")
+	}
+	w.put(t, "key.crt", pemOf("CERTIFICATE", w.key(t, "thermo-rsa").Certificate))
+	for _, check := range [][]string{
+		{"osslsigncode", "verify", "-in", w.file("app.efi.signed"), "-CAfile", root, "-TSA-CAfile", root},
+		{"sbverify", "--cert", w.file("key.crt"), w.file("app.efi.signed")},
+	} {
+		out, err := exec.CommandContext(t.Context(), check[0], check[1:]...).CombinedOutput()
+		if err != nil || check[0] == "osslsigncode" && !strings.Contains(string(out), "Timestamp Server Signature verification: ok") {
+			t.Errorf("%s: %v\n%s", check[0], err, out)
+		}
+	}
 	w.as(t, w.erna, append(sign, "--format", "raw", "--name", "raw", "--timestamp=false", "--out", w.file("raw"))...).want(t, 0)
 	if _, err := os.Stat(w.file("raw.tst")); err == nil {
 		t.Error("a time stamp that nobody wanted was written")

@@ -79,8 +79,7 @@ func (d *draft) Finish(out io.Writer, signatures [][]byte) error {
 		return fmt.Errorf("the signatures take %d bytes: at most %d are read", len(table), maxTable)
 	}
 	at := d.content + d.padding()
-	entry := binary.LittleEndian.AppendUint32(nil, uint32(at))
-	entry = binary.LittleEndian.AppendUint32(entry, uint32(len(table)))
+	entry := entryOf(at, table)
 	sum := d.sum
 	_, _ = sum.Write(entry)
 	_, _ = sum.Write(table)
@@ -93,6 +92,11 @@ func (d *draft) Finish(out io.Writer, signatures [][]byte) error {
 	}
 	_, err = out.Write(table)
 	return err
+}
+
+// entryOf is the directory's entry for a certificate table at a place.
+func entryOf(at int64, table []byte) []byte {
+	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(at)), uint32(len(table)))
 }
 
 // copy copies the image without its signatures, with the given checksum and

@@ -12,17 +12,21 @@ import (
 )
 
 var authenticodeFormat = &Format{
-	Name: "authenticode", About: "PE images for UEFI and Windows: applications, drivers, unified kernel images", Suffix: ".signed", MaxKeys: 1,
+	Name: "authenticode", About: "PE images for UEFI and Windows: applications, drivers, unified kernel images", Suffix: ".signed", Stamp: stampInImage, MaxKeys: 1,
 	Parameters: []Parameter{signingTime, {Name: "append", About: "true adds a signature to those that the image has"}},
 	Key:        certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return authenticode.Image{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), Append: v.Bool("append")}, nil
 	},
 	Verify: func(v *Values, out Output) error {
-		_, err := authenticode.Verify(out.Signed, out.Roots, checkedAt(v))
-		return err
+		if _, err := authenticode.Verify(out.Signed, out.Roots, checkedAt(v)); err != nil {
+			return err
+		}
+		return stampInImage.good(out)
 	},
-	Programs: []Program{{Name: "osslsigncode", Unless: "append", Version: []string{"--version"}, Check: func(f Files) []string { return []string{"verify", "-in", f.Signed, "-CAfile", f.Root} }}},
+	Programs: []Program{{Name: "osslsigncode", Unless: "append", Version: []string{"--version"}, Check: func(f Files) []string {
+		return []string{"verify", "-in", f.Signed, "-CAfile", f.Root, "-TSA-CAfile", f.Root}
+	}}},
 }
 
 var kmodFormat = &Format{

@@ -33,10 +33,10 @@ type Format struct {
 	Suffix string
 	// Detached says that the output is a signature beside the file.
 	Detached bool
-	// Timestamp says that the output is a CMS signature that can hold a time
-	// stamp. One for others is a file beside them.
-	Timestamp bool
-	MaxKeys   int // how many keys may sign
+	// Stamp is how the output holds a time stamp inside; nil if it cannot: then
+	// that is a file beside it.
+	Stamp   *Stamp
+	MaxKeys int // how many keys may sign
 	// New makes a signing of the parameters.
 	New func(*Values, []Signer) (firmwaresign.Format, error)
 	// Verify checks an output by code that shares none with what made it.

@@ -39,18 +39,20 @@ var swupdateFormat = &Format{
 }
 
 var cmsFormat = &Format{
-	Name: "cms", About: "a detached CMS signature, as openssl cms verifies it", Suffix: ".p7s", Detached: true, Timestamp: true, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	Name: "cms", About: "a detached CMS signature, as openssl cms verifies it", Suffix: ".p7s", Detached: true, Stamp: stampInCMS, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
 	Key: certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return detached.CMS{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
 	},
 	Verify: func(v *Values, out Output) error {
-		signature, err := out.signature()
+		signature, err := signatureOf(out.Signed)
 		if err != nil {
 			return err
 		}
-		_, err = detached.VerifyCMS(out.Source, signature, out.Roots, checkedAt(v))
-		return err
+		if _, err := detached.VerifyCMS(out.Source, signature, out.Roots, checkedAt(v)); err != nil {
+			return err
+		}
+		return stampInCMS.good(out)
 	},
 	Programs: []Program{{Name: "openssl", Version: []string{"version"}, Check: func(f Files) []string {
 		return []string{"cms", "-verify", "-binary", "-inform", "DER", "-in", f.Signed, "-content", f.Source, "-CAfile", f.Root, "-purpose", "any", "-out", "/dev/null"}
@@ -63,7 +65,7 @@ var rawFormat = &Format{
 		return detached.Raw{Key: s[0].Public, PSS: v.Bool("pss")}, nil
 	},
 	Verify: func(v *Values, out Output) error {
-		signature, err := out.signature()
+		signature, err := signatureOf(out.Signed)
 		if err != nil {
 			return err
 		}
@@ -74,12 +76,12 @@ var rawFormat = &Format{
 // checkedAt is when certificates must be valid: at the signing time.
 func checkedAt(v *Values) time.Time { return v.Time("at") }
 
-// signature is an output that is no more than a signature.
-func (o Output) signature() ([]byte, error) {
-	if size := o.Signed.Size(); size > maxSignature {
+// signatureOf is an output that is no more than a signature.
+func signatureOf(signed *io.SectionReader) ([]byte, error) {
+	if size := signed.Size(); size > maxSignature {
 		return nil, fmt.Errorf("the signature is %d bytes long: at most %d are read", size, maxSignature)
 	}
-	return io.ReadAll(o.Signed)
+	return io.ReadAll(io.NewSectionReader(signed, 0, signed.Size()))
 }
 
 // maxSignature bounds a detached signature, in bytes.

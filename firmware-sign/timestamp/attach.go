@@ -3,6 +3,7 @@ package timestamp
 import (
 	"crypto/x509"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 
 	"github.com/touchmark/touchmark/internal/cms"
@@ -31,6 +32,9 @@ func Attach(signature []byte, where asn1.ObjectIdentifier, stamp func(content []
 	return cms.AddUnsigned(signature, cms.Attribute{Type: where, Value: token})
 }
 
+// ErrNoStamp is of a signature that has no time stamp inside.
+var ErrNoStamp = errors.New("the signature has no time stamp")
+
 // Attached verifies the time stamp in a CMS signature: that it is good, and
 // over this signature. Whether that itself is good is another question.
 func Attached(signature []byte, where asn1.ObjectIdentifier, roots *x509.CertPool) (*Token, error) {
@@ -40,7 +44,7 @@ func Attached(signature []byte, where asn1.ObjectIdentifier, roots *x509.CertPoo
 	}
 	token, err := cms.UnsignedOf(signature, where)
 	if err != nil {
-		return nil, fmt.Errorf("the signature has no time stamp: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNoStamp, err)
 	}
 	t, err := Verify(token, roots)
 	if err != nil {
