@@ -91,10 +91,11 @@ func CheckText(field, s string) error {
 type ManifestState string
 
 const (
-	ManifestReceiving ManifestState = "receiving" // bytes are still arriving; invisible to vetting
-	ManifestUnsigned  ManifestState = "unsigned"  // complete, but lacks signatures
-	ManifestAccepted  ManifestState = "accepted"  // checked; its records are being loaded
-	ManifestLoaded    ManifestState = "loaded"    // every record is in place
+	ManifestReceiving  ManifestState = "receiving"  // bytes are still arriving; invisible to vetting
+	ManifestUnsigned   ManifestState = "unsigned"   // complete, but lacks signatures
+	ManifestUnapproved ManifestState = "unapproved" // signed, but others have to approve it
+	ManifestAccepted   ManifestState = "accepted"   // checked; its records are being loaded
+	ManifestLoaded     ManifestState = "loaded"     // every record is in place
 )
 
 // ManifestFormat is the form of a manifest file.
@@ -124,12 +125,30 @@ type Manifest struct {
 	Repeated int64 `json:"repeated"`
 	Disputed int64 `json:"disputed"`
 	// Signers are the operators whose signatures were verified.
-	Signers  []string  `json:"signers"`
-	Wanted   int       `json:"wantedSignatures"`
+	Signers []string `json:"signers"`
+	Wanted  int      `json:"wantedSignatures"`
+	// Approvals is how many others must approve it while it is unapproved, and
+	// Proposal what they approve; 0 if nobody asks them at present.
+	Approvals int   `json:"wantedApprovals,omitempty"`
+	Proposal  int64 `json:"proposal,omitempty"`
+
 	Received time.Time `json:"received"`
 	Updated  time.Time `json:"updated"`
 
 	OrderID   int64 `json:"-"`
 	ProductID int64 `json:"-"`
 	SiteID    int64 `json:"-"`
+}
+
+// ManifestStatement is what those sign who approve a manifest.
+type ManifestStatement struct {
+	Manifest int64          `json:"manifest"`
+	Order    string         `json:"order"`
+	Product  string         `json:"product"`
+	Site     string         `json:"site"`
+	Format   ManifestFormat `json:"format"`
+	SHA256   string         `json:"sha256"` // of the file, in hex
+	Size     int64          `json:"size"`   // bytes
+	Records  int64          `json:"records"`
+	Signers  []string       `json:"signers"` // operators of the site
 }

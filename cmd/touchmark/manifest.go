@@ -28,7 +28,7 @@ func (a *app) manifestCommand() *cobra.Command {
 	return group("manifest", "Signed lists of what a site built",
 		`A manifest is the signed list of manufacturing records that a site hands in for an order: JSON Lines or CSV, signed as it
 is by as many site operators as the order wants.`,
-		a.manifestConvert(), a.manifestSign(), a.manifestUpload(), a.manifestSignMore(), a.manifestList(), a.manifestShow())
+		a.manifestConvert(), a.manifestSign(), a.manifestUpload(), a.manifestSignMore(), a.manifestAsk(), a.manifestList(), a.manifestShow())
 }
 
 func (a *app) manifestSign() *cobra.Command {
@@ -262,6 +262,20 @@ func (a *app) manifestSignMore() *cobra.Command {
 	}, showManifest)
 }
 
+func (a *app) manifestAsk() *cobra.Command {
+	note := ""
+	c := &cobra.Command{Use: "ask ID", Short: "Ask again that others approve a manifest", Args: cobra.ExactArgs(1),
+		Long: `Where an order or its product wants approvals of manifests, others are asked when the last signature is there, and nothing is loaded before they agreed.
+ask asks them again, after a week without enough approvals, or after somebody withdrew it.`,
+		Example: "  touchmark --dir anna manifest ask 4711 --note 'nobody was there last week'"}
+	c.Flags().StringVar(&note, "note", "", "why, for those who approve it (required)")
+	_ = c.MarkFlagRequired("note")
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		err = cl.api(ctx, http.MethodPost, "/manifests/"+segment(args[0])+"/approval", api.ReasonInput{Note: note}, &raw)
+		return raw, err
+	}, showManifest)
+}
+
 func (a *app) manifestList() *cobra.Command {
 	q := url.Values{}
 	c := &cobra.Command{Use: "list", Short: "List manifests"}
@@ -291,6 +305,14 @@ func showManifest(w io.Writer, m *vetting.Manifest) {
 	fmt.Fprintf(w, "signatures\t%d of %d: %s\n", len(m.Signers), m.Wanted, text(join(m.Signers)))
 	if m.State == vetting.ManifestUnsigned {
 		fmt.Fprintf(w, "next\t%d more must sign the same file: touchmark manifest sign-more %d SIGNATURE\n", m.Wanted-len(m.Signers), m.ID)
+	}
+	if m.State == vetting.ManifestUnapproved {
+		fmt.Fprintf(w, "approvals\t%s by others wanted\n", counted(int64(m.Approvals), "approval", "approvals"))
+		if m.Proposal != 0 {
+			fmt.Fprintf(w, "next\tthey sign it: touchmark approval approve %d\n", m.Proposal)
+		} else {
+			fmt.Fprintf(w, "next\task them: touchmark manifest ask %d\n", m.ID)
+		}
 	}
 	field(w, "file", fmt.Sprintf("%s, %s bytes, SHA-256 %s", m.Format, count(m.Size), m.SHA256))
 	field(w, "received", m.Received)

@@ -25,7 +25,7 @@ gives out no further unit, a cancelled one gives out nothing any more. A paused 
 		a.orderState("close NAME", "Close an order: no further unit; issued ones may still fetch theirs", vetting.OrderClosed, false),
 		a.yesFlag(a.orderState("cancel NAME", "Cancel an order for good: nothing is issued any more", vetting.OrderCancelled, true)),
 		a.orderQuantity(), a.orderWindow(), a.orderLimits(), a.orderRework(),
-		a.orderRaiseApprovals(), a.orderRaises(), a.orderApproveRaise(), a.orderWithdrawRaise())
+		a.orderRaiseApprovals(), a.orderManifestApprovals(), a.orderRaises(), a.orderApproveRaise(), a.orderWithdrawRaise())
 }
 
 func (a *app) orderCreate() *cobra.Command {
@@ -55,6 +55,7 @@ func (a *app) orderCreate() *cobra.Command {
 	oneOf(c, "rework", vetting.ReworkByAdministrator, vetting.ReworkBySite)
 	f.Int64Var(&in.MaxReplacements, "max-replacements", 0, "with --rework site: how many units its rigs may replace; 0 means 2 % of the quantity")
 	f.IntVar(&in.RaiseApprovals, "raise-approvals", 0, "how many others must approve a larger quantity")
+	f.IntVar(&in.ManifestApprovals, "manifest-approvals", 0, "how many others must approve each manifest")
 	f.IntVar(&in.ManifestSignatures, "signatures", 1, "how many site operators must sign each manifest")
 	for _, flag := range []string{"product", "site", "quantity"} {
 		_ = c.MarkFlagRequired(flag)
@@ -338,6 +339,9 @@ func showOrder(w io.Writer, o *vetting.Order) {
 		field(w, "approved", "others agreed to it as it is")
 	}
 	field(w, "rework", rework(o))
+	if o.ManifestApprovals > 0 {
+		field(w, "manifests", "need "+counted(int64(o.ManifestApprovals), "approval", "approvals"))
+	}
 	field(w, "signatures", fmt.Sprintf("%d wanted on each manifest", o.ManifestSignatures))
 	field(w, "created", o.Created)
 	field(w, "updated", o.Updated)

@@ -59,6 +59,7 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.BoolVar(&p.domains.Wildcards, "wildcards", false, "let servers have certificates for all names directly below one (*.lab.example.com)")
 	f.IntVar(&p.approvals.Orders, "order-approvals", 0, "how many others must approve that an order opens; the number only grows")
 	f.Int64Var(&p.approvals.OrdersAbove, "order-approvals-above", 0, "orders of at most so many units open without approval; the number only falls")
+	f.IntVar(&p.approvals.Manifests, "manifest-approvals", 0, "how many others must approve each manifest; the number only grows")
 	f.StringVar(&p.life.RenewWindow, "renew-window", "", "the part of a certificate's life, at its end, in which it renews, such as 33% or 60d (default all of it)")
 	f.StringVar(&p.life.Grace, "grace", "", "how long after its end a certificate still renews, such as 90d")
 	f.StringVar(&p.life.Rescue, "rescue", "", "how long after its end, beyond the grace, a device that asks is held for a person, such as 3650d")
@@ -155,6 +156,9 @@ func (p *productFlags) applyApprovals(set func(flag string) bool, in *vetting.Pr
 	}
 	if set("order-approvals-above") {
 		in.OrdersAbove = p.approvals.OrdersAbove
+	}
+	if set("manifest-approvals") {
+		in.Manifests = p.approvals.Manifests
 	}
 }
 
@@ -281,6 +285,9 @@ func showProduct(w io.Writer, p *vetting.Product) {
 			above = "above " + counted(p.Approvals.OrdersAbove, "unit", "units") + " "
 		}
 		field(w, "orders", above+"open with "+counted(int64(n), "approval", "approvals"))
+	}
+	if n := p.Approvals.Manifests; n > 0 {
+		field(w, "manifests", "need "+counted(int64(n), "approval", "approvals"))
 	}
 	if l := p.Licences; l != nil {
 		field(w, "licences", fmt.Sprintf("product %d, UIDs of type %s, epoch %d", l.Number, l.UID, l.Epoch))

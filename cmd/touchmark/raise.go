@@ -83,14 +83,24 @@ func raiseApprovals(ctx context.Context, cl *client, o *vetting.Order, n int64) 
 }
 
 func (a *app) orderRaiseApprovals() *cobra.Command {
-	c := &cobra.Command{Use: "set-raise-approvals NAME N", Short: "Change how many others must approve a larger quantity; the number only grows", Args: cobra.ExactArgs(2),
-		Example: "  touchmark order set-raise-approvals PO-4711 2", ValidArgsFunction: a.completeFirst("/orders")}
+	return a.orderApprovals("set-raise-approvals", "a larger quantity", func(n *int) api.OrderPatch { return api.OrderPatch{RaiseApprovals: n} })
+}
+
+func (a *app) orderManifestApprovals() *cobra.Command {
+	return a.orderApprovals("set-manifest-approvals", "each manifest", func(n *int) api.OrderPatch { return api.OrderPatch{ManifestApprovals: n} })
+}
+
+// orderApprovals makes a command that says how many others must approve
+// something of an order.
+func (a *app) orderApprovals(name, what string, patch func(*int) api.OrderPatch) *cobra.Command {
+	c := &cobra.Command{Use: name + " NAME N", Short: "Change how many others must approve " + what + "; the number only grows", Args: cobra.ExactArgs(2),
+		Example: "  touchmark order " + name + " PO-4711 2", ValidArgsFunction: a.completeFirst("/orders")}
 	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) ([]byte, error) {
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
 			return nil, usagef("%q is no number", args[1])
 		}
-		return changeOrder(ctx, cl, args[0], api.OrderPatch{RaiseApprovals: &n})
+		return changeOrder(ctx, cl, args[0], patch(&n))
 	}, showOrder)
 }
 

@@ -116,6 +116,7 @@ var grants = map[Role][]Permission{
 var approvers = map[approval.Kind][]Role{
 	approval.OrderOpen:      {RolePlanner},
 	approval.OrderRaise:     {RolePlanner},
+	approval.ManifestAccept: {RolePlanner},
 	approval.ReleaseApprove: {RoleReleaseEngineer}, approval.ReleaseYank: {RoleReleaseEngineer}, approval.FirmwareCounter: {RoleReleaseEngineer}, approval.FirmwareKeyRevoke: {RoleReleaseEngineer},
 }
 

@@ -34,8 +34,9 @@ import (
 type Kind string
 
 const (
-	OrderOpen         Kind = "order.open"  // an order admits devices
-	OrderRaise        Kind = "order.raise" // a larger quantity
+	OrderOpen         Kind = "order.open"      // an order admits devices
+	OrderRaise        Kind = "order.raise"     // a larger quantity
+	ManifestAccept    Kind = "manifest.accept" // its records are loaded
 	ReleaseApprove    Kind = "release.approve"
 	ReleaseYank       Kind = "release.yank"
 	FirmwareCounter   Kind = "firmware.counter" // a product's floor is raised
@@ -43,7 +44,7 @@ const (
 )
 
 // Kinds lists every kind.
-var Kinds = []Kind{OrderOpen, OrderRaise, ReleaseApprove, ReleaseYank, FirmwareCounter, FirmwareKeyRevoke}
+var Kinds = []Kind{OrderOpen, OrderRaise, ManifestAccept, ReleaseApprove, ReleaseYank, FirmwareCounter, FirmwareKeyRevoke}
 
 // State is where a proposal stands.
 type State string

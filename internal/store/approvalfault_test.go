@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/internal/store/storetest"
 	"github.com/touchmark/touchmark/vetting"
+	"github.com/touchmark/touchmark/vetting/manifest"
 )
 
 // carried is a kind of act that one other must approve, in the world of
@@ -29,6 +31,41 @@ var carriedKinds = map[approval.Kind]carried{
 		}
 		return err == nil && o.State == vetting.OrderOpen && o.Approved, err
 	}},
+	approval.ManifestAccept: {wantManifestApprovals, askManifest, func(ctx context.Context, s *store.Store, round int) (bool, error) {
+		m, err := s.ManifestByDigest(ctx, "po-1", roundManifest(round))
+		if vetting.ProblemOf(err) == vetting.NotFound {
+			return false, nil
+		}
+		return err == nil && m.State == vetting.ManifestAccepted, err
+	}},
+}
+
+func wantManifestApprovals(ctx context.Context, s *store.Store) error {
+	one := 1
+	_, err := s.ChangeOrder(ctx, storetest.By, "po-1", vetting.OrderChange{ManifestApprovals: &one})
+	return err
+}
+
+// roundManifest is the digest of a round's manifest.
+func roundManifest(round int) string { return storetest.Key("manifest", round).String() }
+
+func askManifest(ctx context.Context, s *store.Store, a access.Act, round int) (*approval.Proposal, error) {
+	o, err := s.Order(ctx, "po-1")
+	if err != nil {
+		return nil, err
+	}
+	m := &vetting.Manifest{OrderID: o.ID, Format: vetting.FormatCSV, Records: 2, Size: 99, Wanted: 1, SHA256: roundManifest(round)}
+	if m.ID, err = s.BeginManifest(ctx, m); err != nil {
+		return nil, err
+	}
+	if m, err = s.AcceptManifest(ctx, a, m, []manifest.Signature{{Operator: "lin", DER: []byte{1}, At: time.Now()}}); err != nil {
+		return nil, err
+	}
+	list, err := s.Proposals(ctx, approval.Filter{Kind: approval.ManifestAccept, Subject: fmt.Sprintf("%d of po-1", m.ID)}, vetting.Page{})
+	if err != nil || len(list) != 1 {
+		return nil, fmt.Errorf("there are %d proposals about manifest %d, %w", len(list), m.ID, err)
+	}
+	return list[0], nil
 }
 
 func roundOrder(round int) string { return fmt.Sprintf("po-round-%d", round) }

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 var doomed = map[string]func(ctx context.Context, s *store.Store, dir string, round int) error{
 	"revocation lists": makeLists, "offline files": makeOffline, "messages": workOnMessages,
 	"ending lists": makeAndEndLists, "TPMs": workOnTPMs, "approvals": raiseByApproval,
-	string(approval.OrderOpen): byApproval(approval.OrderOpen),
+	string(approval.OrderOpen): byApproval(approval.OrderOpen), string(approval.ManifestAccept): byApproval(approval.ManifestAccept),
 }
 
 func doom(v []string) error {

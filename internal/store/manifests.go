@@ -64,6 +64,9 @@ func (s *Store) manifestFrom(ctx context.Context, m *manifestRow) (*vetting.Mani
 		defer func() { out.Signers = append(out.Signers, name) }()
 		return r.Scan(&name)
 	})
+	if err == nil && out.State == vetting.ManifestUnapproved {
+		err = s.awaited(ctx, out, o)
+	}
 	return out, err
 }
 
@@ -157,7 +160,7 @@ func (s *Store) ManifestParts(ctx context.Context, id int64, fn func(data []byte
 
 // AcceptManifest makes a received manifest visible, with the signatures that
 // were verified: accepted if they are as many as its order wants, unsigned
-// otherwise. If the same file was accepted for the order meanwhile, that
+// otherwise; unapproved if others have to approve it. If the same file was accepted for the order meanwhile, that
 // manifest is the answer and this one is forgotten. One that was dropped or
 // swept is NotFound.
 func (s *Store) AcceptManifest(ctx context.Context, a access.Act, m *vetting.Manifest, signatures []manifest.Signature) (*vetting.Manifest, error) {
@@ -191,7 +194,7 @@ func (s *Store) AcceptManifest(ctx context.Context, a access.Act, m *vetting.Man
 }
 
 // AddManifestSignature adds a verified signature to a manifest that lacks
-// some. A second one of the same operator changes nothing.
+// some, or that others have to approve: they are asked again. A second one of the same operator changes nothing.
 func (s *Store) AddManifestSignature(ctx context.Context, a access.Act, id int64, sig manifest.Signature) (*vetting.Manifest, error) {
 	m, err := s.Manifest(ctx, id)
 	if err != nil {
@@ -216,8 +219,8 @@ func (w *writing) addSignature(id int64, sig manifest.Signature) {
 		w.ids(1), id, sig.Operator, sig.DER, micros(sig.At))
 }
 
-// settle accepts an unsigned manifest that has enough signatures, and logs
-// what it is now.
+// settle accepts an unsigned manifest that has enough signatures, or asks
+// those who have to approve it, and logs what it is now.
 func (w *writing) settle(a access.Act, id int64, wanted int) error {
 	var m manifestRow
 	var signatures int64
@@ -226,12 +229,23 @@ func (w *writing) settle(a access.Act, id int64, wanted int) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	if m.State == string(vetting.ManifestUnsigned) && signatures >= int64(wanted) {
+	var approvals int
+	if unsettled := m.State == string(vetting.ManifestUnsigned) || m.State == string(vetting.ManifestUnapproved); unsettled && signatures >= int64(wanted) {
+		var err error
+		if approvals, err = w.manifestApprovals(m.OrderID); err != nil {
+			return err
+		}
 		m.State = string(vetting.ManifestAccepted)
+		if approvals > 0 {
+			m.State = string(vetting.ManifestUnapproved)
+		}
 	}
 	w.saveManifest(&m)
 	w.leaf("manifest."+m.State, operatorOf(a), m.SHA256, m.object())
-	return nil
+	if approvals == 0 {
+		return nil
+	}
+	return w.askForManifest(a, &m)
 }
 
 func (w *writing) saveManifest(m *manifestRow) {

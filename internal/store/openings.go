@@ -13,7 +13,7 @@ import (
 // that needs nobody's approval, or cannot open, is a Conflict.
 func (s *Store) ProposeOpening(ctx context.Context, a access.Act, order, note string) (*approval.Proposal, error) {
 	return s.proposed(ctx, a, func(w *writing) (*approval.Proposal, error) {
-		have, o, product, err := w.wholeOrder(order)
+		have, o, product, err := w.wholeOrder(`o.name = $1`, order)
 		if err != nil {
 			return nil, err
 		}
@@ -34,8 +34,8 @@ func opened() vetting.OrderChange {
 }
 
 // wholeOrder reads an order with its product and the names that belong to it.
-func (w *writing) wholeOrder(name string) (*orderRow, *vetting.Order, *vetting.Product, error) {
-	have, err := w.orderNamed(name)
+func (w *writing) wholeOrder(where string, arg any) (*orderRow, *vetting.Order, *vetting.Product, error) {
+	have, err := w.orderWhere(where, arg)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -69,7 +69,7 @@ func carryOpening(w *writing, p *approval.Proposal) ([]audit.Object, error) {
 	if err := p.Read(&st); err != nil {
 		return nil, err
 	}
-	row, o, product, err := w.wholeOrder(st.Order)
+	row, o, product, err := w.wholeOrder(`o.name = $1`, st.Order)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (w *writing) orderChanged(by, name string) error {
 			return err
 		}
 	}
-	return nil
+	return w.reviewManifests(by)
 }
 
 // productChanged ends what is pending about orders of a product that is
@@ -126,5 +126,5 @@ func (w *writing) productChanged(by string, product *productRow) error {
 			return err
 		}
 	}
-	return nil
+	return w.reviewManifests(by)
 }

@@ -145,7 +145,8 @@ func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error
 
 // RevokeOperator takes an operator's rights away, at once and for good.
 // Revoking again changes nothing. What the operator approved and was not
-// carried out yet wants another's approval.
+// carried out yet wants another's approval, and what others approve of the
+// manifests that the operator signed is void.
 func (s *Store) RevokeOperator(ctx context.Context, a access.Act, name string) (*access.Operator, error) {
 	return s.changeOperator(ctx, a, name, func(w *writing, o *operatorRow) error {
 		if o.Revoked != 0 {
@@ -154,7 +155,10 @@ func (s *Store) RevokeOperator(ctx context.Context, a access.Act, name string) (
 		o.Revoked = micros(w.now)
 		w.exec(`UPDATE operators SET revoked = $2 WHERE id = $1`, o.ID, o.Revoked)
 		w.leaf("operator.revoke", operatorOf(a), name, o.object())
-		return w.retractAll(a, name)
+		if err := w.retractAll(a, name); err != nil {
+			return err
+		}
+		return w.reviewManifests(operatorOf(a))
 	})
 }
 

@@ -101,13 +101,17 @@ func (s *Store) ChangeOrder(ctx context.Context, a access.Act, name string, c ve
 
 // orderNamed reads an order, or fails with NotFound.
 func (w *writing) orderNamed(name string) (*orderRow, error) {
+	return w.orderWhere(`o.name = $1`, name)
+}
+
+func (w *writing) orderWhere(where string, arg any) (*orderRow, error) {
 	o := new(orderRow)
-	w.fetch(`SELECT `+orderColumns+` FROM orders o WHERE o.name = $1`, []any{name}, func(r row) error { return r.Scan(o.dest()...) })
+	w.fetch(`SELECT `+orderColumns+` FROM orders o WHERE `+where, []any{arg}, func(r row) error { return r.Scan(o.dest()...) })
 	if err := w.flush(); err != nil {
 		return nil, err
 	}
 	if o.ID == 0 {
-		return nil, notFound("order", name)
+		return nil, notFound("order", arg)
 	}
 	return o, nil
 }

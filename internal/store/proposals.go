@@ -21,6 +21,7 @@ import (
 var carriers = map[approval.Kind]func(w *writing, p *approval.Proposal) ([]audit.Object, error){
 	approval.OrderOpen:         carryOpening,
 	approval.OrderRaise:        carryRaise,
+	approval.ManifestAccept:    carryManifest,
 	approval.ReleaseApprove:    carryApproval,
 	approval.ReleaseYank:       carryYank,
 	approval.FirmwareCounter:   carryFloor,

@@ -99,6 +99,8 @@ type Importer interface {
 	Receive(ctx context.Context, act access.Act, order string, format vetting.ManifestFormat, body io.Reader, sigs manifest.Signatures) (*vetting.Manifest, error)
 	// AddSignature verifies and adds one signature.
 	AddSignature(ctx context.Context, act access.Act, id int64, sig []byte) (*vetting.Manifest, error)
+	// Resume begins to load what was accepted otherwise.
+	Resume(ctx context.Context) error
 }
 
 // Prover proves that a leaf is in the audit log. The error is
@@ -194,6 +196,7 @@ func New(c Config) *API {
 	a.raises()
 	a.proposals()
 	a.manifests()
+	a.manifestApprovals()
 	a.registrations()
 	a.rigs()
 	a.devices()

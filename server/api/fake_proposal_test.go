@@ -55,4 +55,8 @@ func (m *memory) ProposeOpening(_ context.Context, a access.Act, order, note str
 	return act(m, a, func() (*approval.Proposal, error) { return m.proposal(), nil })
 }
 
+func (m *memory) ProposeManifest(ctx context.Context, a access.Act, id int64, _ string) (*vetting.Manifest, error) {
+	return act(m, a, func() (*vetting.Manifest, error) { return &vetting.Manifest{ID: id}, nil })
+}
+
 func (w *world) OperatorChain(*x509.Certificate) [][]byte { return [][]byte{w.office.cert.Raw} }

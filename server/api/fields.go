@@ -222,6 +222,8 @@ var docs = map[string]string{
 	"Manifest.disputed":         "How many claim an identifier or key that another record holds",
 	"Manifest.signers":          "The operators whose signatures were verified",
 	"Manifest.wantedSignatures": "How many signatures the order wants",
+	"Manifest.wantedApprovals":  "While it is unapproved: how many others must approve it",
+	"Manifest.proposal":         "What they approve; absent if nobody asks them at present",
 	"Manifest.received":         "When it was handed in",
 
 	"Manufacturing.ekHash":           "The SHA-256 of the TPM's endorsement key, in hexadecimal",
@@ -442,7 +444,7 @@ var values = map[string][]any{
 	"Order.rework":         anys(vetting.ReworkByAdministrator, vetting.ReworkBySite),
 	"Order.state":          anys(vetting.OrderDraft, vetting.OrderOpen, vetting.OrderPaused, vetting.OrderClosed, vetting.OrderCancelled),
 	"Order.waste":          anys(vetting.WasteCounts, vetting.WasteReturns),
-	"Manifest.state":       anys(vetting.ManifestUnsigned, vetting.ManifestAccepted, vetting.ManifestLoaded),
+	"Manifest.state":       anys(vetting.ManifestUnsigned, vetting.ManifestUnapproved, vetting.ManifestAccepted, vetting.ManifestLoaded),
 	"Manifest.format":      anys(vetting.FormatJSONLines, vetting.FormatCSV),
 	"Registration.verdict": anys(vetting.Admitted, vetting.Held, vetting.Refused),
 	"Certificate.state":    certificateStates,

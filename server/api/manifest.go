@@ -54,13 +54,23 @@ func (a *API) manifests() {
 	register(a, access.HandInManifests, operation{
 		id: "addManifestSignature", method: http.MethodPost, path: "/manifests/{id}/signatures", tag: tagManifests,
 		summary: "Add a signature to a manifest that wants more of them", maxBody: maxSignatureBody,
-		description: "The body is a detached CMS message (RFC 5652) over the manifest file, DER or PEM. With the last signature that the order wants, the manifest is accepted.",
+		description: "The body is a detached CMS message (RFC 5652) over the manifest file, DER or PEM. With the last signature that the order wants, the manifest is accepted, or others are asked to approve it.",
 	}, func(ctx context.Context, c *call, in *signatureInput) (*bodyOutput[vetting.Manifest], error) {
 		m, err := c.Manifest(ctx, in.ID)
 		if err != nil {
 			return nil, err
 		}
 		return answer(a.config.Manifests.AddSignature(ctx, c.act, m.ID, in.RawBody))
+	})
+}
+
+func (a *API) manifestApprovals() {
+	register(a, access.HandInManifests, operation{
+		id: "proposeManifest", method: http.MethodPost, path: "/manifests/{id}/approval", tag: tagManifests,
+		summary:     "Ask again that others approve a manifest",
+		description: "Where its order or product wants approvals of manifests, the last signature asks for them. This asks again, after what was asked expired, was withdrawn or became void.",
+	}, func(ctx context.Context, c *call, in *idBody[ReasonInput]) (*bodyOutput[vetting.Manifest], error) {
+		return answer(c.ProposeManifest(ctx, c.act, in.ID, in.Body.Note))
 	})
 }
 

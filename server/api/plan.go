@@ -89,19 +89,23 @@ type OrderInput struct {
 	Rework             vetting.Rework      `json:"rework,omitempty" enum:"administrator,site" default:"administrator" doc:"Who may replace a unit that failed before it used its certificate: the site's rigs, too, or an administrator only"`
 	MaxReplacements    int64               `json:"maxReplacements,omitempty" minimum:"0" maximum:"100000000" doc:"How many units the site's rigs may replace, if rework is left to it; 0 means 2 % of the quantity, rounded up"`
 	RaiseApprovals     int                 `json:"raiseApprovals,omitempty" minimum:"0" maximum:"8" doc:"How many others must approve a larger quantity"`
+	ManifestApprovals  int                 `json:"manifestApprovals,omitempty" minimum:"0" maximum:"8" doc:"How many others must approve each manifest; the product may want more"`
 	ManifestSignatures int                 `json:"manifestSignatures,omitempty" default:"1" minimum:"1" maximum:"8" doc:"How many site operators must sign each manifest"`
 }
 
 // OrderPatch is what may change about an order. What is absent stays.
 type OrderPatch struct {
-	State           *vetting.OrderState `json:"state,omitempty" enum:"open,paused,closed,cancelled" doc:"The order's new state"`
-	Quantity        *int64              `json:"quantity,omitempty" minimum:"1" maximum:"100000000" doc:"The new quantity, at least what was issued already"`
-	NotBefore       OptionalTime        `json:"notBefore,omitzero" doc:"The window's new begin; null removes it"`
-	NotAfter        OptionalTime        `json:"notAfter,omitzero" doc:"The window's new end; null removes it"`
-	RaiseApprovals  *int                `json:"raiseApprovals,omitempty" minimum:"0" maximum:"8" doc:"How many others must approve a larger quantity; it can only grow"`
-	Rework          *vetting.Rework     `json:"rework,omitempty" enum:"administrator,site" doc:"Who may replace a unit that failed before it used its certificate"`
-	MaxReplacements *int64              `json:"maxReplacements,omitempty" minimum:"0" maximum:"100000000" doc:"How many units the site's rigs may replace; 0 means 2 % of the quantity, rounded up"`
-	Limits          *vetting.Limits     `json:"limits,omitempty" doc:"How fast units may be issued; replaces all limits"`
+	State          *vetting.OrderState `json:"state,omitempty" enum:"open,paused,closed,cancelled" doc:"The order's new state"`
+	Quantity       *int64              `json:"quantity,omitempty" minimum:"1" maximum:"100000000" doc:"The new quantity, at least what was issued already"`
+	NotBefore      OptionalTime        `json:"notBefore,omitzero" doc:"The window's new begin; null removes it"`
+	NotAfter       OptionalTime        `json:"notAfter,omitzero" doc:"The window's new end; null removes it"`
+	RaiseApprovals *int                `json:"raiseApprovals,omitempty" minimum:"0" maximum:"8" doc:"How many others must approve a larger quantity; it can only grow"`
+
+	ManifestApprovals *int `json:"manifestApprovals,omitempty" minimum:"0" maximum:"8" doc:"How many others must approve each manifest; it can only grow"`
+
+	Rework          *vetting.Rework `json:"rework,omitempty" enum:"administrator,site" doc:"Who may replace a unit that failed before it used its certificate"`
+	MaxReplacements *int64          `json:"maxReplacements,omitempty" minimum:"0" maximum:"100000000" doc:"How many units the site's rigs may replace; 0 means 2 % of the quantity, rounded up"`
+	Limits          *vetting.Limits `json:"limits,omitempty" doc:"How fast units may be issued; replaces all limits"`
 }
 
 // OptionalTime tells an absent time (the zero value) from null (Set, with the
@@ -347,7 +351,7 @@ func (a *API) orders() {
 func (in *OrderInput) order() *vetting.Order {
 	o := &vetting.Order{
 		Name: in.Name, Product: in.Product, Site: in.Site, Quantity: in.Quantity,
-		State: in.State, Identifiers: in.Identifiers, Limits: in.Limits, Waste: in.Waste, Rework: in.Rework, MaxReplacements: in.MaxReplacements, RaiseApprovals: in.RaiseApprovals, ManifestSignatures: in.ManifestSignatures,
+		State: in.State, Identifiers: in.Identifiers, Limits: in.Limits, Waste: in.Waste, Rework: in.Rework, MaxReplacements: in.MaxReplacements, RaiseApprovals: in.RaiseApprovals, ManifestApprovals: in.ManifestApprovals, ManifestSignatures: in.ManifestSignatures,
 		NotBefore: in.NotBefore.UTC(), NotAfter: in.NotAfter.UTC(),
 	}
 	return o
@@ -357,10 +361,10 @@ func changeOrder(ctx context.Context, c *call, in *namedBody[OrderPatch]) (*body
 	change := vetting.OrderChange{
 		State: in.Body.State, Quantity: in.Body.Quantity,
 		NotBefore: in.Body.NotBefore.pointer(), NotAfter: in.Body.NotAfter.pointer(),
-		Limits: in.Body.Limits, Rework: in.Body.Rework, MaxReplacements: in.Body.MaxReplacements, RaiseApprovals: in.Body.RaiseApprovals,
+		Limits: in.Body.Limits, Rework: in.Body.Rework, MaxReplacements: in.Body.MaxReplacements, RaiseApprovals: in.Body.RaiseApprovals, ManifestApprovals: in.Body.ManifestApprovals,
 	}
 	if change == (vetting.OrderChange{}) {
-		return nil, invalid("body", "the request changes nothing: give state, quantity, notBefore, notAfter, limits, rework, maxReplacements or raiseApprovals")
+		return nil, invalid("body", "the request changes nothing: give state, quantity, notBefore, notAfter, limits, rework, maxReplacements, raiseApprovals or manifestApprovals")
 	}
 	return answer(c.ChangeOrder(ctx, c.act, in.Name, change))
 }

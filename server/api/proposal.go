@@ -99,7 +99,11 @@ func (a *API) proposals() {
 		if _, err := mayApprove(ctx, c, in.ID); err != nil {
 			return nil, err
 		}
-		return answerProposal(c.ApproveProposal(ctx, c.act, in.ID, a.signed(c, in.Body.Signature)))
+		p, err := c.ApproveProposal(ctx, c.act, in.ID, a.signed(c, in.Body.Signature))
+		if err == nil && p.State == approval.CarriedOut {
+			err = a.follow(ctx, p)
+		}
+		return answerProposal(p, err)
 	})
 	register(a, access.Approve, operation{
 		id: "retractApproval", method: http.MethodPost, path: "/proposals/{id}/approvals/retract", tag: tagApprovals,
@@ -117,6 +121,16 @@ func (a *API) proposals() {
 		}
 		return answerProposal(c.WithdrawProposal(ctx, c.act, in.ID, in.Body.Note))
 	})
+}
+
+// follow has this server act on what was carried out; the others follow within
+// their times. It is the same however often it is done.
+func (a *API) follow(ctx context.Context, p *approval.Proposal) error {
+	switch p.Kind {
+	case approval.ManifestAccept:
+		return a.config.Manifests.Resume(ctx)
+	}
+	return nil
 }
 
 func answerProposal(p *approval.Proposal, err error) (*bodyOutput[Proposal], error) {

@@ -116,6 +116,9 @@ func (im *Importer) Wait(ctx context.Context, id int64) (*vetting.Manifest, erro
 }
 
 func notAccepted(m *vetting.Manifest) error {
+	if m.State == vetting.ManifestUnapproved {
+		return vetting.Errorf(vetting.Conflict, "manifest %d waits until %d others approve it", m.ID, m.Approvals)
+	}
 	return vetting.Errorf(vetting.Conflict, "manifest %d is %s: %d of %d signatures are there", m.ID, m.State, len(m.Signers), m.Wanted)
 }
 

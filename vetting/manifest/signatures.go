@@ -15,8 +15,8 @@ import (
 )
 
 // AddSignature adds a detached CMS signature, DER or PEM, to a manifest that
-// awaits signatures, and accepts the manifest if that was the last one
-// wanted. An operator who signed before changes nothing. A signature that is
+// awaits signatures or approvals, and accepts the manifest if that was the last
+// one wanted and nobody has to approve it. An operator who signed before changes nothing. A signature that is
 // not good is Invalid.
 func (im *Importer) AddSignature(ctx context.Context, act access.Act, id int64, sig []byte) (*vetting.Manifest, error) {
 	m, err := im.Store.Manifest(ctx, id)
@@ -38,7 +38,7 @@ func (im *Importer) AddSignature(ctx context.Context, act access.Act, id int64, 
 // as the manifest wants any.
 func (im *Importer) addSignatures(ctx context.Context, act access.Act, m *vetting.Manifest, signed []Signature) (*vetting.Manifest, error) {
 	for _, s := range signed {
-		if m.State != vetting.ManifestUnsigned {
+		if m.State != vetting.ManifestUnsigned && m.State != vetting.ManifestUnapproved {
 			break
 		}
 		if slices.Contains(m.Signers, s.Operator) {

@@ -30,12 +30,12 @@ type Store interface {
 	// that was as it is: a caller drops after any failure.
 	DropManifest(ctx context.Context, id int64) error
 	// AcceptManifest makes a manifest visible, in one durable transaction
-	// with its signatures: accepted if enough distinct operators signed,
-	// otherwise unsigned. The same file for the same order twice gives the
+	// with its signatures: unsigned unless enough distinct operators signed;
+	// then accepted, or unapproved if others have to approve it. The same file for the same order twice gives the
 	// manifest that was there first, or fails with Exists.
 	AcceptManifest(ctx context.Context, act access.Act, m *vetting.Manifest, sigs []Signature) (*vetting.Manifest, error)
-	// AddManifestSignature adds one to an unsigned manifest and accepts it if
-	// that was the last one wanted; an operator's second changes nothing.
+	// AddManifestSignature adds one to an unsigned or unapproved manifest and
+	// accepts it if nothing more is wanted; an operator's second changes nothing.
 	AddManifestSignature(ctx context.Context, act access.Act, id int64, sig Signature) (*vetting.Manifest, error)
 	// ManifestParts gives the parts in order. It stops at fn's first error
 	// and returns it. While fn runs other methods may be called, LoadRecords

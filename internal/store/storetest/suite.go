@@ -48,6 +48,7 @@ var subjects = []struct {
 	{"offline keys", offlineKeyCases},
 	{"statement signatures", statementSignatureCases},
 	{"manifests", manifestCases},
+	{"manifest approvals", manifestApprovalCases},
 	{"records", recordCases},
 	{"facts", factCases},
 	{"stale", staleCases},

@@ -67,6 +67,9 @@ type Plans interface {
 type Manifests interface {
 	Manifests(context.Context, vetting.ManifestFilter, vetting.Page) ([]*vetting.Manifest, error)
 	Manifest(ctx context.Context, id int64) (*vetting.Manifest, error)
+	// ProposeManifest asks again that others approve a manifest that waits for
+	// it.
+	ProposeManifest(ctx context.Context, act access.Act, id int64, note string) (*vetting.Manifest, error)
 }
 
 // Devices are devices and what is kept about them.

@@ -170,6 +170,14 @@ func (v View) Manifest(ctx context.Context, id int64) (*vetting.Manifest, error)
 	return confine(m, err, func(m *vetting.Manifest) bool { return v.sees(m.Site) }, unknownID("manifest", id))
 }
 
+// ProposeManifest asks others to approve a manifest.
+func (v View) ProposeManifest(ctx context.Context, act access.Act, id int64, note string) (*vetting.Manifest, error) {
+	if _, err := v.Manifest(ctx, id); err != nil {
+		return nil, err
+	}
+	return v.store.ProposeManifest(ctx, act, id, note)
+}
+
 // Registrations lists registrations. Those of devices in no record belong to
 // the site whose rig made them, and to none if it was no rig.
 func (v View) Registrations(ctx context.Context, f vetting.RegistrationFilter, p vetting.Page) ([]*vetting.Registration, error) {
