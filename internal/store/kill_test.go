@@ -39,6 +39,7 @@ var doomed = map[string]func(ctx context.Context, s *store.Store, dir string, ro
 	"revocation lists": makeLists, "offline files": makeOffline, "messages": workOnMessages,
 	"ending lists": makeAndEndLists, "TPMs": workOnTPMs, "approvals": raiseByApproval,
 	string(approval.OrderOpen): byApproval(approval.OrderOpen), string(approval.ManifestAccept): byApproval(approval.ManifestAccept),
+	"releases": releaseAndYank, "licences": licenseChips,
 }
 
 func doom(v []string) error {

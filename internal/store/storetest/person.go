@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -21,7 +22,7 @@ import (
 // whose certificates count is not the store's business.
 type Person struct {
 	Name        string
-	Key         *ecdsa.PrivateKey
+	Key         crypto.Signer
 	Certificate []byte
 }
 
