@@ -67,6 +67,9 @@ type Evidence struct {
 	Cleared *Clearing `json:"cleared,omitempty"`
 	Leaf    int64     `json:"leaf"`
 
+	// SiteID is the site that it came up at, where no device is known that tells
+	// the site; 0 is the OEM's affair only.
+	SiteID int64 `json:"-"`
 	// Mark names what was seen: while evidence with the same mark is open,
 	// seeing it again counts as a repetition. Empty for what always counts anew.
 	Mark []byte `json:"-"`

@@ -214,13 +214,13 @@ func JudgeLicence(o *Order, uid []byte, by string, now time.Time, licensed bool,
 }
 
 func foreignChip(o *Order, h ChipHolder, uid []byte, by, whose string) *Evidence {
-	return &Evidence{Kind: EvidenceForeignChip, DeviceID: h.DeviceID,
+	return &Evidence{Kind: EvidenceForeignChip, DeviceID: h.DeviceID, SiteID: o.SiteID,
 		Text: fmt.Sprintf("%s asked for a licence of order %s for the chip %s, which belongs to %s.", by, o.Name, hex.EncodeToString(uid), whose),
 		Mark: evidenceMark(EvidenceForeignChip, uid, []byte(o.Name))}
 }
 
 func overLicensed(o *Order, uid []byte, by string) *Evidence {
-	return &Evidence{Kind: EvidenceOverLicensed,
+	return &Evidence{Kind: EvidenceOverLicensed, SiteID: o.SiteID,
 		Text: fmt.Sprintf("%s asked for a licence for the chip %s when all %d licences of order %s were given.", by, hex.EncodeToString(uid), o.Quantity, o.Name),
 		Mark: evidenceMark(EvidenceOverLicensed, []byte(o.Name), fmt.Append(nil, o.Quantity))}
 }

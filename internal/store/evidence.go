@@ -96,7 +96,7 @@ func (w *writing) recordEvidence(by string, list []vetting.Evidence) error {
 	var rows []*evidenceRow
 	var objects []audit.Object
 	for _, e := range list {
-		row := &evidenceRow{At: micros(w.now), Kind: string(e.Kind), DeviceID: e.DeviceID, Text: e.Text, mark: e.Mark}
+		row := &evidenceRow{At: micros(w.now), Kind: string(e.Kind), DeviceID: e.DeviceID, SiteID: e.SiteID, Text: e.Text, mark: e.Mark}
 		if seen, err := w.seenAgain(row, rows); err != nil {
 			return err
 		} else if seen {
@@ -117,7 +117,8 @@ func (w *writing) recordEvidence(by string, list []vetting.Evidence) error {
 }
 
 // seenAgain counts evidence under the row's mark, if some is open or among
-// the new rows, and tells the row its device's site.
+// the new rows, and tells the row the site of its device,
+// if that is known.
 func (w *writing) seenAgain(e *evidenceRow, fresh []*evidenceRow) (bool, error) {
 	for _, f := range fresh {
 		if len(e.mark) > 0 && bytes.Equal(e.mark, f.mark) {

@@ -140,6 +140,10 @@ func licensedQuota(t *trial) {
 	if len(evidence) != 1 || evidence[0].Repeats != 2 {
 		t.Errorf("evidence: %s", show(evidence))
 	}
+	t.site("tainan")
+	for site, want := range map[string]int{"hsinchu": 1, "tainan": 0} { // it is the site's affair
+		same(t, site, len(ok(t.store.Evidence(t.ctx, vetting.EvidenceFilter{Site: site}, vetting.Page{}))(t)), want)
+	}
 	two, four := int64(2), int64(4)
 	t.refuses(vetting.Conflict)(t.store.ChangeOrder(t.ctx, By, "po-1", vetting.OrderChange{Quantity: &two}))
 	t.change("po-1", vetting.OrderChange{Quantity: &four})
