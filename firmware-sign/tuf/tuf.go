@@ -51,6 +51,15 @@ type File struct {
 	JSON    []byte
 }
 
+// Known is a file that was finished before, so that others can name it.
+func Known(kind string, version int, json []byte) *File { return &File{kind, version, json} }
+
+// Kind is root, targets, snapshot or timestamp.
+func (f *File) Kind() string { return f.kind }
+
+// Version counts the files of a kind.
+func (f *File) Version() int { return f.version }
+
 // Name is how the file is called in a repository with consistent snapshots
 // (§7.2): with its version in front, but for the timestamp.
 func (f *File) Name() string {
@@ -72,13 +81,16 @@ func newDraft(kind string, version int, expires time.Time, more map[string]any) 
 	if version < 1 {
 		return nil, fmt.Errorf("the %s is of version %d: they count from 1", kind, version)
 	}
-	signed := map[string]any{"_type": kind, "spec_version": specVersion, "version": int64(version), "expires": expires.UTC().Format("2006-01-02T15:04:05Z")}
+	signed := map[string]any{"_type": kind, "spec_version": specVersion, "version": int64(version), "expires": expires.UTC().Format(timeForm)}
 	for name, value := range more {
 		signed[name] = value
 	}
 	canonical, err := appendCanonical(nil, signed)
 	return &Draft{kind, version, signed, canonical}, err
 }
+
+// timeForm is how files write times (§4.2): in UTC, to the second.
+const timeForm = "2006-01-02T15:04:05Z"
 
 // NewRoot names the keys of all roles (§4.3). The first one is signed by its
 // own root keys; each further one by those of the root before, too.
@@ -129,7 +141,7 @@ func NewTargets(version int, expires time.Time, list []Target) (*Draft, error) {
 			return nil, fmt.Errorf("the target %q is there twice", t.Path())
 		}
 		targets[t.Path()] = map[string]any{"length": t.Size, "hashes": map[string]any{"sha256": hex.EncodeToString(t.SHA256[:])},
-			"custom": map[string]any{"product": t.Product, "version": t.Version, "counter": int64(t.Counter)}}
+			"custom": map[string]any{"product": t.Product, "version": t.Version, "securityCounter": int64(t.Counter)}}
 	}
 	return newDraft("targets", version, expires, map[string]any{"targets": targets})
 }
@@ -217,7 +229,11 @@ func (d *Draft) Finish(role Role, signatures ...Signature) (*File, error) {
 	if err := role.enough(counted); err != nil {
 		return nil, fmt.Errorf("the %s %w", d.kind, err)
 	}
-	text, err := json.MarshalIndent(map[string]any{"signed": d.signed, "signatures": list}, "", " ")
+	return d.file(list)
+}
+
+func (d *Draft) file(signatures []map[string]string) (*File, error) {
+	text, err := json.MarshalIndent(map[string]any{"signed": d.signed, "signatures": signatures}, "", " ")
 	return &File{d.kind, d.version, append(text, '\n')}, err
 }
 

@@ -122,13 +122,13 @@ func (c *client) update(files map[string][]byte) (string, error) {
 		w.Write(content)
 	}))
 	defer s.Close()
-	return signtest.Run("node", "testdata/node/download.js", c.dir, s.URL, "thermostat/1.2.0/app.bin")
+	return signtest.Run("node", "testdata/node/download.js", c.dir, s.URL+"/metadata", s.URL+"/targets", "thermostat/1.2.0/app.bin")
 }
 
 func (c *client) good(files map[string][]byte) {
 	c.t.Helper()
 	out, err := c.update(files)
-	if err != nil || !strings.Contains(out, `"counter":7`) {
+	if err != nil || !strings.Contains(out, `"securityCounter":7`) {
 		c.t.Fatalf("tuf-js: %v %s", err, out)
 	}
 }
@@ -171,7 +171,9 @@ func TestTufJS(t *testing.T) {
 			}
 		}
 	}
-	later := func(b []byte) []byte { return bytes.Replace(b, []byte(`"counter": 7`), []byte(`"counter": 8`), 1) }
+	later := func(b []byte) []byte {
+		return bytes.Replace(b, []byte(`"securityCounter": 7`), []byte(`"securityCounter": 8`), 1)
+	}
 	newClient(t, first).bad("another counter", r.changed("metadata/2.targets.json", later), "hash")
 
 	before := r.keys["root"]
