@@ -69,7 +69,10 @@ type Config struct {
 	// without it there are none. touchmark ca make-key makes them.
 	// firmware is where keys are made that sign firmware: a URI with {name}, and
 	// for PKCS#11 {id}; if it is missing, file:keys/firmware-{name}.key. licences
-	// is the same for licence keys, whose name is licence-PRODUCT-NUMBER.
+	// is the same for licence keys, whose name is licence-PRODUCT-NUMBER. tuf is
+	// the same for the keys tuf-targets-N, tuf-snapshot-N and tuf-timestamp-N of
+	// the TUF repository, each of which can also have a URI of its own by that
+	// name; if it is missing, file:keys/{name}.key.
 	Keys map[string]string `yaml:"keys"`
 
 	// EST is where devices enrol (RFC 7030).
@@ -94,6 +97,9 @@ type Config struct {
 	// Timestamp is the time-stamp authority (RFC 3161), at /tsa. It needs the
 	// key timestamp.
 	Timestamp Timestamp `yaml:"timestamp"`
+
+	// TUF is the repository of published releases for TUF clients, at /tuf.
+	TUF TUF `yaml:"tuf"`
 
 	// Ops is where the machine's own supervision looks: /healthz, /readyz and
 	// /metrics.
@@ -256,6 +262,7 @@ func Default() *Config {
 		Exempt:    []string{"127.0.0.0/8", "::1/128"},
 		Status:    Status{Listen: ":8446", Partitions: 16, Validity: Duration(time.Hour), MaxStale: Duration(5 * time.Minute), Cache: 64 << 20, CRL: defaultCRL(), Limits: limits},
 		Timestamp: Timestamp{Open: true, Policy: "1.3.6.1.4.1.99999.3161", Accuracy: Duration(time.Second), Rate: 20},
+		TUF:       defaultTUF(),
 		Ops:       Ops{Listen: "127.0.0.1:8445", Tally: Duration(time.Minute)},
 		Observe:   Observe{Speed: 1000, Tolerance: 300, Returns: 3, Window: Duration(10 * time.Minute), Grace: Duration(24 * time.Hour)},
 		Audit:     Audit{Interval: Duration(time.Second)},
@@ -292,8 +299,8 @@ func (c *Config) Check() error {
 		}
 	}
 	for name, uri := range c.Keys {
-		if !slices.Contains(keyNames, name) && !ca.IsIssuingKeyName(name) && !isLicenceKeyName(name) {
-			bad("keys: %q is no key of a server: known are %s, %s of an issuing CA, and licence-PRODUCT-NUMBER of a licence key", name, strings.Join(keyNames, ", "), ca.IssuingKeyName("NAME"))
+		if !slices.Contains(keyNames, name) && !ca.IsIssuingKeyName(name) && !isLicenceKeyName(name) && !tufKeyName.MatchString(name) {
+			bad("keys: %q is no key of a server: known are %s, %s of an issuing CA, licence-PRODUCT-NUMBER of a licence key, and tuf-ROLE-NUMBER of a TUF key", name, strings.Join(keyNames, ", "), ca.IssuingKeyName("NAME"))
 		}
 		if !strings.Contains(uri, ":") {
 			bad("keys: %s is no URI: want file:PATH, pkcs11:…, awskms:…, cloudkms:… or azurekms:…", name)
@@ -311,6 +318,7 @@ func (c *Config) Check() error {
 	checkListen("ops.listen", c.Ops.Listen, true, bad)
 	c.Status.check(bad)
 	c.Timestamp.check(bad)
+	c.TUF.check(bad)
 	c.EST.check("est", bad)
 	c.API.check("api", bad)
 	c.MQTT.check("mqtt", bad)
@@ -389,7 +397,7 @@ func checkHostName(n string) error {
 }
 
 // keyNames are the keys that a running server uses.
-var keyNames = append([]string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, firmwareKeys, licenceKeysPlace}, ca.OwnKeys...)
+var keyNames = append([]string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, firmwareKeys, licenceKeysPlace, tufKeys}, ca.OwnKeys...)
 
 // Places is where the authorities are.
 func (c *Config) Places() ca.Places { return ca.Places{Dir: c.Dir, Keys: c.Keys} }

@@ -308,3 +308,16 @@ type Timestamp struct {
 	// rest twice as many. Each is a leaf of the log. 0 means no bound.
 	Rate int `yaml:"rate"`
 }
+
+// TUF configures the metadata of the TUF repository at /tuf, which lists the
+// signed files of the published releases. It is there once a root was taken
+// in: touchmark tuf. Each file is made anew at half of its time.
+type TUF struct {
+	// TargetsValidity is how long the list of files is good.
+	TargetsValidity Duration `yaml:"targets_validity"`
+	// SnapshotValidity is how long it is good that this is the newest list.
+	SnapshotValidity Duration `yaml:"snapshot_validity"`
+	// TimestampValidity is how long somebody between a client and the server
+	// can hide from the client that there is something newer.
+	TimestampValidity Duration `yaml:"timestamp_validity"`
+}

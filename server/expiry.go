@@ -19,11 +19,16 @@ func (s *Server) expiries() map[string]time.Time {
 }
 
 // allExpiries are those and the ends of the issuing CAs, of a root roll-over,
-// and of the certificates that let this server answer OCSP requests.
+// of the TUF root, and of the certificates that let this server answer OCSP requests.
 func (s *Server) allExpiries() map[string]time.Time {
 	m := s.expiries()
 	maps.Copy(m, s.authorities.FurtherExpiries())
 	s.addResponders(m)
+	if s.tuf != nil {
+		if _, ends, ok := s.tuf.root(); ok {
+			m["tuf-root"] = ends
+		}
+	}
 	return m
 }
 
@@ -35,17 +40,23 @@ func (s *Server) addResponders(m map[string]time.Time) {
 	}
 }
 
-// expiring reports the CAs that run out soon.
+// expiring reports the CAs, and the TUF root, that run out soon.
 func (s *Server) expiring(context.Context) error {
 	ends := s.authorities.Soon(s.env.Now(), endsSoon)
 	var texts []string
 	for _, name := range slices.Sorted(maps.Keys(ends)) {
 		texts = append(texts, fmt.Sprintf("%s runs out at %s", name, ends[name].Format(time.RFC3339)))
 	}
+	if len(texts) > 0 {
+		texts = []string{strings.Join(texts, "; ") + ": sign it anew, with `touchmark ca request`"}
+	}
+	if text := s.tuf.rootExpiring(endsSoon); text != "" {
+		texts = append(texts, text)
+	}
 	if len(texts) == 0 {
 		return nil
 	}
-	return errors.New(strings.Join(texts, "; ") + ": sign it anew, with `touchmark ca request`")
+	return errors.New(strings.Join(texts, "; "))
 }
 
 // endsSoon is when a CA's end is urgent.

@@ -145,6 +145,7 @@ func (i *initialization) makeAuthorities(ctx context.Context) error {
 		}
 		uris[firmwareKeys] = strings.ReplaceAll(i.KMS, "{name}", "firmware-{name}")
 		uris[licenceKeysPlace] = i.KMS
+		uris[tufKeys] = i.KMS
 	}
 	if i.RootKeyDir != "" {
 		dir, err := filepath.Abs(i.RootKeyDir)

@@ -64,6 +64,7 @@ func (s *Server) begin(work context.Context) error {
 	s.status.credentials.refresh(work)
 	s.tellStatus(work)
 	s.every(work, offlineEvery, s.offline.Run)
+	s.every(work, tufEvery, s.tuf.Run)
 	s.every(work, webhook.HoldFor/3, s.dispatcher.Run)
 	if t := time.Duration(s.config.Ops.Tally); t > 0 && s.config.Ops.Listen != "" {
 		s.count(work)

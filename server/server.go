@@ -22,6 +22,7 @@ import (
 	"github.com/touchmark/touchmark/enroll/mqtt"
 	"github.com/touchmark/touchmark/enroll/rest"
 	"github.com/touchmark/touchmark/firmware-sign/timestamp"
+	"github.com/touchmark/touchmark/firmware-sign/tuf/repository"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/cluster"
@@ -87,7 +88,8 @@ type Server struct {
 	timestamp http.Handler
 	stamps    *timestamp.Authority // behind it; nil without a key
 	offline   *publish.Maker
-	doors     []*door // ops last
+	tuf       *tufRepository // nil on a node of role ocsp
+	doors     []*door        // ops last
 	failed    chan error
 
 	background context.CancelFunc
@@ -144,6 +146,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.responders = responders{s.authorities, s.store, &forged{store: s.store, now: s.env.Now}, s.env.Now}
 	s.status = s.newStatus(s.store, s.responders.own, s.keepForgeries)
 	s.offline = s.newOffline(s.store)
+	s.tuf = s.newTUF()
 	if s.dispatcher, err = s.newDispatcher(); err != nil {
 		return err
 	}
@@ -195,7 +198,7 @@ func (s *Server) wire() error {
 		{"certificates", validity(s.expiries, now)},
 		{"default-issuer", s.issuing.checkDefault},
 		{"tls-key", s.checkTLSKey},
-	}, warnings: append(s.newsCheck(), check{"issuers", s.issuing.check}, check{"responder-key", s.checkResponderKey}, check{"attestation-key", s.checkAttestationKey}, check{"timestamp-key", s.checkTimestampKey}, check{"signing-keys", s.keys.check}, check{"expiry", s.expiring}, check{"statuses", s.status.check}, check{"crls", s.status.lists.check}, check{"offline-status", s.offline.Check})}
+	}, warnings: append(s.newsCheck(), check{"issuers", s.issuing.check}, check{"responder-key", s.checkResponderKey}, check{"attestation-key", s.checkAttestationKey}, check{"timestamp-key", s.checkTimestampKey}, check{"signing-keys", s.keys.check}, check{"expiry", s.expiring}, check{"statuses", s.status.check}, check{"crls", s.status.lists.check}, check{"offline-status", s.offline.Check}, check{"tuf", s.tuf.check})}
 	s.metrics.registry.MustRegister(s.health)
 	s.door(door{name: "est", addr: s.config.EST.Listen, limits: s.config.EST.Limits, tls: TLSConfig(s.certificate.Get)},
 		s.deviceHandler(pipeline, issuer), time.Duration(s.config.EST.RequestTimeout))
@@ -297,6 +300,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		IssuingCAs:  s.issuing,
 		Responders:  s.responders,
 		Firmware:    s.firmware(),
+		TUF:         s.tuf,
 		Offline:     offlineFiles{s.offline, s.issuerID},
 		CRLs:        s.status.lists,
 		Examiner:    s.authorities,
@@ -318,6 +322,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 	})
 	mux.Handle(api.Base+"/", operators)
 	mux.Handle(timestamp.Path, within(time.Duration(s.config.API.RequestTimeout), operators.Only(s.timestamp)))
+	mux.Handle(repository.Prefix, within(time.Duration(s.config.API.RequestTimeout), s.tuf.handler()))
 	mux.Handle("/audit/", http.StripPrefix("/audit", &audit.Handler{
 		Checkpoints: s.store, Tiles: tiles, VerifierKey: signer.VerifierKey(), Verifier: signer.Verifier(), Log: s.env.Log,
 	}))

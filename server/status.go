@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/firmware-sign/timestamp"
+	"github.com/touchmark/touchmark/firmware-sign/tuf/repository"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/ocsp"
@@ -85,6 +86,9 @@ func (s *Server) statusHandler() http.Handler {
 	mux.Handle("GET "+cacertsPrefix, caCertificates(s.authorities.Issuing, s.authorities.Cross()))
 	if s.timestamp != nil && s.config.Timestamp.Open {
 		mux.Handle(timestamp.Path, s.timestamp)
+	}
+	if s.tuf != nil {
+		mux.Handle(repository.Prefix, s.tuf.handler())
 	}
 	mux.Handle(publish.Prefix, &publish.Handler{Directory: s.offline.Directory, Issuer: s.issuerID})
 	limit := time.Duration(s.config.Status.RequestTimeout)

@@ -28,7 +28,12 @@ type firmwareWorld struct {
 
 func newFirmwareWorld(t *testing.T) *firmwareWorld {
 	t.Helper()
-	w := &firmwareWorld{world: newWorld(t), build: t.TempDir()}
+	return newFirmwareWorldOf(t, newWorld(t))
+}
+
+func newFirmwareWorldOf(t *testing.T, of *world) *firmwareWorld {
+	t.Helper()
+	w := &firmwareWorld{world: of, build: t.TempDir()}
 	w.erna = w.operator(t, "erna")
 	for _, key := range [][]string{{"thermo-test", "test", "P-256"}, {"thermo-1", "production", "P-256"}, {"thermo-ed", "test", "Ed25519"}} {
 		w.admin(t, "firmware", "key", "create", key[0], "--product", "thermostat", "--stage", key[1], "--kind", key[2]).want(t, 0)

@@ -104,7 +104,7 @@ approvals (firmware sign, collect).`,
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{a.productCommand(), a.ruleCommand(), a.vendorCommand(), a.tpmCommand(), a.siteCommand(), a.ownerCommand(), a.issuerCommand(), a.crlCommand(), a.transferCommand(), a.orderCommand(), a.approvalCommand(), a.manifestCommand(), a.registrationCommand(),
-		a.deviceCommand(), a.jobCommand(), a.verifyCommand(), a.observationCommand(), a.evidenceCommand(), a.eventCommand(), a.webhookCommand(), a.certificateCommand(), a.revocationCommand(), a.codeCommand(), a.licenceCommand(), a.acmeCommand(), a.firmwareCommand(), a.operatorCommand(), a.rigCommand(), a.auditCommand()} {
+		a.deviceCommand(), a.jobCommand(), a.verifyCommand(), a.observationCommand(), a.evidenceCommand(), a.eventCommand(), a.webhookCommand(), a.certificateCommand(), a.revocationCommand(), a.codeCommand(), a.licenceCommand(), a.acmeCommand(), a.firmwareCommand(), a.tufCommand(), a.operatorCommand(), a.rigCommand(), a.auditCommand()} {
 		c.GroupID = "work"
 		root.AddCommand(c)
 	}

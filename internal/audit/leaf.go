@@ -56,6 +56,9 @@ const (
 	KindArtefact       Kind = "artefact" // of a release
 	// KindStatementSignature is the signature of a release's statement.
 	KindStatementSignature Kind = "statement-signature"
+	KindTUFKey             Kind = "tuf-key" // of an online role
+	KindTUFRoot            Kind = "tuf-root"
+	KindTUFFile            Kind = "tuf-file" // the newest of a role
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 // carried out once in a round, of which there are any number.
 var doomed = map[string]func(ctx context.Context, s *store.Store, dir string, round int) error{
 	"revocation lists": makeLists, "offline files": makeOffline, "messages": workOnMessages,
-	"ending lists": makeAndEndLists, "TPMs": workOnTPMs, "approvals": raiseByApproval,
+	"TUF": makeTUF, "ending lists": makeAndEndLists, "TPMs": workOnTPMs, "approvals": raiseByApproval,
 	string(approval.OrderOpen): byApproval(approval.OrderOpen), string(approval.ManifestAccept): byApproval(approval.ManifestAccept),
 	"releases": releaseAndYank, "licences": licenseChips,
 }

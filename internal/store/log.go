@@ -129,7 +129,7 @@ func (s source) Objects(ctx context.Context, fn func(audit.Object) error) error 
 			return err
 		}
 	}
-	for _, objects := range []func(context.Context, func(audit.Object) error) error{s.crls, s.offlineFiles, s.certificates, s.runs, s.licensed} {
+	for _, objects := range []func(context.Context, func(audit.Object) error) error{s.crls, s.offlineFiles, s.tufFiles, s.certificates, s.runs, s.licensed} {
 		if err := objects(ctx, fn); err != nil {
 			return err
 		}
@@ -220,6 +220,8 @@ var tables = []struct {
 	{`SELECT ` + releaseColumns + ` FROM releases re`, objectOf[releaseRow]},
 	{`SELECT ` + artefactColumns + ` FROM artefacts ar`, objectOf[artefactRow]},
 	{`SELECT ` + statementColumns + ` FROM statement_signatures ss`, objectOf[statementRow]},
+	{`SELECT ` + tufKeyColumns + ` FROM tuf_keys tk`, objectOf[tufKeyRow]},
+	{`SELECT ` + tufRootColumns + ` FROM tuf_roots tr`, objectOf[tufRootRow]},
 	{`SELECT ` + testColumns + ` FROM test_results tr`, func(r row) (audit.Object, error) {
 		var t testRow
 		err := r.Scan(t.dest()...)

@@ -53,6 +53,12 @@ func TestTamperingIsFound(t *testing.T) {
 			"an offline file gets other bytes":      `UPDATE offline_files SET bytes = (SELECT bytes FROM crl_chunks WHERE chunk = 1)`,
 			"an offline file is said to be other":   `UPDATE offline_files SET digest = (SELECT digest FROM crls)`,
 			"an offline file goes":                  `DELETE FROM offline_files`,
+			"a TUF key becomes another":             `UPDATE tuf_keys SET role = 'timestamp'`,
+			"a TUF root changes":                    `UPDATE tuf_roots SET file = '{}'`,
+			"a TUF root goes":                       `DELETE FROM tuf_roots`,
+			"TUF metadata goes back":                `UPDATE tuf_files SET version = 0 WHERE role = 'targets'`,
+			"TUF metadata gets other bytes":         `UPDATE tuf_bodies SET file = (SELECT bytes FROM offline_files) WHERE role = 'targets'`,
+			"TUF metadata loses its bytes":          `DELETE FROM tuf_bodies`,
 			"one that never was is":                 `INSERT INTO statuses (seq, serial, issuer, reason, revoked, not_after) VALUES (1000000, 'x', 0, 1, 1, 1)`,
 		} {
 			t.Run(db+"/"+name, func(t *testing.T) {
@@ -97,6 +103,12 @@ func TestTamperingIsFound(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := storetest.KeepOffline(ctx, s, 0, offline.Base, 0, 1); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := storetest.KeepTUF(ctx, s, 1); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := storetest.CreateTUFKey(ctx, s); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := s.RevokeDevice(ctx, storetest.By, f.Record.ID, vetting.RevokedKeyCompromise, "leaked"); err != nil {

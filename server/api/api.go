@@ -121,6 +121,7 @@ type Config struct {
 	IssuingCAs  IssuingCAs
 	Responders  Responders
 	Firmware    Firmware
+	TUF         TUF
 	Offline     OfflineFiles
 	CRLs        CRLs
 	Examiner    Examiner
@@ -210,6 +211,7 @@ func New(c Config) *API {
 	a.issuers()
 	a.responders()
 	a.firmware()
+	a.tuf()
 	a.offlineFiles()
 	a.crls()
 	a.crlPartitions()

@@ -113,6 +113,7 @@ type world struct {
 	feed          *events.Feed
 	deliverer     *deliverer
 	profileErr    error
+	tuf           error // of the TUF repository
 	log           *syncBuffer
 	api           *api.API
 	server        *httptest.Server
@@ -140,7 +141,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 		w.addOperator(string(role), role)
 	}
 	c := api.Config{
-		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, Licenser: w.desk, LicenceKeys: w.desk, IssuingCAs: hands{w.plant.cert.Raw}, Responders: w.delegate, Offline: shelf{}, CRLs: new(lists), Firmware: armoury{w.store},
+		Store: w.store, Authorities: w, Enroller: w.enroller, Operators: w, Vouchers: w, Profiles: w, Examiner: w, Manifests: w.importer, Licenser: w.desk, LicenceKeys: w.desk, IssuingCAs: hands{w.plant.cert.Raw}, Responders: w.delegate, Offline: shelf{}, CRLs: new(lists), Firmware: armoury{w.store}, TUF: shelves{w.store, &w.tuf},
 		Prover: w.prover, EST: func() string { return "est.example.com:8443" },
 		ACME: func() string { return "https://acme.example.com/acme/directory" }, AccountKeys: func(id int64) []byte { return fmt.Appendf(nil, "secret of %d", id) }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return today },
 		MaxManifest: 1 << 20,

@@ -47,6 +47,7 @@ var subjects = []struct {
 	{"approved releases", approvedReleaseCases},
 	{"offline keys", offlineKeyCases},
 	{"statement signatures", statementSignatureCases},
+	{"tuf", tufCases},
 	{"manifests", manifestCases},
 	{"manifest approvals", manifestApprovalCases},
 	{"records", recordCases},
