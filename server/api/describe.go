@@ -122,6 +122,7 @@ var requestTypes = map[string]bool{
 	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
 	"IssuerInput": true, "IssuerCertificate": true, "ResponderInput": true, "ForgeriesInput": true,
 	"FirmwareKeyInput": true, "ReleaseInput": true, "ArtefactInput": true, "ChecksInput": true, "DocumentInput": true, "FloorInput": true, "FirmwareApprovalsInput": true, "RunningInput": true,
+	"TUFKeyInput": true, "TUFRootInput": true,
 	"OwnerInput": true, "HandoutInput": true, "OfferInput": true, "TransferNote": true,
 	"Profile": true, "Identifiers": true,
 	"Reason": true, // keeps the type of its values
