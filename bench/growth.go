@@ -76,31 +76,18 @@ func processor() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// among is how devices enrol among others: how many each second, and this
-// process's processor time for each, which tells more than the rate where
-// others work on the machine too.
-type among struct {
-	rate float64
-	cpu  time.Duration
-}
-
 // enrolAmong fills the database up to so many devices, and then lets others
 // enrol over EST.
-func (b *bench) enrolAmong(ctx context.Context, f *filling, from, to int) (a among, err error) {
+func (b *bench) enrolAmong(ctx context.Context, f *filling, from, to int) (*load, error) {
 	if err := f.fill(ctx, from, to); err != nil {
-		return a, err
+		return nil, err
 	}
 	requests, err := f.alone(ctx, f.round, b.units)
 	if err != nil {
-		return a, err
+		return nil, err
 	}
 	f.round++
-	cpu := processor()
-	l, err := drive(ctx, f.est+"/.well-known/est/simpleenroll", requests, b.clients)
-	if err != nil {
-		return a, err
-	}
-	return among{l.rate, (processor() - cpu) / time.Duration(b.units)}, nil
+	return drive(ctx, f.est+"/.well-known/est/simpleenroll", requests, b.clients)
 }
 
 // filling puts devices into a database through the store: records by

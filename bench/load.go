@@ -21,6 +21,9 @@ import (
 type load struct {
 	rate float64 // requests per second
 	took []time.Duration
+	// cpu is this process's processor time for each request, which tells more
+	// than the rate where others work on the machine too.
+	cpu time.Duration
 }
 
 func (l *load) quantile(q float64) time.Duration {
@@ -82,7 +85,7 @@ func share[T any](clients []T, workers int, open func() (func(T) error, error)) 
 	l := &load{took: make([]time.Duration, len(clients))}
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
-	began := time.Now()
+	began, cpu := time.Now(), processor()
 	var wg sync.WaitGroup
 	for _, send := range senders {
 		wg.Go(func() {
@@ -102,6 +105,7 @@ func share[T any](clients []T, workers int, open func() (func(T) error, error)) 
 	}
 	wg.Wait()
 	l.rate = float64(len(clients)) / time.Since(began).Seconds()
+	l.cpu = (processor() - cpu) / time.Duration(max(1, len(clients)))
 	if err := failed.Load(); err != nil {
 		return nil, *err
 	}

@@ -247,11 +247,18 @@ func (h *Handler) changeAccount(x *exchange, args []int64) error {
 	default:
 		return problem(400, malformed, "an account can be made %s and nothing else, not %q", certorder.Deactivated, clip(string(*in.Status)))
 	}
-	if err := h.Keeper.ChangeAccount(x.r.Context(), &a); err != nil {
+	if err := h.keepAccount(x, &a); err != nil {
 		return err
 	}
 	x.answerAccount(http.StatusOK, &a)
 	return nil
+}
+
+// keepAccount keeps what became of an account.
+func (h *Handler) keepAccount(x *exchange, a *certorder.Account) error {
+	err := h.Keeper.ChangeAccount(x.r.Context(), a)
+	h.accounts.forget(a.ID)
+	return err
 }
 
 // changeKey gives an account another key (RFC 8555 §7.3.5).
@@ -289,7 +296,7 @@ func (h *Handler) changeKey(x *exchange, _ []int64) error {
 }
 
 func (h *Handler) saveKey(x *exchange, a *certorder.Account) error {
-	err := h.Keeper.ChangeAccount(x.r.Context(), a)
+	err := h.keepAccount(x, a)
 	if vetting.ProblemOf(err) == vetting.Exists {
 		other, err := h.Keeper.AccountByKey(x.r.Context(), vetting.KeyFingerprint(a.Key))
 		if err != nil {

@@ -8,10 +8,12 @@ package acme
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -43,14 +45,17 @@ type Keeper interface {
 	// is another account's is a vetting.Exists error.
 	ChangeAccount(context.Context, *certorder.Account) error
 
-	// OpenCertificateOrder keeps a new order and gives it an ID. A vetting.Conflict says
-	// that the account has too many open ones, a vetting.Exists that the
-	// certificate that it replaces has another successor.
-	OpenCertificateOrder(context.Context, *certorder.Order) error
+	// OpenCertificateOrder keeps a new order by the word of an account and
+	// gives it an ID. certorder.ErrAccountChanged says that the account is not
+	// at its Revision any more, a vetting.Conflict that it has too many open
+	// ones, a vetting.Exists that the certificate that it replaces has another
+	// successor.
+	OpenCertificateOrder(ctx context.Context, by *certorder.Account, o *certorder.Order) error
 	CertificateOrder(ctx context.Context, id int64) (*certorder.Order, error)
 	// ChangeCertificateOrder keeps an order's new state unless it is not at Revision any
-	// more (certorder.ErrStale).
-	ChangeCertificateOrder(context.Context, *certorder.Order) error
+	// more (certorder.ErrStale), or the account is not by whose word it is
+	// (certorder.ErrAccountChanged); nil where it is not by a client's word.
+	ChangeCertificateOrder(ctx context.Context, by *certorder.Account, o *certorder.Order) error
 	// CertificateOrders lists IDs of an account's orders that came after one.
 	CertificateOrders(ctx context.Context, account, after int64, limit int) ([]int64, error)
 	// OrderOfCertificate finds the order that a certificate was issued for, by
@@ -147,7 +152,10 @@ type Handler struct {
 	// of the problem.
 	Refused func(problem string)
 
-	nonces *nonces
+	nonces   *nonces
+	accounts *recent[knownAccount]
+	orders   *recent[knownOrder]
+	parsed   sync.Map // CA certificates, *x509.Certificate by DER
 }
 
 // Times and bounds.
@@ -168,6 +176,7 @@ const (
 // Ready makes the handler ready for requests, once its fields are set.
 func (h *Handler) Ready() *Handler {
 	h.nonces = newNonces(h.Secret, h.Now)
+	h.accounts, h.orders = newRecent[knownAccount](), newRecent[knownOrder]()
 	return h
 }
 
@@ -178,6 +187,7 @@ type exchange struct {
 	base string // "https://HOST:PORT/acme/"
 
 	// Of a signed request:
+	message *message
 	payload []byte
 	key     *jose.JSONWebKey
 	account *certorder.Account // nil if it was signed by a key that comes along
@@ -205,6 +215,10 @@ func (x *exchange) url(parts ...any) string {
 type route struct {
 	by  signedBy
 	run func(h *Handler, x *exchange, args []int64) error
+	// recalls says that the account may be as it was a moment ago
+	// (accountLife): what is done by its word is tied to its revision, or only
+	// shows what the account has.
+	recalls bool
 }
 
 // signedBy is whose key must have signed a request.
@@ -218,17 +232,17 @@ const (
 
 // routes are those of signed requests; N stands for a number.
 var routes = map[string]route{
-	"new-account":      {byKey, (*Handler).newAccount},
-	"account/N":        {byAccount, (*Handler).changeAccount},
-	"account/N/orders": {byAccount, (*Handler).listOrders},
-	"key-change":       {byAccount, (*Handler).changeKey},
-	"new-order":        {byAccount, (*Handler).newOrder},
-	"order/N":          {byAccount, (*Handler).showOrder},
-	"order/N/finalize": {byAccount, (*Handler).finalize},
-	"authz/N":          {byAccount, (*Handler).showAuthorization},
-	"challenge/N/N":    {byAccount, (*Handler).challenge},
-	"certificate/N":    {byAccount, (*Handler).certificate},
-	"revoke-cert":      {byEither, (*Handler).revoke},
+	"new-account":      {by: byKey, run: (*Handler).newAccount},
+	"account/N":        {by: byAccount, run: (*Handler).changeAccount},
+	"account/N/orders": {by: byAccount, run: (*Handler).listOrders},
+	"key-change":       {by: byAccount, run: (*Handler).changeKey},
+	"new-order":        {by: byAccount, run: (*Handler).newOrder, recalls: true},
+	"order/N":          {by: byAccount, run: (*Handler).showOrder, recalls: true},
+	"order/N/finalize": {by: byAccount, run: (*Handler).finalize, recalls: true},
+	"authz/N":          {by: byAccount, run: (*Handler).showAuthorization, recalls: true},
+	"challenge/N/N":    {by: byAccount, run: (*Handler).challenge, recalls: true},
+	"certificate/N":    {by: byAccount, run: (*Handler).certificate, recalls: true},
+	"revoke-cert":      {by: byEither, run: (*Handler).revoke},
 }
 
 // parsePath takes a path below Prefix apart.
@@ -285,11 +299,17 @@ func (h *Handler) serve(x *exchange) error {
 		x.w.Header().Set("Allow", http.MethodPost)
 		return problem(http.StatusMethodNotAllowed, malformed, "%s takes POST only: what GET would read, a POST with an empty payload reads (RFC 8555 §6.3)", x.r.URL.Path)
 	}
-	if err := h.open(x, to.by); err != nil {
+	if err := h.open(x, to); err != nil {
 		return err
 	}
 	h.giveNonce(x)
-	return to.run(h, x, args)
+	err := to.run(h, x, args)
+	if errors.Is(err, certorder.ErrAccountChanged) { // nothing was done: once more, by what the account is now
+		if err = h.authenticate(x, to.by, false); err == nil {
+			err = to.run(h, x, args)
+		}
+	}
+	return err
 }
 
 // directory lists what there is (RFC 8555 §7.1.1).

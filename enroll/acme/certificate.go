@@ -19,19 +19,22 @@ import (
 // certificate answers with an order's certificate and what is between it and
 // its root (RFC 8555 §7.4.2).
 func (h *Handler) certificate(x *exchange, args []int64) error {
-	o, err := h.order(x, args[0])
+	o, leaf, err := h.recallOrder(x, args[0], func(o *certorder.Order) bool { return o.Status == certorder.Valid })
 	if err != nil {
 		return err
 	}
 	if o.Status != certorder.Valid {
 		return problem(http.StatusNotFound, malformed, "the order is %s and has no certificate", o.Status)
 	}
-	s, err := h.Lives.Standing(x.r.Context(), o.Certificate)
-	if err != nil {
-		return err
+	if leaf == nil {
+		s, err := h.Lives.Standing(x.r.Context(), o.Certificate)
+		if err != nil {
+			return err
+		}
+		leaf = s.Certificate.DER
 	}
 	var body bytes.Buffer
-	for _, der := range append([][]byte{s.Certificate.DER}, chain(s.Certificate.DER, h.CACerts())...) {
+	for _, der := range append([][]byte{leaf}, h.chain(leaf)...) {
 		if err := pem.Encode(&body, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
 			return err
 		}
@@ -43,12 +46,13 @@ func (h *Handler) certificate(x *exchange, args []int64) error {
 // maxChain is more certificates than a chain of ours has.
 const maxChain = 8
 
-// chain finds the CAs above a certificate among those given, without the
-// root, which a client must have already (RFC 8555 §9.1).
-func chain(leaf []byte, cas [][]byte) (above [][]byte) {
+// chain finds the CAs above a certificate, without the root, which a client
+// must have already (RFC 8555 §9.1).
+func (h *Handler) chain(leaf []byte) (above [][]byte) {
 	at, err := x509.ParseCertificate(leaf)
+	cas := h.CACerts()
 	for err == nil && len(above) < maxChain {
-		issuer := issuerOf(at, cas)
+		issuer := h.issuerOf(at, cas)
 		if issuer == nil || bytes.Equal(issuer.RawIssuer, issuer.RawSubject) {
 			break
 		}
@@ -57,14 +61,27 @@ func chain(leaf []byte, cas [][]byte) (above [][]byte) {
 	return above
 }
 
-func issuerOf(c *x509.Certificate, cas [][]byte) *x509.Certificate {
+func (h *Handler) issuerOf(c *x509.Certificate, cas [][]byte) *x509.Certificate {
 	for _, der := range cas {
-		ca, err := x509.ParseCertificate(der)
+		ca, err := h.parsedCA(der)
 		if err == nil && issuedBy(ca, c) {
 			return ca
 		}
 	}
 	return nil
+}
+
+// parsedCA parses each CA's certificate once; there are few, and new ones are
+// rare.
+func (h *Handler) parsedCA(der []byte) (*x509.Certificate, error) {
+	if ca, ok := h.parsed.Load(string(der)); ok {
+		return ca.(*x509.Certificate), nil
+	}
+	ca, err := x509.ParseCertificate(der)
+	if err == nil {
+		h.parsed.Store(string(der), ca)
+	}
+	return ca, err
 }
 
 // issuedBy tells CAs of one name apart by their key identifiers. Where there is

@@ -16,15 +16,18 @@ import (
 // server that could not be reached is processing until the client asks again,
 // by another answer or by looking (§8.2).
 func (h *Handler) challenge(x *exchange, args []int64) error {
-	o, err := h.order(x, args[0])
+	answered := func(o *certorder.Order) bool {
+		return !x.asGet() && args[1] <= int64(len(o.Authorization.Challenges)) && h.answerable(o, int(args[1]-1))
+	}
+	o, _, err := h.recallOrder(x, args[0], answered)
 	if err != nil {
 		return err
 	}
-	i := int(args[1] - 1)
 	if args[1] > int64(len(o.Authorization.Challenges)) {
 		return problem(http.StatusNotFound, malformed, "this account has no such object")
 	}
-	if !x.asGet() && h.answerable(o, i) {
+	i := int(args[1] - 1)
+	if answered(o) {
 		o, err = h.validate(x, o, i)
 	} else {
 		o, err = h.lookAgain(x, o)
@@ -75,6 +78,10 @@ func (h *Handler) validate(x *exchange, have *certorder.Order, i int) (*certorde
 		c.Status, c.Problem, c.Again = certorder.Processing, failed, h.Now().Add(pollAfter).UTC()
 		h.Refused(failed.Type)
 	case errors.As(err, &failed):
+		// Before it counts against the device: was it answered elsewhere?
+		if now, err := h.order(x, o.ID); err != nil || now.Revision != o.Revision {
+			return now, err
+		}
 		c.Status, c.Problem = certorder.Invalid, failed
 		o.Authorization.Status, o.Status, o.Problem = certorder.Invalid, certorder.Invalid, failed
 		h.Refused(failed.Type)
@@ -86,7 +93,7 @@ func (h *Handler) validate(x *exchange, have *certorder.Order, i int) (*certorde
 		o.Authorization.Status, o.Status = certorder.Valid, certorder.Ready
 		o.Authorization.Key, o.Authorization.Matches = proved.Key, proved.Matches
 	}
-	err = h.Keeper.ChangeCertificateOrder(ctx, &o)
+	err = h.change(x, x.account, &o, nil)
 	if errors.Is(err, certorder.ErrStale) { // the same answer at the same time
 		return h.order(x, o.ID)
 	}

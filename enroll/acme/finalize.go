@@ -26,7 +26,7 @@ const transport = "acme"
 // is kept with the order before it is judged, so of several at the same time
 // one counts, and after a crash the same is judged again.
 func (h *Handler) finalize(x *exchange, args []int64) error {
-	o, err := h.order(x, args[0])
+	o, _, err := h.recallOrder(x, args[0], func(o *certorder.Order) bool { return o.At(h.Now()) == certorder.Ready })
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (h *Handler) finalize(x *exchange, args []int64) error {
 	}
 	next := *o
 	next.Status, next.Request, next.Again = certorder.Processing, der, h.Now()
-	if err := h.Keeper.ChangeCertificateOrder(x.r.Context(), &next); err != nil {
+	if err := h.change(x, x.account, &next, nil); err != nil {
 		if errors.Is(err, certorder.ErrStale) { // another request was first
 			return h.finalize(x, args)
 		}
@@ -168,7 +168,7 @@ func (h *Handler) judge(x *exchange, have *certorder.Order, csr *x509.Certificat
 	if o.Problem != nil {
 		h.Refused(o.Problem.Type)
 	}
-	err = h.Keeper.ChangeCertificateOrder(ctx, &o)
+	err = h.change(x, nil, &o, out.Certificate)
 	if errors.Is(err, certorder.ErrStale) { // somebody else judged it, too
 		return h.order(x, o.ID)
 	}

@@ -88,7 +88,7 @@ func (m *message) newKey() (*jose.JSONWebKey, error) {
 }
 
 // open reads a signed request and tells who made it (RFC 8555 §6.2–6.5).
-func (h *Handler) open(x *exchange, by signedBy) error {
+func (h *Handler) open(x *exchange, to route) error {
 	body, err := readBody(x.r)
 	if err != nil {
 		return err
@@ -100,10 +100,8 @@ func (h *Handler) open(x *exchange, by signedBy) error {
 	if m.url != strings.TrimSuffix(x.base, Prefix)+x.r.URL.RequestURI() {
 		return problem(http.StatusForbidden, unauthorized, "the JWS was signed for the url %q, not for this one (RFC 8555 §6.4)", clip(m.url))
 	}
-	if err := h.signer(x, m, by); err != nil {
-		return err
-	}
-	if x.payload, err = m.verify(x.key); err != nil {
+	x.message = m
+	if err := h.authenticate(x, to.by, to.recalls); err != nil {
 		return err
 	}
 	// Last, so that nobody without the key can fill the memory of nonces, and
@@ -114,35 +112,67 @@ func (h *Handler) open(x *exchange, by signedBy) error {
 	return nil
 }
 
+// authenticate finds the key that must have signed a request, and the account,
+// which may be one that is remembered, and checks the signature.
+func (h *Handler) authenticate(x *exchange, by signedBy, recalls bool) error {
+	remembered, err := h.signer(x, by, recalls)
+	if err != nil {
+		return err
+	}
+	if x.payload, err = x.message.verify(x.key); err != nil && remembered {
+		return h.authenticate(x, by, false) // the account may have another key by now
+	}
+	return err
+}
+
 // signer finds the key that must have signed a request, and the account.
-func (h *Handler) signer(x *exchange, m *message, by signedBy) (err error) {
+func (h *Handler) signer(x *exchange, by signedBy, recalls bool) (remembered bool, err error) {
+	m := x.message
 	switch {
 	case m.header.JSONWebKey != nil && by == byAccount:
-		return problem(400, malformed, "this request is signed with the account's key, named by its URL as kid, and has no jwk (RFC 8555 §6.2)")
+		return false, problem(400, malformed, "this request is signed with the account's key, named by its URL as kid, and has no jwk (RFC 8555 §6.2)")
 	case m.header.JSONWebKey == nil && by == byKey:
-		return problem(400, malformed, "this request has its key as jwk, and no kid (RFC 8555 §6.2)")
+		return false, problem(400, malformed, "this request has its key as jwk, and no kid (RFC 8555 §6.2)")
 	case m.header.JSONWebKey != nil:
 		x.key, err = m.newKey()
-		return err
+		return false, err
 	}
 	number, ok := strings.CutPrefix(m.header.KeyID, x.url("account")+"/")
 	id, err := strconv.ParseInt(number, 10, 64)
 	if !ok || err != nil {
-		return problem(400, malformed, "the kid %q is not the URL of an account here, %s/NUMBER", clip(m.header.KeyID), x.url("account"))
+		return false, problem(400, malformed, "the kid %q is not the URL of an account here, %s/NUMBER", clip(m.header.KeyID), x.url("account"))
 	}
+	k, remembered := h.recallAccount(id)
+	if remembered = remembered && recalls; !remembered {
+		if k, err = h.readAccount(x, id); err != nil {
+			return false, err
+		}
+	}
+	x.account, x.key = k.account, k.key
+	return remembered, nil
+}
+
+// readAccount finds an account that a request names as its own.
+func (h *Handler) readAccount(x *exchange, id int64) (k knownAccount, err error) {
+	now := h.Now()
 	a, err := h.Keeper.Account(x.r.Context(), id)
 	if vetting.ProblemOf(err) == vetting.NotFound {
-		return problem(400, accountDoesNotExist, "there is no account %s", clip(m.header.KeyID))
+		return k, problem(400, accountDoesNotExist, "there is no account %s", clip(x.message.header.KeyID))
 	}
 	if err != nil {
-		return err
+		return k, err
 	}
 	if a.Status != certorder.Valid {
-		return problem(http.StatusUnauthorized, unauthorized, "the account is %s", a.Status)
+		h.accounts.forget(id)
+		return k, problem(http.StatusUnauthorized, unauthorized, "the account is %s", a.Status)
 	}
-	x.account = a
-	x.key, err = keyOf(a)
-	return err
+	key, err := keyOf(a)
+	if err != nil {
+		return k, err
+	}
+	k = knownAccount{a, key, now}
+	h.accounts.put(id, k)
+	return k, nil
 }
 
 // readBody reads a request, which must be a JWS.

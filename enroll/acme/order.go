@@ -50,7 +50,7 @@ func (h *Handler) newOrder(x *exchange, _ []int64) error {
 			return err
 		}
 	}
-	err = h.Keeper.OpenCertificateOrder(x.r.Context(), o)
+	err = h.Keeper.OpenCertificateOrder(x.r.Context(), x.account, o)
 	switch vetting.ProblemOf(err) {
 	case vetting.Conflict:
 		return problem(http.StatusTooManyRequests, rateLimited, "%v", err)
@@ -60,6 +60,7 @@ func (h *Handler) newOrder(x *exchange, _ []int64) error {
 	if err != nil {
 		return err
 	}
+	h.remember(o, nil)
 	return h.answerOrder(x, http.StatusCreated, o)
 }
 
@@ -149,6 +150,9 @@ func (h *Handler) showOrder(x *exchange, args []int64) error {
 		return err
 	}
 	if o.Status == certorder.Processing && !h.Now().Before(o.Again) {
+		if err := h.unchanged(x); err != nil {
+			return err
+		}
 		csr, err := checkRequest(o.Request, o)
 		if err != nil {
 			return err
@@ -258,5 +262,5 @@ func (h *Handler) deactivate(x *exchange, o *certorder.Order) (*certorder.Order,
 	next := *o
 	next.Status, next.Authorization.Status = certorder.Invalid, certorder.Deactivated
 	next.Problem = &certorder.Problem{Type: unauthorized, Detail: "the client ended the authorization", Status: http.StatusForbidden}
-	return &next, h.Keeper.ChangeCertificateOrder(x.r.Context(), &next)
+	return &next, h.change(x, x.account, &next, nil)
 }

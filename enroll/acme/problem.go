@@ -77,7 +77,7 @@ func (h *Handler) problemOf(x *exchange, err error) (p *certorder.Problem, wait 
 		return p, 0
 	case vetting.ProblemOf(err) == vetting.NotFound:
 		return &certorder.Problem{Type: malformed, Detail: err.Error(), Status: http.StatusNotFound}, 0
-	case errors.Is(err, certorder.ErrStale):
+	case errors.Is(err, certorder.ErrStale) || errors.Is(err, certorder.ErrAccountChanged):
 		return &certorder.Problem{Type: serverInternal, Detail: "another request changed the same at the same time: try again", Status: http.StatusServiceUnavailable}, time.Second
 	}
 	a := httperr.To(x.r, err, h.Log, h.Now())

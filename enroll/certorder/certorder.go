@@ -32,6 +32,11 @@ const (
 // nothing was written.
 var ErrStale = errors.New("it was changed meanwhile")
 
+// ErrAccountChanged says that the account by whose word an order was to be
+// opened or changed is not what it was when it was read, so that nothing was
+// written.
+var ErrAccountChanged = errors.New("the account was changed meanwhile")
+
 // Account is a client, known by its key (RFC 8555 §7.1.2).
 type Account struct {
 	ID int64

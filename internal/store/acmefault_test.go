@@ -46,17 +46,22 @@ func TestOpenAccountFails(t *testing.T) {
 // as a whole; who asks again sees which.
 func TestChangeCertificateOrderFails(t *testing.T) {
 	ctx := context.Background()
+	var a *certorder.Account
 	var o *certorder.Order
 	var done bool
 	eachFaultAfter(t, func(t *testing.T, w *storetest.World) {
-		o = &certorder.Order{Account: 1, Status: certorder.Ready, Identifier: certorder.Identifier{Type: certorder.PermanentIdentifier, Value: "S"}, Expires: time.Now().Add(time.Hour)}
-		if err := w.Store.OpenCertificateOrder(ctx, o); err != nil {
+		var err error
+		if a, _, err = w.Store.OpenAccount(ctx, &certorder.Account{Key: []byte("client"), Status: certorder.Valid}); err != nil {
+			t.Fatal(err)
+		}
+		o = &certorder.Order{Account: a.ID, Status: certorder.Ready, Identifier: certorder.Identifier{Type: certorder.PermanentIdentifier, Value: "S"}, Expires: time.Now().Add(time.Hour)}
+		if err := w.Store.OpenCertificateOrder(ctx, a, o); err != nil {
 			t.Fatal(err)
 		}
 	}, func(t *testing.T, w *storetest.World, fault string) {
 		next := *o
 		next.Status, next.Request = certorder.Processing, []byte("request")
-		err := w.Store.ChangeCertificateOrder(ctx, &next)
+		err := w.Store.ChangeCertificateOrder(ctx, a, &next)
 		done = err == nil
 		if alone := fault == "a statement fails"; done != alone || done != (next.Revision > o.Revision) { // the second one, and there is one
 			t.Errorf("revision %d, %v", next.Revision, err)
@@ -71,7 +76,7 @@ func TestChangeCertificateOrderFails(t *testing.T) {
 			t.Errorf("the order is %+v", have)
 		}
 		have.Status = certorder.Valid
-		if err := w.Store.ChangeCertificateOrder(ctx, have); err != nil {
+		if err := w.Store.ChangeCertificateOrder(ctx, nil, have); err != nil {
 			t.Errorf("changed again: %v", err)
 		}
 	})

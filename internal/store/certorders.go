@@ -111,20 +111,23 @@ func (s *Store) CertificateOrders(ctx context.Context, account, after int64, mos
 // maxOpenOrders bounds the orders of one account that wait for its client.
 const maxOpenOrders = 300
 
-// OpenCertificateOrder keeps a new order for a certificate and gives it an ID. It is a
-// Conflict if the account has too many that are open, and an Exists if the
-// certificate that it replaces has a successor, or an order for one.
-func (s *Store) OpenCertificateOrder(ctx context.Context, o *certorder.Order) error {
+// OpenCertificateOrder keeps a new order for a certificate, by the word of an
+// account, and gives it an ID. It is certorder.ErrAccountChanged if the account
+// is not at its Revision any more, a Conflict if it has too many orders that
+// are open, and an Exists if the certificate that it replaces has a successor,
+// or an order for one.
+func (s *Store) OpenCertificateOrder(ctx context.Context, by *certorder.Account, o *certorder.Order) error {
 	made, err := newCertOrderRow(o)
 	if err != nil {
 		return err
 	}
-	open, taken := 0, false
+	open, account, taken := 0, int64(0), false
 	err = s.submit(&job{ctx: ctx,
 		load: func(w *writing) {
-			open, taken = 0, false
-			w.fetch(`SELECT COUNT(*) FROM (SELECT 1 FROM acme_orders WHERE account_id = $1 AND status IN ('pending', 'ready') AND expires > $2 LIMIT 300) open`,
-				[]any{made.Account, micros(w.store.now())}, func(r row) error { return r.Scan(&open) })
+			open, account, taken = 0, 0, false
+			w.fetch(`SELECT COALESCE((SELECT revision FROM acme_accounts WHERE id = $1), 0),
+				(SELECT COUNT(*) FROM (SELECT 1 FROM acme_orders WHERE account_id = $2 AND status IN ('pending', 'ready') AND expires > $3 LIMIT 300) open)`,
+				[]any{by.ID, made.Account, micros(w.store.now())}, func(r row) error { return r.Scan(&account, &open) })
 			if len(made.Replaces) > 0 {
 				w.fetch(`SELECT 1 FROM acme_orders WHERE replaces = $1 AND status <> 'invalid'`, []any{made.Replaces}, func(row) error { taken = true; return nil })
 			}
@@ -132,6 +135,8 @@ func (s *Store) OpenCertificateOrder(ctx context.Context, o *certorder.Order) er
 		apply: func(w *writing) error {
 			successor := string(made.Replaces)
 			switch {
+			case account != by.Revision:
+				return certorder.ErrAccountChanged
 			case open >= maxOpenOrders:
 				return vetting.Errorf(vetting.Conflict, "%d orders of this account are open: finalize them, or wait until they expire", open)
 			case taken || successor != "" && w.replaced[successor]:
@@ -151,20 +156,27 @@ func (s *Store) OpenCertificateOrder(ctx context.Context, o *certorder.Order) er
 }
 
 // ChangeCertificateOrder keeps an order's new state if it is still at Revision (else
-// certorder.ErrStale), and moves that on.
-func (s *Store) ChangeCertificateOrder(ctx context.Context, o *certorder.Order) error {
+// certorder.ErrStale), and moves that on. Where it is by the word of an
+// account, that must be at its Revision, too (else
+// certorder.ErrAccountChanged); nil is the server's own.
+func (s *Store) ChangeCertificateOrder(ctx context.Context, by *certorder.Account, o *certorder.Order) error {
 	next, err := newCertOrderRow(o)
 	if err != nil {
 		return err
 	}
-	at := int64(0)
+	var at, account int64
 	err = s.submit(&job{ctx: ctx,
 		load: func(w *writing) {
-			w.fetch(`SELECT revision FROM acme_orders WHERE id = $1`, []any{next.ID}, func(r row) error { return r.Scan(&at) })
+			at, account = 0, 0
+			w.fetch(`SELECT co.revision, COALESCE(acc.revision, 0) FROM acme_orders co LEFT JOIN acme_accounts acc ON acc.id = co.account_id WHERE co.id = $1`,
+				[]any{next.ID}, func(r row) error { return r.Scan(&at, &account) })
 		},
 		apply: func(w *writing) error {
-			if at != o.Revision || w.reordered[next.ID] {
+			switch {
+			case at != o.Revision || w.reordered[next.ID]:
 				return certorder.ErrStale
+			case by != nil && (account != by.Revision || by.ID != o.Account):
+				return certorder.ErrAccountChanged
 			}
 			w.reordered[next.ID] = true
 			w.exec(`UPDATE acme_orders SET status = $2, body = $3, request = $4, serial = $5, revision = $6 WHERE id = $1`,

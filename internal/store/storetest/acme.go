@@ -19,6 +19,7 @@ var acmeCases = []conformance{
 	{"an account has the only key of its kind, and changes", accountChanges},
 	{"orders for certificates are kept and changed", certOrdersKept},
 	{"of changes to one order at the same time one counts", certOrderRace},
+	{"an account's word counts as long as it is what it was", certOrderByAccount},
 	{"a certificate has one successor", certOrderReplaces},
 	{"open orders are bounded, old ones forgotten", certOrdersForgotten},
 	{"an attestation finds the record in a product that trusts it", attestationFinds},
@@ -157,15 +158,15 @@ func certOrder(account *certorder.Account, n int) *certorder.Order {
 			Challenges: []certorder.Challenge{{Type: certorder.DeviceAttest01, Token: "token", Status: certorder.Pending}}}}
 }
 
-func (t *trial) certOrder(o *certorder.Order) *certorder.Order {
+func (t *trial) certOrder(a *certorder.Account, o *certorder.Order) *certorder.Order {
 	t.Helper()
-	t.done(t.store.OpenCertificateOrder(t.ctx, o))
+	t.done(t.store.OpenCertificateOrder(t.ctx, a, o))
 	return o
 }
 
 func certOrdersKept(t *trial) {
 	a := t.account(1, 0)
-	o, other := t.certOrder(certOrder(a, 0)), t.certOrder(certOrder(a, 1))
+	o, other := t.certOrder(a, certOrder(a, 0)), t.certOrder(a, certOrder(a, 1))
 	same(t, "the order", ok(t.second().CertificateOrder(t.ctx, o.ID))(t), o)
 	t.refuses(vetting.NotFound)(t.store.CertificateOrder(t.ctx, 1<<40))
 	t.refuses(vetting.NotFound)(t.store.LastCertificate(t.ctx, a.ID, o.Identifier))
@@ -174,14 +175,14 @@ func certOrdersKept(t *trial) {
 		next.Status, next.Certificate, next.Request, next.Again = certorder.Valid, serial, []byte("request"), inAnHour()
 		next.Authorization.Key, next.Authorization.Matches = "key", []vetting.VendorMatch{{Product: "p", Vendor: "v", Asserted: vetting.Identity{Serial: "S"}}}
 		next.Problem = &certorder.Problem{Type: "malformed", Detail: "for the test"}
-		t.done(t.store.ChangeCertificateOrder(t.ctx, &next))
+		t.done(t.store.ChangeCertificateOrder(t.ctx, nil, &next))
 		same(t, "the changed order", ok(t.store.CertificateOrder(t.ctx, o.ID))(t), &next)
 		same(t, "the certificate's order", ok(t.store.OrderOfCertificate(t.ctx, serial))(t), &next)
 		same(t, "the last certificate", ok(t.store.LastCertificate(t.ctx, a.ID, o.Identifier))(t), serial)
-		if err := t.store.ChangeCertificateOrder(t.ctx, o); !errors.Is(err, certorder.ErrStale) {
+		if err := t.store.ChangeCertificateOrder(t.ctx, nil, o); !errors.Is(err, certorder.ErrStale) {
 			t.Errorf("a change of what it was before: %v", err)
 		}
-		o = t.certOrder(certOrder(a, 0))
+		o = t.certOrder(a, certOrder(a, 0))
 	}
 	t.refuses(vetting.NotFound)(t.store.LastCertificate(t.ctx, a.ID+1, o.Identifier))
 	t.refuses(vetting.NotFound)(t.store.OrderOfCertificate(t.ctx, "0a03"))
@@ -193,7 +194,8 @@ func certOrdersKept(t *trial) {
 }
 
 func certOrderRace(t *trial) {
-	o := t.certOrder(certOrder(t.account(1, 0), 0))
+	a := t.account(1, 0)
+	o := t.certOrder(a, certOrder(a, 0))
 	var wg sync.WaitGroup
 	var won, lost atomic.Int64
 	other := t.second()
@@ -204,7 +206,7 @@ func certOrderRace(t *trial) {
 				s = other
 			}
 			next.Request = fmt.Append(nil, n)
-			switch err := s.ChangeCertificateOrder(t.ctx, &next); {
+			switch err := s.ChangeCertificateOrder(t.ctx, nil, &next); {
 			case err == nil:
 				won.Add(1)
 			case errors.Is(err, certorder.ErrStale):
@@ -218,6 +220,33 @@ func certOrderRace(t *trial) {
 	same(t, "won and lost", [2]int64{won.Load(), lost.Load()}, [2]int64{1, 15})
 }
 
+// A change of an account at another server takes effect on the next order that
+// is opened or changed by its word, at any server.
+func certOrderByAccount(t *trial) {
+	a, other := t.account(1, 0), t.account(2, 0)
+	o := t.certOrder(a, certOrder(a, 0))
+	next := *o
+	next.Status = certorder.Ready
+	wants := func(what string, err, want error) {
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	wants("another account's word", t.store.ChangeCertificateOrder(t.ctx, other, &next), certorder.ErrAccountChanged)
+	ended := *a
+	ended.Status = certorder.Deactivated
+	t.done(t.second().ChangeAccount(t.ctx, &ended))
+	wants("an order by an account that was ended", t.store.OpenCertificateOrder(t.ctx, a, certOrder(a, 1)), certorder.ErrAccountChanged)
+	wants("a change by its word", t.store.ChangeCertificateOrder(t.ctx, a, &next), certorder.ErrAccountChanged)
+	same(t, "the order", ok(t.store.CertificateOrder(t.ctx, o.ID))(t), o)
+	t.done(t.store.ChangeCertificateOrder(t.ctx, nil, &next))
+	k := t.accountKey(t.world(10).Order.Name)
+	bound := t.account(3, k.ID)
+	ok(t.second().RevokeAccountKey(t.ctx, By, k.ID))(t)
+	wants("an order by an account whose key was revoked", t.store.OpenCertificateOrder(t.ctx, bound, certOrder(bound, 2)), certorder.ErrAccountChanged)
+	wants("an order by an account that there is not", t.store.OpenCertificateOrder(t.ctx, &certorder.Account{ID: 1 << 40, Revision: 1}, certOrder(bound, 2)), certorder.ErrAccountChanged)
+}
+
 func certOrderReplaces(t *trial) {
 	a := t.account(1, 0)
 	successor := func() *certorder.Order {
@@ -225,15 +254,15 @@ func certOrderReplaces(t *trial) {
 		o.Replaces = "0a01"
 		return o
 	}
-	first := t.certOrder(successor())
-	t.refuses(vetting.Exists)(nil, t.store.OpenCertificateOrder(t.ctx, successor()))
+	first := t.certOrder(a, successor())
+	t.refuses(vetting.Exists)(nil, t.store.OpenCertificateOrder(t.ctx, a, successor()))
 	first.Status = certorder.Invalid
-	t.done(t.store.ChangeCertificateOrder(t.ctx, first))
+	t.done(t.store.ChangeCertificateOrder(t.ctx, nil, first))
 	var wg sync.WaitGroup
 	var opened atomic.Int64
 	for range 8 {
 		wg.Go(func() {
-			if err := t.store.OpenCertificateOrder(t.ctx, successor()); err == nil {
+			if err := t.store.OpenCertificateOrder(t.ctx, a, successor()); err == nil {
 				opened.Add(1)
 			} else if vetting.ProblemOf(err) != vetting.Exists {
 				t.Errorf("%v", err)
@@ -247,10 +276,10 @@ func certOrderReplaces(t *trial) {
 func certOrdersForgotten(t *trial) {
 	t.world(10, Unit(0))
 	a := t.account(1, 0)
-	old, kept := t.certOrder(certOrder(a, 0)), t.certOrder(certOrder(a, 1))
+	old, kept := t.certOrder(a, certOrder(a, 0)), t.certOrder(a, certOrder(a, 1))
 	d := t.admit(0)
 	kept.Status, kept.Certificate = certorder.Valid, d.Certificate
-	t.done(t.store.ChangeCertificateOrder(t.ctx, kept))
+	t.done(t.store.ChangeCertificateOrder(t.ctx, nil, kept))
 	same(t, "forgotten too soon", ok(t.store.ForgetCertificateOrders(t.ctx, time.Now()))(t), 0)
 	same(t, "forgotten", ok(t.store.ForgetCertificateOrders(t.ctx, inAnHour().Add(time.Second)))(t), 1)
 	t.refuses(vetting.NotFound)(t.store.CertificateOrder(t.ctx, old.ID))
@@ -260,7 +289,7 @@ func certOrdersForgotten(t *trial) {
 	for range 16 {
 		wg.Go(func() {
 			for {
-				err := t.store.OpenCertificateOrder(t.ctx, certOrder(a, 2))
+				err := t.store.OpenCertificateOrder(t.ctx, a, certOrder(a, 2))
 				if vetting.ProblemOf(err) == vetting.Conflict {
 					return
 				}

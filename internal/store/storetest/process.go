@@ -303,8 +303,8 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"RevokeAccountKey":       call(func() (any, error) { return s.RevokeAccountKey(ctx, By, 1) }),
 		"CertificateOrder":       call(func() (any, error) { return s.CertificateOrder(ctx, 1) }),
 		"CertificateOrders":      call(func() (any, error) { return s.CertificateOrders(ctx, 1, 0, 1) }),
-		"OpenCertificateOrder":   func() error { return s.OpenCertificateOrder(ctx, &certorder.Order{}) },
-		"ChangeCertificateOrder": func() error { return s.ChangeCertificateOrder(ctx, &certorder.Order{}) },
+		"OpenCertificateOrder":   func() error { return s.OpenCertificateOrder(ctx, &certorder.Account{}, &certorder.Order{}) },
+		"ChangeCertificateOrder": func() error { return s.ChangeCertificateOrder(ctx, nil, &certorder.Order{}) },
 		"ForgetCertificateOrders": call(func() (any, error) {
 			return s.ForgetCertificateOrders(ctx, time.Now())
 		}),
