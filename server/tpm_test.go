@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/touchmark/touchmark/enroll"
 	"github.com/touchmark/touchmark/enroll/attest"
 	"github.com/touchmark/touchmark/enroll/attest/attesttest"
 	"github.com/touchmark/touchmark/internal/store/storetest"
@@ -361,6 +362,61 @@ func TestAttestedKeys(t *testing.T) {
 	}
 	w.refuses(w.proves(d), "no longer counts", vetting.EvidenceSpentKey)
 	w.enrolled(1)
+}
+
+// renews sends the second message with an official certificate in the
+// handshake.
+func (w *tpmWorld) renews(by pair, m any) (code int, body string) {
+	w.t.Helper()
+	text, err := json.Marshal(m)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	resp, answer := w.send(v13, by, "POST", "/device/v1/tpm/enrol", string(text), "Content-Type", "application/json")
+	return resp.StatusCode, answer
+}
+
+// Where keys must be attested, a device renews on another key by its official
+// one and its TPM's word on the new one: both, and of that device.
+func TestAttestedRenewal(t *testing.T) {
+	w := openedForTPMs(t, func(p *vetting.Product) { p.TPM.Attested = true })
+	tpm, other := swtpm.New(t), swtpm.New(t)
+	d, neighbour := attesttest.New(t, tpm, attesttest.P256), attesttest.New(t, other, attesttest.P256)
+	w.lists("G-1", d.EK())
+	w.lists("G-2", neighbour.EK())
+	official := w.official(d)
+	wants := func(what string, m any, text string, kind vetting.EvidenceKind) {
+		t.Helper()
+		if code, body := w.renews(official, m); code != 403 || !strings.Contains(body, text) || kind != "" && w.evidenceOf(kind) == 0 {
+			t.Errorf("%s: %d %s, %d pieces of evidence", what, code, body, w.evidenceOf(kind))
+		}
+	}
+	wants("a neighbour's TPM", w.proves(neighbour), "is not the device's", vetting.EvidenceWrongKey)
+	d.NewKey()
+	lie := w.proves(d)
+	_, lie.CSR = w.request(nil)
+	wants("a key outside", lie, "another key than the certificate request's", vetting.EvidenceAttestation)
+	m := w.proves(d)
+	code, body := w.renews(official, m)
+	var answer struct {
+		Certificate []byte `json:"certificate"`
+	}
+	if err := json.Unmarshal([]byte(body), &answer); code != 200 || err != nil {
+		t.Fatalf("%d %s %v", code, body, err)
+	}
+	renewed := parsed(t, answer.Certificate)
+	if print, err := vetting.PublicKeyFingerprint(d.Key.Public()); err != nil || vetting.KeyFingerprint(renewed.RawSubjectPublicKeyInfo) != print || print == vetting.KeyFingerprint(official.cert.RawSubjectPublicKeyInfo) {
+		t.Errorf("the certificate is on another key than the one that was attested: %v", err)
+	}
+	code, again := w.renews(official, m)
+	if code != 200 || again != body {
+		t.Errorf("asked again: %d %s", code, again)
+	}
+	if n := w.device("G-1").Certificate; n != enroll.SerialHex(renewed) {
+		t.Errorf("the device's certificate is %s", n)
+	}
+	w.enrolled(1)
+	storetest.Verify(t, w.server.store)
 }
 
 // selfSigned is a certificate by which a device speaks with a key of its TPM.

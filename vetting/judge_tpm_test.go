@@ -79,6 +79,30 @@ var tpmJudgements = []judged{
 	{name: "renewal on another key where only attested keys count", given: with(renewal, onlyAttested), outcome: vetting.Refused, codes: codes(vetting.ReasonNotAttested)},
 	{name: "renewal on its key where only attested keys count", given: with(renewal, onlyAttested, func(f *vetting.Facts) { f.Claim.Key = officialKey }),
 		outcome: vetting.Admitted, codes: codes(vetting.ReasonRenewed)},
+	{name: "renewal on a key of the listed TPM", given: with(renewal, onlyAttested, anew(otherKey), listedTPM(otherKey)), outcome: vetting.Admitted, codes: codes(vetting.ReasonRenewed)},
+	{name: "renewal on a key of the TPM that enrolled", given: with(renewal, onlyAttested, anew(otherKey), boundTPM(otherKey)), outcome: vetting.Admitted, codes: codes(vetting.ReasonRenewed)},
+	{name: "renewal on a key of another TPM than is listed", given: with(renewal, onlyAttested, anew(otherKey), listedTPM(bootstrapKey)),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonBound), evidence: signs(vetting.EvidenceWrongKey, 11)},
+	{name: "renewal on a key of another TPM than enrolled, where no TPM is wanted", given: with(renewal, anew(otherKey), boundTPM(bootstrapKey)),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonBound), evidence: signs(vetting.EvidenceWrongKey, 11)},
+	{name: "renewal on a key of a TPM that nobody knows", given: with(renewal, onlyAttested, anew(otherKey)), outcome: vetting.Refused, codes: codes(vetting.ReasonProof)},
+	{name: "renewal on a key that the TPM attests falsely", given: with(renewal, onlyAttested, anew(otherKey), listedTPM(otherKey), func(f *vetting.Facts) { f.Claim.TPM.Untrue = "it is another key" }),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonAttestation), evidence: signs(vetting.EvidenceAttestation, 11)},
+	{name: "renewal of a revoked certificate on a key of its TPM", given: with(renewal, onlyAttested, anew(otherKey), listedTPM(otherKey), func(f *vetting.Facts) { f.Presented.State = vetting.CertificateRevoked }),
+		outcome: vetting.Refused, codes: codes(vetting.ReasonCertificateEnded)},
+}
+
+// anew: a TPM attests the key of a renewal.
+func anew(ek vetting.Fingerprint) change {
+	return func(f *vetting.Facts) { f.Claim.TPM = &vetting.TPM{AK: "000b", EK: ek} }
+}
+
+func listedTPM(ek vetting.Fingerprint) change {
+	return func(f *vetting.Facts) { f.Record.Made.EKHash = ek.String() }
+}
+
+func boundTPM(ek vetting.Fingerprint) change {
+	return func(f *vetting.Facts) { f.DeviceEK = ek }
 }
 
 func TestTPMPolicyIsChecked(t *testing.T) {

@@ -13,7 +13,7 @@ func (j *judgement) renewal() Verdict {
 	if v, done := j.served(); done {
 		return v
 	}
-	if v, done := j.sameKey(); done {
+	if v, done := j.attestedAnew(); done {
 		return v
 	}
 	if p := j.Presented; !j.HandedOver() && (p.State == CertificateRevoked || p.State == CertificateOnHold) {

@@ -8,8 +8,10 @@ import (
 
 // TPM is what a TPM said of itself, signed by a key that was shown to be its
 // own, and what its maker's certificate says of it. The endorsement key itself
-// is the claim's Auth.Key.
+// is the claim's Auth.Key, but for a renewal: that has the certificate's.
 type TPM struct {
+	// EK is the endorsement key of the TPM that attests a renewal's key.
+	EK Fingerprint `json:"ek,omitzero"`
 	// AK is the Name of the attestation key, in hex.
 	AK string `json:"ak"`
 	// Manufacturer, Model and Version are those in the EK certificate's
@@ -35,7 +37,8 @@ type TPMPolicy struct {
 	// other.
 	Makers []Vendor `json:"makers,omitempty"`
 	// Attested wants every key that is certified to be one that a TPM attested:
-	// the proof must be tpm, and a renewal is on the same key.
+	// the proof must be tpm, and a renewal is on the same key, or on one that
+	// the device's TPM attests anew.
 	Attested bool `json:"attested,omitempty"`
 	// PCRs are the registers of the SHA-256 bank that a quote should hold, for
 	// rules to judge; with none, they are DefaultPCRs.
@@ -141,19 +144,37 @@ func (j *judgement) attested() (Verdict, bool) {
 	case tpm == nil && j.Product.TPM.Attested:
 		return j.refuse(ReasonNotAttested, "Product %s certifies only keys that a TPM attested: enrol with the proof tpm.", j.Product.Name), true
 	case tpm != nil && tpm.Untrue != "":
-		j.against(EvidenceAttestation, j.Record.ID, "Its TPM (endorsement key %s) came with a statement that is not true, from %s: %s.", j.Claim.Auth.Key, j.Claim.Remote, tpm.Untrue)
-		return j.refuse(ReasonAttestation, "The TPM's statement is not true: %s.", tpm.Untrue), true
+		return j.untrue(j.Claim.Auth.Key), true
 	}
 	return Verdict{}, false
 }
 
-// sameKey holds a renewal to its key, where keys must be attested: over a
-// renewal no TPM speaks.
-func (j *judgement) sameKey() (Verdict, bool) {
-	if !j.Product.TPM.Attested || j.Claim.Key == j.Presented.Key {
+// attestedAnew holds a renewal to its key, or to one that the device's TPM
+// attests with it, where keys must be attested; and what a TPM says with a
+// renewal must be true, and that TPM the device's, wherever it is said.
+func (j *judgement) attestedAnew() (Verdict, bool) {
+	tpm := j.Claim.TPM
+	switch listed, bound := j.Record.Made.EKHash, j.DeviceEK; {
+	case tpm == nil && (!j.Product.TPM.Attested || j.Claim.Key == j.Presented.Key):
 		return Verdict{}, false
+	case tpm == nil:
+		return j.refuse(ReasonNotAttested, "Product %s certifies only keys that a TPM attested, so the certificate %s renews on its own key only, or by the exchange in which the TPM attests the new one.", j.Product.Name, j.Presented.Serial), true
+	case bound.IsZero() && listed == "":
+		return j.refuse(ReasonProof, "No endorsement key is known of %s: nothing tells that this is the device's TPM. Renew without it.", j.Record.Identity), true
+	case !bound.IsZero() && bound != tpm.EK, listed != "" && listed != tpm.EK.String():
+		j.against(EvidenceWrongKey, j.Record.ID, "It came to renew with its official key and the TPM of another device (endorsement key %s), from %s.", tpm.EK, j.Claim.Remote)
+		return j.refuse(ReasonBound, "The TPM with the endorsement key %s is not the device's.", tpm.EK), true
+	case tpm.Untrue != "":
+		return j.untrue(tpm.EK), true
 	}
-	return j.refuse(ReasonNotAttested, "Product %s certifies only keys that a TPM attested, so the certificate %s renews on its own key only.", j.Product.Name, j.Presented.Serial), true
+	return Verdict{}, false
+}
+
+// untrue refuses what a TPM said.
+func (j *judgement) untrue(ek Fingerprint) Verdict {
+	said := j.Claim.TPM.Untrue
+	j.against(EvidenceAttestation, j.Record.ID, "Its TPM (endorsement key %s) came with a statement that is not true, from %s: %s.", ek, j.Claim.Remote, said)
+	return j.refuse(ReasonAttestation, "The TPM's statement is not true: %s.", said)
 }
 
 // unknownTPM refuses a TPM that no one record is found by.

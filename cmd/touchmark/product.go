@@ -52,7 +52,7 @@ func (p *productFlags) add(c *cobra.Command) {
 	f.BoolVar(&p.siteCodes, "site-codes", false, "let the operators of a site make enrolment codes for its orders")
 	f.StringVar(&p.licences, "licences", "", "the firmware runs only on licensed chips, whose UIDs are of this `type`: opaque, stm32, nrf, esp32, eui64, uid64, uid128")
 	f.Uint16Var(&p.licenceEpoch, "licence-epoch", 0, "what firmware may ask for at least in licences; it only grows")
-	f.BoolVar(&p.attested, "attested", false, "certify only keys that a TPM attested, and renew on the same key")
+	f.BoolVar(&p.attested, "attested", false, "certify only keys that a TPM attested, and renew on the same key or one that it attests anew")
 	f.IntSliceVar(&p.pcrs, "pcr", nil, "`register` of the TPM that devices should quote, for rules to judge; may be repeated (default 0 to 7)")
 	f.BoolVar(&p.attestationCA, "attestation-ca", false, "trust keys of TPMs that this server's attestation CA certified, with the proof attestation")
 	f.StringSliceVar(&p.domains.Names, "domain", nil, "DNS `name` that servers may prove (--proof domain-control), or with a leading dot all names below one, as .lab.example.com; may be repeated")

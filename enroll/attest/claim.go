@@ -13,8 +13,9 @@ import (
 
 // Request makes a request for a certificate of a second message and its
 // PKCS#10. Of the claim, what the way of the message told is given; what the
-// TPM proved is added. That something is untrue is part of the claim, for
-// vetting to judge. The errors are *enroll.RequestErrors, a
+// TPM proved is added. If that was an official certificate, it is a renewal by
+// that, on a key that the TPM attests. That something is untrue is part of the
+// claim, for vetting to judge. The errors are *enroll.RequestErrors, a
 // *enroll.ProofError, or of the makers' book.
 func (a *Attestor) Request(ctx context.Context, p *Proof, der []byte, c vetting.Claim) (enroll.Request, error) {
 	ek, ak, err := p.parse()
@@ -32,10 +33,15 @@ func (a *Attestor) Request(ctx context.Context, p *Proof, der []byte, c vetting.
 		return enroll.Request{}, err
 	}
 	c.At, c.Key, c.Subject = a.Now(), vetting.KeyFingerprint(csr.RawSubjectPublicKeyInfo), csr.RawSubject
-	c.Auth = vetting.Auth{Proof: vetting.ProofTPM, Key: ek.print}
 	if c.TPM, err = ak.state(p, ek, c.Key); err != nil {
 		return enroll.Request{}, err
 	}
+	if c.Auth.Proof == vetting.ProofOfficial {
+		c.TPM.EK, c.Asserted = ek.print, vetting.Identity{}
+		c.TPM.Manufacturer, c.TPM.Model, c.TPM.Version = "", "", "" // no maker is asked about the EK that the device has
+		return enroll.Request{CSR: csr, Claim: c}, nil
+	}
+	c.Auth = vetting.Auth{Proof: vetting.ProofTPM, Key: ek.print}
 	c.Vendors, err = a.makers(ctx, ek)
 	return enroll.Request{CSR: csr, Claim: c}, err
 }

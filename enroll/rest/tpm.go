@@ -59,7 +59,7 @@ func (t *TPM) routes(h *Handler, mux *http.ServeMux) {
 	mux.HandleFunc("POST "+Prefix+"tpm/attest", h.answering(t.attest))
 	mux.HandleFunc("POST "+Prefix+"tpm/secret", h.answering(t.secret))
 	mux.HandleFunc("POST "+Prefix+"tpm/enrol", func(w http.ResponseWriter, r *http.Request) {
-		if err := t.enrol(w, r, h.Now()); err != nil {
+		if err := t.enrol(w, r, h); err != nil {
 			h.fail(w, r, err)
 		}
 	})
@@ -100,7 +100,7 @@ func (t *TPM) challenge(_ http.ResponseWriter, r *http.Request) (any, error) {
 	return t.Attestor.Challenge(r.Context(), hello)
 }
 
-func (t *TPM) enrol(w http.ResponseWriter, r *http.Request, now time.Time) error {
+func (t *TPM) enrol(w http.ResponseWriter, r *http.Request, h *Handler) error {
 	var in tpmEnrolment
 	if err := readJSON(r, &in); err != nil {
 		return err
@@ -108,8 +108,12 @@ func (t *TPM) enrol(w http.ResponseWriter, r *http.Request, now time.Time) error
 	if err := t.checkProduct(r.Context(), in.Product); err != nil {
 		return err
 	}
+	by, err := h.renewing(r)
+	if err != nil {
+		return err
+	}
 	request, err := t.Attestor.Request(r.Context(), &in.Proof, in.CSR,
-		vetting.Claim{Label: in.Product, Transport: "est", Remote: httperr.Remote(r)})
+		vetting.Claim{Label: in.Product, Transport: "est", Remote: httperr.Remote(r), Auth: by})
 	if err != nil {
 		return err
 	}
@@ -127,6 +131,22 @@ func (t *TPM) enrol(w http.ResponseWriter, r *http.Request, now time.Time) error
 		return httperr.New(http.StatusForbidden, "%s", out.Text())
 	}
 	return nil
+}
+
+// renewing is who speaks by an official certificate; nobody, if another
+// certificate came or none: the TPM's word is enough for a first enrolment.
+func (h *Handler) renewing(r *http.Request) (vetting.Auth, error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return vetting.Auth{}, nil
+	}
+	c, err := h.Clients.Identify(r.Context(), r.TLS.PeerCertificates[0])
+	if refused := new(enroll.AuthError); err != nil && !errors.As(err, &refused) {
+		return vetting.Auth{}, err
+	}
+	if err != nil || c.Auth.Proof != vetting.ProofOfficial {
+		return vetting.Auth{}, nil
+	}
+	return c.Auth, nil
 }
 
 func (t *TPM) checkProduct(ctx context.Context, name string) error {

@@ -247,6 +247,7 @@ func (s *Store) byCertificate(ctx context.Context, f *vetting.Facts) error {
 	if err := s.fill(ctx, f, units[0]); err != nil {
 		return err
 	}
+	copy(f.DeviceEK[:], units[0].device.EK)
 	if f.Presented = f.Current; f.Current == nil || f.Current.Serial != f.Claim.Auth.Certificate {
 		if f.Presented, err = s.Certificate(ctx, f.Claim.Auth.Certificate); err != nil {
 			return err
