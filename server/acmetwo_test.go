@@ -174,6 +174,7 @@ func TestACMEAccountGoesOnElsewhere(t *testing.T) {
 		t.Errorf("its contact changed at both: %d %s", a.status, a.body)
 	}
 	here.order(permanent("GW-3"))
+	there.order(permanent("GW-3"))
 	there.key = here.changesKey()
 	there.order(permanent("GW-4"))
 }
