@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -42,9 +43,9 @@ func (s *signing) verify(ctx context.Context, path string) (raw []byte, err erro
 	if err := s.format.Check(s.part.Parameters, catalogue.Output{Source: s.file, Signed: signed, Signers: s.signers, Roots: roots}); err != nil {
 		return nil, fmt.Errorf("what was signed does not verify, and is thrown away: %w", err)
 	}
-	checks, err := s.others(ctx, path, root)
+	checks, err := outside{s.format, s.part.Parameters, s.path, path, root, s.signers[0].Public}.check(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("what was signed is thrown away: %w", err)
 	}
 	have := <-sum
 	if have.err != nil {
@@ -68,40 +69,52 @@ func (s *signing) root() ([]byte, error) {
 	return os.ReadFile(p.CA)
 }
 
-// others has the programs that are installed verify the file.
-func (s *signing) others(ctx context.Context, path string, root []byte) (list []release.Check, err error) {
-	for _, p := range s.format.Checkers(s.part.Parameters) {
+// outside is a signed file that programs of others verify.
+type outside struct {
+	format         *catalogue.Format
+	parameters     map[string]string
+	source, signed string
+	root           []byte // PEM; nil where the format needs none
+	public         crypto.PublicKey
+}
+
+// check has the programs that are installed verify the file.
+func (o outside) check(ctx context.Context) (list []release.Check, err error) {
+	for _, p := range o.format.Checkers(o.parameters) {
 		if _, err := exec.LookPath(p.Name); err != nil {
 			continue
 		}
-		files, remove, err := s.files(path, root)
+		files, remove, err := o.files(p)
 		if err != nil {
 			return nil, err
 		}
 		out, err := exec.CommandContext(ctx, p.Name, p.Check(files)...).CombinedOutput()
 		remove()
 		if err != nil {
-			return nil, fmt.Errorf("%s does not accept what was signed, which is thrown away: %w\n%s", p.Name, err, bytes.TrimSpace(out))
+			return nil, fmt.Errorf("%s does not accept it: %w\n%s", p.Name, err, bytes.TrimSpace(out))
 		}
 		list = append(list, release.Check{Program: p.Name, Version: versionOf(ctx, p)})
 	}
 	return list, nil
 }
 
-// files writes what the programs read.
-func (s *signing) files(path string, root []byte) (files catalogue.Files, remove func(), err error) {
+// files writes what a program reads.
+func (o outside) files(p catalogue.Program) (files catalogue.Files, remove func(), err error) {
 	dir, err := os.MkdirTemp("", "touchmark-verify-")
 	if err != nil {
 		return files, nil, err
 	}
 	remove = func() { os.RemoveAll(dir) }
-	spki, err := x509.MarshalPKIXPublicKey(s.signers[0].Public)
+	spki, err := x509.MarshalPKIXPublicKey(o.public)
 	if err == nil {
-		files = catalogue.Files{Source: s.path, Signed: path, Root: filepath.Join(dir, "root.pem"), PublicKey: filepath.Join(dir, "key.pem")}
+		files = catalogue.Files{Source: o.source, Signed: o.signed, Root: filepath.Join(dir, "root.pem"), PublicKey: filepath.Join(dir, "key.pem"), Config: filepath.Join(dir, "config")}
 		err = os.WriteFile(files.PublicKey, pemOf("PUBLIC KEY", spki), 0o600)
 	}
 	if err == nil {
-		err = os.WriteFile(files.Root, root, 0o600)
+		err = os.WriteFile(files.Root, o.root, 0o600)
+	}
+	if err == nil && p.Config != nil {
+		err = os.WriteFile(files.Config, []byte(p.Config(files)), 0o600)
 	}
 	if err != nil {
 		remove()

@@ -252,6 +252,11 @@ func FuzzVerify(f *testing.F) {
 		if err == nil && (l.content+int64(len(l.table)) != int64(len(b)) || l.checksum+4 > l.entry || l.entry+8 > l.content) {
 			t.Fatalf("%d bytes are taken for %+v", len(b), l)
 		}
+		if err == nil && err2 == nil && len(im.signatures) > 0 {
+			if at, last, err := lastSignature(l.table); err != nil || at >= len(l.table) || !bytes.Equal(last, im.signatures[len(im.signatures)-1]) {
+				t.Fatalf("the last signature is understood in two ways: at %d, %x, %v", at, last, err)
+			}
+		}
 		if _, err := Verify(signtest.Reader(b), x509.NewCertPool(), signtest.Now); err == nil {
 			t.Fatal("verified, but never signed")
 		}

@@ -303,3 +303,12 @@ func (im *parsed) checkSum() error {
 	}
 	return nil
 }
+
+// Signatures are the messages in an image's table, which are not verified.
+func Signatures(file *io.SectionReader) ([][]byte, error) {
+	im, err := parse(file)
+	if err != nil {
+		return nil, err
+	}
+	return im.signatures, nil
+}

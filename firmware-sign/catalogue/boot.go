@@ -12,7 +12,7 @@ import (
 )
 
 var authenticodeFormat = &Format{
-	Name: "authenticode", About: "PE images for UEFI and Windows: applications, drivers, unified kernel images", Suffix: ".signed", Stamp: stampInImage, MaxKeys: 1,
+	Name: "authenticode", About: "PE images for UEFI and Windows: applications, drivers, unified kernel images", Suffix: ".signed", Stamp: stampInImage, Certified: certifiedInPE, MaxKeys: 1,
 	Parameters: []Parameter{signingTime, {Name: "append", About: "true adds a signature to those that the image has"}},
 	Key:        certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
@@ -36,6 +36,9 @@ var kmodFormat = &Format{
 		return kmod.Module{Certificate: s[0].Certificate}, nil
 	},
 	Verify: func(_ *Values, out Output) error {
+		if out.Signers[0].Certificate == nil {
+			return errors.New("a module names a certificate: give that, and not the public key")
+		}
 		_, err := kmod.Verify(out.Signed, []*x509.Certificate{out.Signers[0].Certificate})
 		return err
 	},

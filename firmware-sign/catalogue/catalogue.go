@@ -35,8 +35,10 @@ type Format struct {
 	Detached bool
 	// Stamp is how the output holds a time stamp inside; nil if it cannot: then
 	// that is a file beside it.
-	Stamp   *Stamp
-	MaxKeys int // how many keys may sign
+	Stamp *Stamp
+	// Certified is nil if verifiers know the keys themselves.
+	Certified Certified
+	MaxKeys   int // how many keys may sign
 	// New makes a signing of the parameters.
 	New func(*Values, []Signer) (firmwaresign.Format, error)
 	// Verify checks an output by code that shares none with what made it.
@@ -79,12 +81,14 @@ type Program struct {
 	// Unless names a parameter: when that is true, the program cannot check.
 	Unless  string
 	Version []string // arguments that have it say its version
+	// Config gives the text of a configuration that it needs; nil if it needs none.
+	Config func(Files) string
 	// Check gives the arguments that have it verify the files of Files.
 	Check func(Files) []string
 }
 
 // Files are an output and what belongs to it, as files (PEM).
-type Files struct{ Source, Signed, Root, PublicKey string }
+type Files struct{ Source, Signed, Root, PublicKey, Config string }
 
 // ByName finds a format.
 func ByName(name string) (*Format, error) {

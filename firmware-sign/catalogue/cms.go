@@ -14,7 +14,7 @@ import (
 // Certificates are checked at the signing time: devices decide by their own
 // clocks.
 var raucFormat = &Format{
-	Name: "rauc", About: "bundles of RAUC, format verity or crypt, signed anew", Suffix: ".signed", MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	Name: "rauc", About: "bundles of RAUC, format verity or crypt, signed anew", Suffix: ".signed", Certified: certifiedInBundle, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
 	Key: certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return rauc.Bundle{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
@@ -23,11 +23,17 @@ var raucFormat = &Format{
 		_, _, err := rauc.Verify(out.Signed, out.Roots, checkedAt(v))
 		return err
 	},
-	Programs: []Program{{Name: "rauc", Version: []string{"--version"}, Check: func(f Files) []string { return []string{"info", "--keyring", f.Root, f.Signed} }}},
+	Programs: []Program{{Name: "rauc", Version: []string{"--version"}, Config: raucConfig, Check: func(f Files) []string { return []string{"--conf=" + f.Config, "info", f.Signed} }}},
+}
+
+// raucConfig is what a device needs to say so that it takes certificates for
+// code.
+func raucConfig(f Files) string {
+	return "[system]\ncompatible=any\nbootloader=noop\n[keyring]\npath=" + f.Root + "\ncheck-purpose=codesign\n"
 }
 
 var swupdateFormat = &Format{
-	Name: "swupdate", About: "SWU files of SWUpdate, with a CMS signature", Suffix: ".signed", MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	Name: "swupdate", About: "SWU files of SWUpdate, with a CMS signature", Suffix: ".signed", Certified: certifiedInUpdate, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
 	Key: certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return swupdate.File{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
@@ -39,7 +45,7 @@ var swupdateFormat = &Format{
 }
 
 var cmsFormat = &Format{
-	Name: "cms", About: "a detached CMS signature, as openssl cms verifies it", Suffix: ".p7s", Detached: true, Stamp: stampInCMS, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
+	Name: "cms", About: "a detached CMS signature, as openssl cms verifies it", Suffix: ".p7s", Detached: true, Stamp: stampInCMS, Certified: certifiedInCMS, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
 	Key: certificateOf,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return detached.CMS{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil

@@ -82,3 +82,9 @@ func checkLevel(blocks, hashes io.Reader, n int64, salt []byte) error {
 	}
 	return nil
 }
+
+// Signature is the CMS message in a bundle, which is not verified.
+func Signature(file *io.SectionReader) ([]byte, error) {
+	e, err := readEnd(file)
+	return e.message, err
+}

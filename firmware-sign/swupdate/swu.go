@@ -122,6 +122,18 @@ func Verify(file *io.SectionReader, roots *x509.CertPool, at time.Time) ([]cms.S
 	if err != nil {
 		return nil, err
 	}
+	sig, err := signatureIn(file, all)
+	if err != nil {
+		return nil, err
+	}
+	signers, err := cms.VerifyDetached(sig, cms.DigestOf(text), roots, at)
+	if err != nil {
+		return nil, fmt.Errorf("the signature: %w", err)
+	}
+	return signers, checkImages(file, all[2:], text)
+}
+
+func signatureIn(file *io.SectionReader, all []member) ([]byte, error) {
 	if len(all) < 2 || all[1].name != signature || all[1].size > cms.MaxSignature {
 		return nil, errors.New("the SWU file is not signed")
 	}
@@ -129,9 +141,14 @@ func Verify(file *io.SectionReader, roots *x509.CertPool, at time.Time) ([]cms.S
 	if _, err := file.ReadAt(sig, all[1].data); err != nil {
 		return nil, fmt.Errorf("read the signature: %w", err)
 	}
-	signers, err := cms.VerifyDetached(sig, cms.DigestOf(text), roots, at)
+	return sig, nil
+}
+
+// Signature is the CMS message in an SWU file, which is not verified.
+func Signature(file *io.SectionReader) ([]byte, error) {
+	all, _, err := open(file)
 	if err != nil {
-		return nil, fmt.Errorf("the signature: %w", err)
+		return nil, err
 	}
-	return signers, checkImages(file, all[2:], text)
+	return signatureIn(file, all)
 }
