@@ -109,14 +109,36 @@ func TestFirmwareForTest(t *testing.T) {
 		if info.Version.String() != "1.4.0+0" || info.SecurityCounter == nil || *info.SecurityCounter != 3 || !bytes.Contains(signed, w.read(t, "app.bin")) {
 			t.Errorf("the image says %+v", info)
 		}
-		if part.Signed == nil || part.Signed.Size != int64(len(signed)) || len(part.Checks) == 0 || part.Checks[0].Program != "touchmark" {
+		if part.Signed == nil || *part.Signed != fileOf(signed) || len(part.Checks) == 0 || part.Checks[0].Program != "touchmark" {
 			t.Errorf("the server keeps %+v", part)
 		}
 	}
 	w.as(t, w.erna, append(sign, "--key", "thermo-test", "--set", "encrypt=aes128")...).want(t, exitUsage, "encrypt") // not there yet
+	w.as(t, w.erna, "sign", w.file("app.bin"), "--format", "raw", "--stage", "test", "--release", "thermostat@1.4.0", "--key", "thermo-ed").want(t, exitFailed, "message of 70000 bytes", "another kind")
 	w.as(t, w.erna, append(sign, "--key", "thermo-1")...).want(t, exitFailed, "for the stage production")
 	w.as(t, w.erna, "release", "show", "thermostat@1.4.0").want(t, 0, "draft", "security counter  3")
 	w.admin(t, "audit", "verify").want(t, 0, "nothing is wrong")
+}
+
+// fileOf is what a release keeps of a file.
+func fileOf(b []byte) release.File {
+	return release.File{Size: int64(len(b)), SHA256: fmt.Sprintf("%x", sha256.Sum256(b))}
+}
+
+// What a verifier refuses gets no name, and nothing of it is left.
+func TestFirmwareThatDoesNotVerify(t *testing.T) {
+	w := newFirmwareWorld(t)
+	w.as(t, w.erna, "release", "create", "thermostat@1.4.0", "--counter", "3", "--support-end", "2031-12-31").want(t, 0)
+	refusing := t.TempDir()
+	if err := os.WriteFile(filepath.Join(refusing, "imgtool"), []byte("#!/bin/sh\necho not mine\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", refusing+string(os.PathListSeparator)+os.Getenv("PATH"))
+	w.as(t, w.erna, "sign", w.file("app.bin"), "--format", "mcuboot", "--stage", "test", "--release", "thermostat@1.4.0", "--set", "pad-header=true", "--key", "thermo-test").want(t, exitFailed, "imgtool does not accept", "not mine")
+	left, err := os.ReadDir(w.build)
+	if err != nil || len(left) != 1 || left[0].Name() != "app.bin" {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 }
 
 // provenance writes SLSA provenance about files.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -15,43 +16,53 @@ import (
 	"strconv"
 	"strings"
 
-	firmwaresign "github.com/touchmark/touchmark/firmware-sign"
 	"github.com/touchmark/touchmark/firmware-sign/catalogue"
 	"github.com/touchmark/touchmark/firmware-sign/release"
 	"github.com/touchmark/touchmark/server/api"
 )
 
-// verify checks the signed file by a second verifier of ours and by the
-// programs that are installed, and has the server keep that.
-func (s *signing) verify(ctx context.Context, path string) (raw []byte, err error) {
-	f, err := os.Open(path)
+// check verifies the signed file by a second verifier of ours, beside whoever
+// writes it, and hashes it.
+func (s *signing) check(signed *growing) (<-chan hashed, error) {
+	root, err := s.root()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	signed, err := firmwaresign.File(f)
-	if err != nil {
-		return nil, err
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(root)
+	digested := make(chan hashed, 1)
+	if !s.format.Digests {
+		digested = hashOf(signed)
+	}
+	out := catalogue.Output{Source: s.file, Signed: signed, Signers: s.signers, Roots: roots, Digested: func(sha256 []byte) {
+		digested <- hashed{File: release.File{Size: signed.Size(), SHA256: hex.EncodeToString(sha256)}}
+	}}
+	parameters, done := s.part.Parameters, make(chan hashed, 1) // s.part becomes what the server has
+	go func() {
+		if err := s.format.Check(parameters, out); err != nil {
+			done <- hashed{err: fmt.Errorf("what was signed does not verify, and is thrown away: %w", err)}
+			return
+		}
+		done <- <-digested
+	}()
+	return done, nil
+}
+
+// verify has the programs that are installed verify the signed file, too, and
+// the server keep who did.
+func (s *signing) verify(ctx context.Context, path string, signed hashed) (raw []byte, err error) {
+	if signed.err != nil {
+		return nil, signed.err
 	}
 	root, err := s.root()
 	if err != nil {
 		return nil, err
 	}
-	sum := hashOf(signed)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(root)
-	if err := s.format.Check(s.part.Parameters, catalogue.Output{Source: s.file, Signed: signed, Signers: s.signers, Roots: roots}); err != nil {
-		return nil, fmt.Errorf("what was signed does not verify, and is thrown away: %w", err)
-	}
 	checks, err := outside{s.format, s.part.Parameters, s.path, path, root, s.signers[0].Public}.check(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("what was signed is thrown away: %w", err)
 	}
-	have := <-sum
-	if have.err != nil {
-		return nil, have.err
-	}
-	in := api.ChecksInput{Signed: have.File, Checks: append([]release.Check{{Program: "touchmark", Version: version}}, checks...)}
+	in := api.ChecksInput{Signed: signed.File, Checks: append([]release.Check{{Program: "touchmark", Version: version}}, checks...)}
 	var out json.RawMessage
 	err = s.client.api(ctx, http.MethodPost, "/artefacts/"+strconv.FormatInt(s.part.ID, 10)+"/checks", in, &out)
 	return out, err

@@ -56,12 +56,17 @@ func TestFirmwareFormats(t *testing.T) {
 		t.Helper()
 		return w.as(t, w.erna, append([]string{"sign", w.file(name), "--format", format, "--stage", "test", "--release", "thermostat@1.4.0", "--key", "thermo-rsa", "--json"}, more...)...)
 	}
+	suffixes := map[string]string{"authenticode": ".signed", "kmod": ".signed", "esp32": ".signed", "cms": ".p7s"}
 	for name, c := range map[string]struct{ format, program string }{
 		"app.efi": {"authenticode", "osslsigncode"}, "sensor.ko": {"kmod", ""}, "esp.bin": {"esp32", ""}, "app.bin": {"cms", "openssl"},
 	} {
 		part := decodeAs[release.Artefact](t, sign(name, c.format).want(t, 0).out)
 		if c.program != "" && !slices.ContainsFunc(part.Checks, func(k release.Check) bool { return k.Program == c.program }) {
 			t.Errorf("%s was checked by %+v, without %s", name, part.Checks, c.program)
+		}
+		signed := w.read(t, name+suffixes[c.format])
+		if part.Signed == nil || *part.Signed != fileOf(signed) {
+			t.Errorf("the server keeps %+v of %s", part.Signed, name)
 		}
 	}
 	root, err := os.ReadFile(filepath.Join(w.dir, "ca", "root.crt"))

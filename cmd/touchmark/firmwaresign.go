@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -230,21 +231,37 @@ func (s *signing) run(ctx context.Context) (raw []byte, err error) {
 		return nil, err
 	}
 	s.source = hashOf(s.file)
-	unverified := s.out + ".unverified"
-	defer os.Remove(unverified) // fails, as it should, once it is renamed
-	if err := firmwaresign.Create(unverified, made, s.file, func(want []firmwaresign.ToSign) ([][]byte, error) { return s.ask(ctx, want) }); err != nil {
+	signed, err := newGrowing(s.out)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.stampSignature(ctx, unverified); err != nil {
+	defer signed.remove()
+	verified, err := s.check(signed)
+	if err != nil {
 		return nil, err
 	}
-	if raw, err = s.verify(ctx, unverified); err != nil {
+	err = s.write(ctx, signed, made)
+	signed.end(err)
+	sum := <-verified
+	if err != nil {
 		return nil, err
 	}
-	if err := s.stampFile(ctx, unverified); err != nil {
+	if raw, err = s.verify(ctx, signed.Name(), sum); err != nil {
 		return nil, err
 	}
-	return raw, os.Rename(unverified, s.out)
+	if err := s.stampFile(ctx, sum.File); err != nil {
+		return nil, err
+	}
+	return raw, os.Rename(signed.Name(), s.out)
+}
+
+// write writes the signed file.
+func (s *signing) write(ctx context.Context, out io.Writer, made firmwaresign.Format) error {
+	ask := func(want []firmwaresign.ToSign) ([][]byte, error) { return s.ask(ctx, want) }
+	if !s.stamp || s.format.Stamp == nil {
+		return firmwaresign.Write(out, made, s.file, ask)
+	}
+	return s.writeStamped(ctx, out, made, ask)
 }
 
 // keys reads the keys that sign.
@@ -305,7 +322,16 @@ func (s *signing) ask(ctx context.Context, want []firmwaresign.ToSign) ([][]byte
 	return s.signatures(ctx)
 }
 
+// maxMessage is the longest message, in bytes, that is handed in to be signed;
+// in base64 it fits into a request.
+const maxMessage = 40 << 10
+
 func (s *signing) handIn(ctx context.Context, part *release.Artefact) error {
+	for _, w := range part.ToSign {
+		if len(w.Message) > maxMessage {
+			return fmt.Errorf("%s: what is to be signed is a message of %d bytes, not a digest, and a server takes at most %d: use a key of another kind than Ed25519", s.path, len(w.Message), maxMessage)
+		}
+	}
 	var raw json.RawMessage
 	if err := s.client.api(ctx, http.MethodPost, releasePath(s.release.ID)+"/artefacts", api.ArtefactInput{
 		Stage: part.Stage, Name: part.Name, Format: part.Format, Parameters: part.Parameters, Source: part.Source, Keys: part.Keys, ToSign: part.ToSign,
@@ -376,12 +402,12 @@ type hashed struct {
 	err error
 }
 
-// hashOf reads a file beside whoever else reads it.
-func hashOf(file *io.SectionReader) <-chan hashed {
+// hashOf reads a file beside whoever else reads or writes it.
+func hashOf(file catalogue.File) chan hashed {
 	done := make(chan hashed, 1)
 	go func() {
 		h := sha256.New()
-		n, err := io.CopyBuffer(struct{ io.Writer }{h}, io.NewSectionReader(file, 0, file.Size()), make([]byte, 1<<20))
+		n, err := io.CopyBuffer(struct{ io.Writer }{h}, io.NewSectionReader(file, 0, math.MaxInt64), make([]byte, 256<<10))
 		done <- hashed{release.File{Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, err}
 	}()
 	return done

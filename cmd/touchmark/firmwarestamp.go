@@ -2,59 +2,64 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
+	firmwaresign "github.com/touchmark/touchmark/firmware-sign"
+	"github.com/touchmark/touchmark/firmware-sign/release"
 	"github.com/touchmark/touchmark/firmware-sign/timestamp"
 )
 
 // stampSuffix is what the name of a time stamp adds to that of the file.
 const stampSuffix = ".tst"
 
-// stampSignature puts a time stamp into a signature that can hold one, before
-// that is verified as a whole.
-func (s *signing) stampSignature(ctx context.Context, path string) error {
-	if !s.stamp || s.format.Stamp == nil {
-		return nil
+// writeStamped writes a signed file that holds a time stamp over its signature,
+// which comes after the signing: it is finished elsewhere first.
+func (s *signing) writeStamped(ctx context.Context, out io.Writer, made firmwaresign.Format, sign func([]firmwaresign.ToSign) ([][]byte, error)) error {
+	f, err := os.CreateTemp(filepath.Dir(s.out), filepath.Base(s.out)+".unstamped-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := firmwaresign.Write(f, made, s.file, sign); err != nil {
+		return err
 	}
 	authority, err := s.authority()
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
+	if err := s.format.Stamp.Put(f, func(content []byte) ([]byte, error) { return authority.Stamp(ctx, content) }); err != nil {
+		if err := s.unstamped(err); err != nil {
+			return err
+		}
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	err = s.format.Stamp.Put(f, func(content []byte) ([]byte, error) { return authority.Stamp(ctx, content) })
-	if err != nil {
-		err = s.unstamped(err)
-	}
-	return errors.Join(err, f.Close())
+	_, err = io.Copy(out, f)
+	return err
 }
 
 // stampFile writes a time stamp over a signed file that cannot hold one.
-func (s *signing) stampFile(ctx context.Context, path string) error {
+func (s *signing) stampFile(ctx context.Context, signed release.File) error {
 	if !s.stamp || s.format.Stamp != nil {
 		return nil
 	}
-	f, err := os.Open(path)
+	digest, err := hex.DecodeString(signed.SHA256)
 	if err != nil {
-		return err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
 		return err
 	}
 	authority, err := s.authority()
 	if err != nil {
 		return err
 	}
-	token, err := authority.StampDigest(ctx, h.Sum(nil))
+	token, err := authority.StampDigest(ctx, digest)
 	if err != nil {
 		return s.unstamped(err)
 	}

@@ -19,7 +19,7 @@ var authenticodeFormat = &Format{
 		return authenticode.Image{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), Append: v.Bool("append")}, nil
 	},
 	Verify: func(v *Values, out Output) error {
-		if _, err := authenticode.Verify(out.Signed, out.Roots, checkedAt(v)); err != nil {
+		if _, err := authenticode.Verify(out.signed(), out.Roots, checkedAt(v)); err != nil {
 			return err
 		}
 		return stampInImage.good(out)
@@ -39,7 +39,7 @@ var kmodFormat = &Format{
 		if out.Signers[0].Certificate == nil {
 			return errors.New("a module names a certificate: give that, and not the public key")
 		}
-		_, err := kmod.Verify(out.Signed, []*x509.Certificate{out.Signers[0].Certificate})
+		_, err := kmod.Verify(out.signed(), []*x509.Certificate{out.Signers[0].Certificate})
 		return err
 	},
 }
@@ -50,7 +50,7 @@ var esp32Format = &Format{
 	New: func(_ *Values, s []Signer) (firmwaresign.Format, error) {
 		return esp32.Image{Keys: publicKeys(s)}, nil
 	},
-	Verify: func(_ *Values, out Output) error { return esp32.Verify(out.Signed, publicKeys(out.Signers)...) },
+	Verify: func(_ *Values, out Output) error { return esp32.Verify(out.signed(), publicKeys(out.Signers)...) },
 	Programs: []Program{{Name: "espsecure", Version: []string{"version"}, Check: func(f Files) []string {
 		return []string{"verify_signature", "--version", "2", "--keyfile", f.PublicKey, f.Signed}
 	}}},
@@ -64,7 +64,7 @@ var fitFormat = &Format{
 		return fit.Image{Key: s[0].Public, Name: name}, err
 	},
 	Verify: func(v *Values, out Output) error {
-		return fit.Verify(out.Signed, out.Signers[0].Public, v.Text("key-name"))
+		return fit.Verify(out.signed(), out.Signers[0].Public, v.Text("key-name"))
 	},
 	Key: func(v *Values, s Signer) ([]byte, error) {
 		name, err := keyName(v)

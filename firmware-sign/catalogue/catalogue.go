@@ -43,6 +43,8 @@ type Format struct {
 	New func(*Values, []Signer) (firmwaresign.Format, error)
 	// Verify checks an output by code that shares none with what made it.
 	Verify func(*Values, Output) error
+	// Digests says that Verify tells Output.Digested.
+	Digests bool
 	// Key is what a device's build needs of a key; nil if that is the public key
 	// (PEM).
 	Key func(*Values, Signer) ([]byte, error)
@@ -70,10 +72,23 @@ type Signer struct {
 // Output is what is verified.
 type Output struct {
 	Source  *io.SectionReader // the file before it was signed
-	Signed  *io.SectionReader // the signed file, or the signature
+	Signed  File              // the signed file, or the signature
 	Signers []Signer
 	Roots   *x509.CertPool
+	// Digested, unless it is nil, is told the SHA-256 of Signed by those who
+	// hash all of it anyway ([Format.Digests]), once it is verified.
+	Digested func(sha256 []byte)
 }
+
+// File is a file such as an *io.SectionReader. It may still be written: ReadAt
+// then waits for what is not there yet, Size for the end.
+type File interface {
+	io.ReaderAt
+	Size() int64
+}
+
+// signed is the output when it is whole.
+func (o Output) signed() *io.SectionReader { return io.NewSectionReader(o.Signed, 0, o.Signed.Size()) }
 
 // Program is one that verifies outputs, independent of this one.
 type Program struct {

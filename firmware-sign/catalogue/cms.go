@@ -20,7 +20,7 @@ var raucFormat = &Format{
 		return rauc.Bundle{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
 	},
 	Verify: func(v *Values, out Output) error {
-		_, _, err := rauc.Verify(out.Signed, out.Roots, checkedAt(v))
+		_, _, err := rauc.Verify(out.signed(), out.Roots, checkedAt(v))
 		return err
 	},
 	Programs: []Program{{Name: "rauc", Version: []string{"--version"}, Config: raucConfig, Check: func(f Files) []string { return []string{"--conf=" + f.Config, "info", f.Signed} }}},
@@ -39,7 +39,7 @@ var swupdateFormat = &Format{
 		return swupdate.File{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
 	},
 	Verify: func(v *Values, out Output) error {
-		_, err := swupdate.Verify(out.Signed, out.Roots, checkedAt(v))
+		_, err := swupdate.Verify(out.signed(), out.Roots, checkedAt(v))
 		return err
 	},
 }
@@ -51,7 +51,7 @@ var cmsFormat = &Format{
 		return detached.CMS{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
 	},
 	Verify: func(v *Values, out Output) error {
-		signature, err := signatureOf(out.Signed)
+		signature, err := signatureOf(out.signed())
 		if err != nil {
 			return err
 		}
@@ -71,7 +71,7 @@ var rawFormat = &Format{
 		return detached.Raw{Key: s[0].Public, PSS: v.Bool("pss")}, nil
 	},
 	Verify: func(v *Values, out Output) error {
-		signature, err := signatureOf(out.Signed)
+		signature, err := signatureOf(out.signed())
 		if err != nil {
 			return err
 		}

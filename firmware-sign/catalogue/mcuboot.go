@@ -31,6 +31,7 @@ var mcubootFormat = &Format{
 	},
 	New:      newMCUboot,
 	Verify:   verifyMCUboot,
+	Digests:  true,
 	Programs: []Program{{Name: "imgtool", Version: []string{"version"}, Check: func(f Files) []string { return []string{"verify", "--key", f.PublicKey, f.Signed} }}},
 }
 
@@ -64,7 +65,7 @@ func newMCUboot(v *Values, signers []Signer) (firmwaresign.Format, error) {
 // verifyMCUboot checks the image, and that it is the one that was asked for, as
 // far as that was said.
 func verifyMCUboot(v *Values, out Output) error {
-	info, err := mcuboot.Verify(out.Signed, mcuboot.Trust{Keys: publicKeys(out.Signers)})
+	info, err := mcuboot.Verify(out.signed(), mcuboot.Trust{Keys: publicKeys(out.Signers)})
 	if err != nil {
 		return err
 	}
@@ -79,6 +80,9 @@ func verifyMCUboot(v *Values, out Output) error {
 	}
 	if v.Has("security-counter") && (info.SecurityCounter == nil || uint64(*info.SecurityCounter) != v.Uint("security-counter", 32)) {
 		return errors.New("the image does not say the security counter that it was signed for")
+	}
+	if out.Digested != nil {
+		out.Digested(info.SHA256)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ type Stamp struct {
 
 // good refuses a time stamp that is there and no good.
 func (s *Stamp) good(out Output) error {
-	if _, err := s.Get(out.Signed, out.Roots); err != nil && !errors.Is(err, timestamp.ErrNoStamp) {
+	if _, err := s.Get(out.signed(), out.Roots); err != nil && !errors.Is(err, timestamp.ErrNoStamp) {
 		return err
 	}
 	return nil

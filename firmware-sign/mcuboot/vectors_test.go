@@ -3,6 +3,7 @@ package mcuboot
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -96,6 +97,9 @@ func TestImagesAreImgtools(t *testing.T) {
 			}
 			if info.Version != v.im.Version || info.HeaderSize != v.im.HeaderSize || len(info.Dependencies) != len(v.im.Dependencies) || info.Pure != v.im.Pure {
 				t.Errorf("the image says %+v", info)
+			}
+			if sum := sha256.Sum256(want); !bytes.Equal(info.SHA256, sum[:]) {
+				t.Errorf("the SHA-256 is %x, want %x", info.SHA256, sum)
 			}
 		})
 	}

@@ -33,6 +33,15 @@ type Info struct {
 	Pure            bool
 	Digest          []byte // of header, plain payload and protected TLVs
 	Size            int64  // without what fills a slot
+	SHA256          []byte // of the whole file; only from Verify
+}
+
+// File is an image as Verify reads it, such as an *io.SectionReader. It may
+// still be written: ReadAt then waits for what is not there yet, Size for the
+// end.
+type File interface {
+	io.ReaderAt
+	Size() int64
 }
 
 // Trust is what an image is held against.
@@ -60,8 +69,8 @@ type entry struct {
 // Verify checks an image as a bootloader does, and more strictly: it has the
 // signatures of all the keys, nothing twice, nothing unknown outside of what is
 // signed, and nothing after it but a slot's filling.
-func Verify(file *io.SectionReader, trust Trust) (*Info, error) {
-	f, err := dissect(file)
+func Verify(file File, trust Trust) (*Info, error) {
+	f, err := readHeader(file)
 	if err != nil {
 		return nil, err
 	}
@@ -71,24 +80,52 @@ func Verify(file *io.SectionReader, trust Trust) (*Info, error) {
 	if f.info.Encrypted && trust.ContentKey == nil {
 		return nil, errors.New("the image is encrypted: give its content key")
 	}
-	hashes := []hash.Hash{sha256.New(), sha512.New384(), sha512.New()}
-	kind, stated, err := f.statedDigest()
+	// What is signed is hashed before anything behind it is read, which may not
+	// be written yet. If the file is cut off, readTLVs says so.
+	h := sha256.New()
+	if err := hashPart(h, file, 0, f.signed); err != nil {
+		return nil, err
+	}
+	digest := h.Sum(nil)
+	whole := io.NewSectionReader(file, 0, file.Size())
+	if err := f.readTLVs(whole); err != nil {
+		return nil, err
+	}
+	kind, err := f.checkDigest(whole, digest, trust.ContentKey)
 	if err != nil {
 		return nil, err
 	}
-	h := hashes[kind-tlvSHA256]
-	if err := f.digest(file, h, trust.ContentKey); err != nil {
-		return nil, err
-	}
-	if f.info.Digest = h.Sum(nil); !bytes.Equal(f.info.Digest, stated) {
-		return nil, fmt.Errorf("the image was changed, or decrypted with another key: its digest is %x, but it says %x", f.info.Digest, stated)
-	}
 	for i, key := range trust.Keys {
-		if err := f.signedBy(file, key, kind); err != nil {
+		if err := f.signedBy(whole, key, kind); err != nil {
 			return nil, fmt.Errorf("key %d of %d: %w", i+1, len(trust.Keys), err)
 		}
 	}
+	if err := hashPart(h, file, f.signed, whole.Size()-f.signed); err != nil {
+		return nil, err
+	}
+	f.info.SHA256 = h.Sum(nil)
 	return &f.info, nil
+}
+
+// checkDigest holds the image to the digest that it says it has, and returns
+// the type of that. Mostly it is sum, the SHA-256 of what is signed as it is in
+// the file.
+func (f *found) checkDigest(file *io.SectionReader, sum, contentKey []byte) (kind uint16, err error) {
+	kind, stated, err := f.statedDigest()
+	if err != nil {
+		return 0, err
+	}
+	if kind != tlvSHA256 || f.info.Encrypted {
+		h := []func() hash.Hash{sha256.New, sha512.New384, sha512.New}[kind-tlvSHA256]()
+		if err := f.digest(file, h, contentKey); err != nil {
+			return 0, err
+		}
+		sum = h.Sum(nil)
+	}
+	if f.info.Digest = sum; !bytes.Equal(sum, stated) {
+		return 0, fmt.Errorf("the image was changed, or decrypted with another key: its digest is %x, but it says %x", sum, stated)
+	}
+	return kind, nil
 }
 
 // Inspect reads an image without judging it.
@@ -101,6 +138,14 @@ func Inspect(file *io.SectionReader) (*Info, error) {
 }
 
 func dissect(file *io.SectionReader) (*found, error) {
+	f, err := readHeader(file)
+	if err != nil {
+		return nil, err
+	}
+	return f, f.readTLVs(file)
+}
+
+func readHeader(file File) (*found, error) {
 	head := make([]byte, 32)
 	if _, err := file.ReadAt(head, 0); err != nil {
 		return nil, fmt.Errorf("the file is %d bytes long: an MCUboot image has a header of 32", file.Size())
@@ -123,28 +168,29 @@ func dissect(file *io.SectionReader) (*found, error) {
 	case u32(head[28:]) != 0:
 		return nil, errors.New("the header's last field is not zero")
 	}
-	return f, f.readTLVs(file, u16(head[10:]))
+	f.signed = f.tail() + int64(u16(head[10:]))
+	return f, nil
 }
 
+// tail is where the payload ends.
+func (f *found) tail() int64 { return int64(f.info.HeaderSize) + int64(f.info.PayloadSize) }
+
 // readTLVs reads both areas, and checks what is behind them.
-func (f *found) readTLVs(file *io.SectionReader, protectedSize uint16) (err error) {
-	at := int64(f.info.HeaderSize) + int64(f.info.PayloadSize)
-	if protectedSize > 0 {
+func (f *found) readTLVs(file *io.SectionReader) (err error) {
+	if said := f.signed - f.tail(); said > 0 {
 		var size uint16
-		if f.protected, size, err = readArea(file, at, 0x6908); err != nil {
+		if f.protected, size, err = readArea(file, f.tail(), 0x6908); err != nil {
 			return fmt.Errorf("the protected TLVs: %w", err)
 		}
-		if size != protectedSize {
-			return fmt.Errorf("the protected TLVs take %d bytes, but the header says %d", size, protectedSize)
+		if int64(size) != said {
+			return fmt.Errorf("the protected TLVs take %d bytes, but the header says %d", size, said)
 		}
-		at += int64(size)
 	}
-	f.signed = at
-	open, size, err := readArea(file, at, 0x6907)
+	open, size, err := readArea(file, f.signed, 0x6907)
 	if err != nil {
 		return fmt.Errorf("the TLVs: %w", err)
 	}
-	f.open, f.info.Size = open, at+int64(size)
+	f.open, f.info.Size = open, f.signed+int64(size)
 	if err := f.readProtected(); err != nil {
 		return err
 	}
@@ -289,8 +335,8 @@ func (f *found) statedDigest() (kind uint16, digest []byte, err error) {
 
 // digest hashes what is signed, its payload decrypted.
 func (f *found) digest(file *io.SectionReader, h hash.Hash, contentKey []byte) error {
-	head, tail := int64(f.info.HeaderSize), int64(f.info.HeaderSize)+int64(f.info.PayloadSize)
-	payload := io.Reader(io.NewSectionReader(file, head, tail-head))
+	head := int64(f.info.HeaderSize)
+	payload := io.Reader(io.NewSectionReader(file, head, f.tail()-head))
 	if f.info.Encrypted {
 		if len(contentKey) != f.keyLength() {
 			return fmt.Errorf("the content key is %d bytes long: the image says %d", len(contentKey), f.keyLength())
@@ -301,9 +347,16 @@ func (f *found) digest(file *io.SectionReader, h hash.Hash, contentKey []byte) e
 		}
 		payload = cipher.StreamReader{S: cipher.NewCTR(block, make([]byte, 16)), R: payload}
 	}
-	all := io.MultiReader(io.NewSectionReader(file, 0, head), payload, io.NewSectionReader(file, tail, f.signed-tail))
-	if n, err := io.CopyBuffer(struct{ io.Writer }{h}, all, make([]byte, 256<<10)); err != nil || n != f.signed {
-		return fmt.Errorf("read the image: %d of %d bytes, %w", n, f.signed, err)
+	return hashAll(h, io.MultiReader(io.NewSectionReader(file, 0, head), payload, io.NewSectionReader(file, f.tail(), f.signed-f.tail())))
+}
+
+func hashPart(h hash.Hash, file io.ReaderAt, at, size int64) error {
+	return hashAll(h, io.NewSectionReader(file, at, size))
+}
+
+func hashAll(h hash.Hash, r io.Reader) error {
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, r, make([]byte, 256<<10)); err != nil {
+		return fmt.Errorf("read the image: %w", err)
 	}
 	return nil
 }
