@@ -112,8 +112,9 @@ func FuzzDomains(f *testing.F) {
 	f.Add("web.lab.example")
 	f.Add("*.lab.example")
 	f.Add("xlab.example")
+	f.Add("a.b-c")
 	d := vetting.Domains{Names: []string{".lab.example", "portal.example"}, Wildcards: true}
-	f.Fuzz(func(t *testing.T, name string) {
+	allowed := func(t *testing.T, name string) {
 		if d.Allow(name) != nil || name == "portal.example" {
 			return
 		}
@@ -124,5 +125,9 @@ func FuzzDomains(f *testing.F) {
 		if id, err := (vetting.Identity{Serial: name}).Normalize(); err != nil || id.Serial != name {
 			t.Errorf("%q is allowed, and no serial number: %v", name, err)
 		}
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		allowed(t, name)
+		allowed(t, name+".lab.example") // which is not found by chance
 	})
 }
