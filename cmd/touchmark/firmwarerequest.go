@@ -284,6 +284,10 @@ func readCertificate(path string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
+// offlineKinds are the kinds of keys that sign certificate requests; ML-DSA
+// keys have no certificate.
+var offlineKinds = []string{"P-256", "P-384", "RSA-2048", "RSA-3072", "Ed25519"}
+
 func (a *app) firmwareKeyRequest() *cobra.Command {
 	var key, kind, out string
 	c := &cobra.Command{Use: "request NAME", Short: "Write a certificate request for an offline key", Args: cobra.ExactArgs(1),
@@ -291,11 +295,14 @@ func (a *app) firmwareKeyRequest() *cobra.Command {
 needs no server, no configuration and no network.`,
 		Example: "  touchmark firmware key request thermostat-vault --key vault.key --create P-256 -o vault.csr"}
 	c.Flags().StringVar(&key, "key", "", "the key, a `file` or URI (required)")
-	c.Flags().StringVar(&kind, "create", "", "make the key, of this kind: "+strings.Join(release.KeyKinds, ", "))
+	c.Flags().StringVar(&kind, "create", "", "make the key, of this kind: "+strings.Join(offlineKinds, ", "))
 	_ = c.MarkFlagRequired("key")
-	oneOf(c, "create", release.KeyKinds...)
+	oneOf(c, "create", offlineKinds...)
 	outFlag(c, &out)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if kind != "" && !slices.Contains(offlineKinds, kind) {
+			return usagef("--create %s: take one of %s", kind, strings.Join(offlineKinds, ", "))
+		}
 		ring, uri := keys.Ring{Dir: "."}, keyURI(key)
 		open := ring.Open
 		if kind != "" {

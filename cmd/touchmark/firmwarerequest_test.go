@@ -106,6 +106,9 @@ func TestOfflineKeys(t *testing.T) {
 	w.as(t, w.erna, "collect", ticket, w.file("app.bin")).want(t, exitHeld, "waits for the offline key vault", "request export "+name)
 	w.export(t, name, "request.json")
 	w.sign(t, "vault", "request.json", "response.json", "--file", w.file("app.bin")).want(t, 0, name, "security counter", "berta (release-engineer)", "carla (release-engineer)", "prepared again")
+	change(t, w, "response.json", "bad.json", func(r *release.Response) { r.Signatures[0].Signature[20] ^= 1 })
+	w.take(t, "bad.json").want(t, exitFailed, "does not verify")
+	w.as(t, w.erna, "collect", ticket, w.file("app.bin")).want(t, exitHeld, "waits for the offline key vault")
 	w.take(t, "response.json").want(t, 0, "approved")
 	w.take(t, "response.json").want(t, 0, "approved") // once more changes nothing
 	w.as(t, w.erna, "collect", ticket, w.file("app.bin")).want(t, 0, "verified by")

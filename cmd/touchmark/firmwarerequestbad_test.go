@@ -182,6 +182,7 @@ func TestOfflineKeysAreProven(t *testing.T) {
 	w.lock(t, "forged.csr", pem.EncodeToMemory(forged))
 	imported("forged").want(t, exitFailed, "does not verify with its own key")
 	touchmark(t, "firmware", "key", "request", "x", "--key", w.safe("vault.key"), "--create", "P-256", "-o", w.safe("x.csr")).want(t, exitFailed, "exist")
+	touchmark(t, "firmware", "key", "request", "x", "--key", w.safe("x.key"), "--create", "ML-DSA-65", "-o", w.safe("x.csr")).want(t, exitUsage, "take one of")
 	touchmark(t, "firmware", "key", "request", "rsa", "--key", w.safe("rsa.key"), "--create", "RSA-3072", "-o", w.safe("rsa.csr")).want(t, 0)
 	imported("rsa").want(t, 0, "RSA-3072", "offline")
 	w.as(t, w.erna, "key", "import", "rsa", "--product", "thermostat", "--csr", w.safe("rsa.csr")).want(t, exitFailed, "does not include the permission")

@@ -135,6 +135,10 @@ func TestFirmwareVerify(t *testing.T) {
 			}
 		})
 	}
+	// An operator's certificate leads to the root as well, but is not for code.
+	w.made(t, "openssl", "cms", "-sign", "-binary", "-in", "app.bin", "-outform", "DER", "-out", "erna.p7s", "-signer", filepath.Join(w.erna, "erna.crt"), "-inkey", filepath.Join(w.erna, "erna.key"), "-certfile", filepath.Join(w.dir, "ca", "operator-ca.crt"))
+	openssl(t, true, "cms", "-verify", "-binary", "-inform", "DER", "-in", w.file("erna.p7s"), "-content", w.file("app.bin"), "-CAfile", root, "-purpose", "any", "-out", os.DevNull)
+	touchmark(t, "firmware", "verify", w.file("erna.p7s"), "--format", "cms", "--source", w.file("app.bin"), "--root", root).want(t, exitFailed, "incompatible key usage")
 	touchmark(t, "firmware", "verify", w.file("app.efi.signed"), "--format", "authenticode", "--root", root).want(t, 0, "time stamp", "CN=thermo-rsa")
 	touchmark(t, "firmware", "verify", w.file("app.bin.signed"), "--format", "mcuboot", "--key", w.file("thermo-rsa.pem"), "--key", w.file("thermo-test.pem")).want(t, exitFailed)
 	touchmark(t, "firmware", "verify", w.file("app.bin.signed"), "--format", "mcuboot", "--key", w.file("thermo-rsa.pem"), "--set", "security-counter=4").want(t, exitFailed, "security counter")
