@@ -23,7 +23,7 @@ func TestTUFInAnHSM(t *testing.T) {
 	w.admin(t, "tuf", "init").want(t, 0, "tuf-timestamp-1")
 	inToken(t, "1234", "root", "device-ca", "factory-ca", "operator-ca", "codesign-ca", "log", "responder", "attestation", "timestamp", "firmware-thermo-1",
 		"dora", "tuf-targets-1", "tuf-snapshot-1", "tuf-timestamp-1")
-	w.create(t, "root.json", "--key", w.in("dora.pub"), "--key", w.in("berta.pub"), "--threshold", "2").want(t, 0)
+	w.create(t, "root.json", "--root-key", w.in("dora.pub"), "--root-key", w.in("berta.pub"), "--threshold", "2").want(t, 0)
 	run(t, "tuf", "root", "sign", w.in("root.json"), "--key", offline, "-o", w.in("by-dora.json"), "--yes").want(t, 0)
 	w.signs(t, "berta", "by-dora.json", "signed.json").want(t, 0, "Enough keys")
 	w.imports(t, "signed.json").want(t, 0)

@@ -73,7 +73,7 @@ func (w *tufWorld) imports(t *testing.T, names ...string) ran {
 func (w *tufWorld) founded(t *testing.T) {
 	t.Helper()
 	w.admin(t, "tuf", "init").want(t, 0, "tuf-timestamp-1")
-	w.create(t, "root.json", "--key", w.in("anna.pub"), "--key", w.in("berta.pub"), "--key", w.in("carla.pub"), "--threshold", "2").want(t, 0, "root: 2 of 3 keys")
+	w.create(t, "root.json", "--root-key", w.in("anna.pub"), "--root-key", w.in("berta.pub"), "--root-key", w.in("carla.pub"), "--threshold", "2").want(t, 0, "root: 2 of 3 keys")
 	w.signs(t, "anna", "root.json", "by-anna.json").want(t, 0, "still wants: 1 of the keys of root 1")
 	w.signs(t, "berta", "root.json", "by-berta.json").want(t, 0)
 	w.imports(t, "by-anna.json", "by-berta.json").want(t, 0, "root", "timestamp")
@@ -237,7 +237,7 @@ func TestTUF(t *testing.T) {
 	if status, body, h := w.get(t, "timestamp.json"); status != 404 || !strings.Contains(string(body), "no root was imported") || h.Get("Cache-Control") != "no-store" {
 		t.Errorf("before there is a root: %d %s %v", status, body, h)
 	}
-	w.create(t, "none.json", "--key", w.in("anna.pub"), "--threshold", "1").want(t, exitFailed, "tuf init")
+	w.create(t, "none.json", "--root-key", w.in("anna.pub"), "--threshold", "1").want(t, exitFailed, "tuf init")
 	w.founded(t)
 	if m := w.lists(t, 0); m.Signed.Version == 0 {
 		t.Errorf("%+v", m)

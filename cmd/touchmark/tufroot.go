@@ -67,8 +67,8 @@ func (a *app) tufRootCreate() *cobra.Command {
 	c := &cobra.Command{Use: "create", Short: "Write the next root, to be signed",
 		Long: `create asks the server for its newest keys and the root in force, and writes the root that follows. The first one needs the public keys that are to
 sign roots, and how many of them must; a later one keeps both unless they are given. As many as the root in force demands must sign it, too.`,
-		Example: "  touchmark tuf root create --key anna.pub --key berta.pub --key carla.pub --threshold 2 -o root.json\n  touchmark tuf root create -o root-2.json"}
-	c.Flags().StringArrayVar(&in.keys, "key", nil, "a `file` with a public key that signs roots, in PEM; repeat it for all of them")
+		Example: "  touchmark tuf root create --root-key anna.pub --root-key berta.pub --root-key carla.pub --threshold 2 -o root.json\n  touchmark tuf root create -o root-2.json"}
+	c.Flags().StringArrayVar(&in.keys, "root-key", nil, "a `file` with a public key that signs roots, in PEM; repeat it for all of them")
 	c.Flags().IntVar(&in.threshold, "threshold", 0, "how many of them must sign a root")
 	c.Flags().IntVar(&in.days, "days", 365, "how long the root is good, in days")
 	outFlag(c, &out)
@@ -117,7 +117,7 @@ func (in *tufRootInput) next(have *api.TUFRepository, now time.Time) (root, befo
 		roles.Root.Threshold = in.threshold
 	}
 	if len(roles.Root.Keys) == 0 || roles.Root.Threshold == 0 {
-		return nil, nil, usagef("who signs roots? Name the public keys with --key, and with --threshold how many of them must")
+		return nil, nil, usagef("who signs roots? Name the public keys with --root-key, and with --threshold how many of them must")
 	}
 	for role, to := range map[repository.Role]*tuf.Role{repository.Targets: &roles.Targets, repository.Snapshot: &roles.Snapshot, repository.Timestamp: &roles.Timestamp} {
 		k := newestTUFKey(have, role)

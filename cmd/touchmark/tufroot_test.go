@@ -35,9 +35,9 @@ func TestTUFRoots(t *testing.T) {
 	w := newTUFWorld(t)
 	w.admin(t, "tuf", "init").want(t, 0)
 	w.admin(t, "tuf", "init").want(t, 0, "tuf-targets-1") // again, it makes nothing
-	w.create(t, "x.json").want(t, exitUsage, "--key")
-	w.create(t, "x.json", "--key", w.in("anna.pub"), "--threshold", "2").want(t, exitFailed, "2 of the 1 keys")
-	keys := []string{"--key", w.in("anna.pub"), "--key", w.in("berta.pub"), "--key", w.in("carla.pub"), "--threshold", "2"}
+	w.create(t, "x.json").want(t, exitUsage, "--root-key")
+	w.create(t, "x.json", "--root-key", w.in("anna.pub"), "--threshold", "2").want(t, exitFailed, "2 of the 1 keys")
+	keys := []string{"--root-key", w.in("anna.pub"), "--root-key", w.in("berta.pub"), "--root-key", w.in("carla.pub"), "--threshold", "2"}
 	w.create(t, "root.json", keys...).want(t, 0)
 	w.imports(t, "root.json").want(t, exitFailed, "0 signatures")
 	w.signs(t, "anna", "root.json", "by-anna.json").want(t, 0)
@@ -68,7 +68,7 @@ func TestTUFRoots(t *testing.T) {
 	// Another person for anna, and another key for the timestamp.
 	w.admin(t, "tuf", "key", "create", "timestamp", "--kind", "Ed25519").want(t, 0, "tuf-timestamp-2")
 	c.good(t, "1.4.0", file) // it does not sign yet
-	w.create(t, "next.json", "--key", w.in("berta.pub"), "--key", w.in("carla.pub"), "--key", w.in("stranger.pub")).want(t, 0, "root 2", ", new", ", no longer")
+	w.create(t, "next.json", "--root-key", w.in("berta.pub"), "--root-key", w.in("carla.pub"), "--root-key", w.in("stranger.pub")).want(t, 0, "root 2", ", new", ", no longer")
 	_, first, _ := w.get(t, "1.root.json")
 	if err := os.WriteFile(w.in("1.root.json"), first, 0o600); err != nil {
 		t.Fatal(err)
@@ -91,24 +91,18 @@ func TestTUFRoots(t *testing.T) {
 	w.admin(t, "tuf", "show").want(t, 0, "tuf-timestamp-2")
 	w.admin(t, "audit", "verify").want(t, 0, "nothing is wrong")
 
+	// A key is lost: what it signed counts until the next root names another.
 	w.server.stop(t)
 	if err := os.Remove(filepath.Join(w.dir, "keys", "tuf-timestamp-2.key")); err != nil {
 		t.Fatal(err)
 	}
 	w.server = serve(t, w.dir)
 	c.good(t, "1.4.0", file)
+	w.admin(t, "tuf", "key", "create", "timestamp").want(t, 0, "tuf-timestamp-3")
 	w.create(t, "third.json").want(t, 0)
 	w.signs(t, "berta", "third.json", "t1.json").want(t, 0)
 	w.signs(t, "carla", "t1.json", "t2.json").want(t, 0)
-	w.imports(t, "t2.json").want(t, exitFailed, "cannot use its TUF key for timestamp")
-	if status, _, _ := w.get(t, "3.root.json"); status != 404 {
-		t.Errorf("a root is served below which nothing is: %d", status)
-	}
-	w.admin(t, "tuf", "key", "create", "timestamp").want(t, 0, "tuf-timestamp-3")
-	w.create(t, "fourth.json").want(t, 0)
-	w.signs(t, "berta", "fourth.json", "f1.json").want(t, 0)
-	w.signs(t, "carla", "f1.json", "f2.json").want(t, 0)
-	w.imports(t, "f2.json").want(t, 0)
+	w.imports(t, "t2.json").want(t, 0)
 	c.good(t, "1.4.0", file)
 	w.admin(t, "audit", "verify").want(t, 0, "nothing is wrong")
 }
@@ -132,7 +126,7 @@ func TestTUFAttacks(t *testing.T) {
 	c.bad(t, w.frozen(t, before), "1.5.0", "no such target") // not yet seen: it knows no better
 	c.good(t, "1.4.0", file)
 	c.bad(t, w.frozen(t, before), "1.4.0", "version")                      // rollback
-	w.client(t).bad(t, w.frozen(t, before), "1.4.0", "", "HOURS_AHEAD=25") // freeze
+	w.client(t).bad(t, w.frozen(t, before), "1.4.0", "expired", "HOURS_AHEAD=25") // freeze
 	c.bad(t, w.frozen(t, before), "1.4.0", "expired", "HOURS_AHEAD=9999")  // and the root's end
 	w.client(t).good(t, "1.4.0", file, "HOURS_AHEAD=11")                   // as long as it is good
 	mixed := maps.Clone(before)
