@@ -24,7 +24,7 @@ func TestTUFGuide(t *testing.T) {
 		}
 		said += out
 	}
-	for _, want := range []string{"key ID", "root: 2 of 3 keys must sign", "still wants: 1 of the keys of root 1", "Enough keys have signed it", "tuf-timestamp-2", ", new", ", no longer"} {
+	for _, want := range []string{"key ID", "root: 2 of 3 keys must sign", "still wants: 1 of the keys of root 1", ", has signed", "tuf-timestamp-2", ", new", ", no longer"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the guide's commands did not say %q:\n%s", want, said)
 		}
