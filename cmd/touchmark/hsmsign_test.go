@@ -3,15 +3,12 @@
 package main
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,26 +56,6 @@ func (w *hsmWorld) rename(t *testing.T, from, to string) {
 	if err := os.Rename(from, to); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// posts makes one attempt at a POST as one of the operators; out gets the
-// answer.
-func (w *world) posts(t *testing.T, dir, path, key string, in, out any) error {
-	t.Helper()
-	a := newApp(strings.NewReader(""), new(bytes.Buffer), new(bytes.Buffer))
-	a.getenv = func(string) string { return "" }
-	a.dir, a.profile.Server = dir, "https://"+w.server.Addr["api"]
-	c, err := a.client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.http.CloseIdleConnections()
-	text, err := json.Marshal(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = c.attempt(t.Context(), http.MethodPost, c.base+"/api/v1"+path, key, bytesBody("application/json", text), out)
-	return err
 }
 
 // later wants a request to be answered 503 with Retry-After, and nothing told
