@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -39,13 +40,25 @@ func (w *writing) releaseChanged(a access.Act, r *release.Release) error {
 }
 
 // ReleaseDocument returns the content of a release's document, or NotFound.
-func (s *Store) ReleaseDocument(ctx context.Context, id int64, sha256 string) (content []byte, err error) {
+func (s *Store) ReleaseDocument(ctx context.Context, id int64, digest string) (content []byte, err error) {
 	var text string
-	found, err := one(ctx, s.db, `SELECT content FROM release_documents WHERE release_id = $1 AND sha256 = $2`, []any{id, sha256}, &text)
-	if err == nil && !found {
-		err = notFound("document", sha256)
+	found, err := one(ctx, s.db, `SELECT content FROM release_documents WHERE release_id = $1 AND sha256 = $2`, []any{id, digest}, &text)
+	switch {
+	case err != nil:
+		return nil, err
+	case !found:
+		return nil, notFound("document", digest)
 	}
-	return []byte(text), err
+	return []byte(text), asHandedIn([]byte(text), digest)
+}
+
+// asHandedIn holds a document to the digest that its release, and so the log,
+// knows: its content is in neither.
+func asHandedIn(content []byte, digest string) error {
+	if sum := sha256.Sum256(content); hex.EncodeToString(sum[:]) != digest {
+		return fmt.Errorf("the document %s in the database has another content than was handed in: somebody changed it there", digest)
+	}
+	return nil
 }
 
 // SubmitRelease asks others to approve a draft that is complete.
@@ -78,9 +91,11 @@ func (w *writing) complete(product int64, r *release.Release) error {
 		if d.Kind == release.Provenance {
 			w.fetch(`SELECT content FROM release_documents WHERE release_id = $1 AND sha256 = $2`, []any{r.ID, d.SHA256}, func(from row) error {
 				var text string
-				err := from.Scan(&text)
+				if err := from.Scan(&text); err != nil {
+					return err
+				}
 				provenance = append(provenance, []byte(text))
-				return err
+				return asHandedIn([]byte(text), d.SHA256)
 			})
 		}
 	}
