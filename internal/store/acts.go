@@ -42,9 +42,13 @@ func (w *writing) earlierAct(a access.Act) (id int64, found bool, err error) {
 		return 0, false, err
 	}
 	if !bytes.Equal(request, a.Request[:]) {
-		return 0, false, vetting.Errorf(vetting.Conflict, "the idempotency key %q was used before for another request: use a new key for each request", a.Key)
+		return 0, false, keyReused(a)
 	}
 	return id, true, nil
+}
+
+func keyReused(a access.Act) error {
+	return vetting.Errorf(vetting.Conflict, "the idempotency key %q was used before for another request: use a new key for each request", a.Key)
 }
 
 // taken reports whether a row of the given query exists.

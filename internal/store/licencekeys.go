@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/touchmark/touchmark/internal/access"
@@ -62,6 +63,30 @@ func (s *Store) LicenceTerms(ctx context.Context, o *vetting.Order) (*vetting.Li
 		return nil, err
 	}
 	return &vetting.LicenceTerms{Policy: *p.Licences, Key: k.key(p.Name)}, nil
+}
+
+// LicenceKeyMade is the key of a product that an act made when it was carried
+// out before; nil if it was not. Who makes keys asks, or one would stay in the
+// key store for each repetition.
+func (s *Store) LicenceKeyMade(ctx context.Context, a access.Act, product string) (*vetting.LicenceKey, error) {
+	if a.Key == "" {
+		return nil, nil
+	}
+	var request []byte
+	var id int64
+	found, err := one(ctx, s.db, `SELECT request, object_id FROM idempotency WHERE operator = $1 AND key = $2`, []any{a.Operator, a.Key}, &request, &id)
+	switch {
+	case err != nil || !found:
+		return nil, err
+	case !bytes.Equal(request, a.Request[:]):
+		return nil, keyReused(a)
+	}
+	var k licenceKeyRow
+	found, err = one(ctx, s.db, `SELECT `+licenceKeyColumns+` FROM licence_keys lk WHERE lk.id = $1`, []any{id}, k.dest()...)
+	if err != nil || !found {
+		return nil, err
+	}
+	return k.key(product), nil
 }
 
 // CreateLicenceKey keeps a new key of a product that declares licences

@@ -143,7 +143,7 @@ func (a *API) firmwarePolicies() {
 	})
 	type floor struct {
 		Name  string `path:"name" maxLength:"63" doc:"The product's name"`
-		Floor uint32 `query:"floor" doc:"The floor that is thought of"`
+		Floor uint32 `query:"floor" maximum:"4294967295" doc:"The floor that is thought of"`
 	}
 	register(a, access.ReadReleases, operation{
 		id: "getFloorImpact", method: http.MethodGet, path: "/products/{name}/firmware/floor-impact", tag: tagFirmware,

@@ -220,6 +220,10 @@ func (a *API) licenceKeys() {
 }
 
 func (a *API) createLicenceKey(ctx context.Context, c *call, in *namedBody[LicenceKeyInput]) (*createdOutput[vetting.LicenceKey], error) {
+	location := func(k *vetting.LicenceKey) string { return "/products/" + k.Product + "/licence-keys" }
+	if made, err := c.LicenceKeyMade(ctx, c.act, in.Name); made != nil || err != nil {
+		return created(made, err, location)
+	}
 	have, err := c.LicenceKeys(ctx, in.Name)
 	if err != nil {
 		return nil, err
@@ -241,5 +245,5 @@ func (a *API) createLicenceKey(ctx context.Context, c *call, in *namedBody[Licen
 		return nil, err
 	}
 	k, err = c.CreateLicenceKey(ctx, c.act, k)
-	return created(k, err, func(k *vetting.LicenceKey) string { return "/products/" + k.Product + "/licence-keys" })
+	return created(k, err, location)
 }

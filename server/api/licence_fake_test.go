@@ -26,6 +26,10 @@ func (m *memory) LicenceKeys(context.Context, string) ([]*vetting.LicenceKey, er
 	return []*vetting.LicenceKey{{Product: "lamp", Number: 1, Signing: true}}, nil
 }
 
+func (m *memory) LicenceKeyMade(context.Context, access.Act, string) (*vetting.LicenceKey, error) {
+	return nil, nil
+}
+
 func (m *memory) CreateLicenceKey(_ context.Context, a access.Act, k *vetting.LicenceKey) (*vetting.LicenceKey, error) {
 	return act(m, a, func() (*vetting.LicenceKey, error) { return k, nil })
 }

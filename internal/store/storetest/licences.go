@@ -384,7 +384,10 @@ func licenceKeys(t *trial) {
 func licenceCalls(ctx context.Context, s *store.Store) map[string]func() error {
 	order := &vetting.Order{ID: 1, Name: "po-1"}
 	return map[string]func() error{
-		"ConfirmLicences":  call(func() (any, error) { return s.ConfirmLicences(ctx, By, "hsinchu", Chips(1, 2)) }),
+		"ConfirmLicences": call(func() (any, error) { return s.ConfirmLicences(ctx, By, "hsinchu", Chips(1, 2)) }),
+		"LicenceKeyMade": call(func() (any, error) {
+			return s.LicenceKeyMade(ctx, access.Act{Operator: "anna", Key: "1"}, "thermo")
+		}),
 		"CreateLicenceKey": call(func() (any, error) { return s.CreateLicenceKey(ctx, By, &vetting.LicenceKey{Product: "thermo"}) }),
 		"LicenceKeys":      call(func() (any, error) { return s.LicenceKeys(ctx, "thermo") }),
 		"LicenceTerms":     call(func() (any, error) { return s.LicenceTerms(ctx, order) }),

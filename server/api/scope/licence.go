@@ -14,6 +14,8 @@ type Licences interface {
 	Licences(context.Context, vetting.LicenceFilter, vetting.Page) ([]*vetting.Licence, error)
 	LicencesOf(ctx context.Context, uids [][]byte) ([]*vetting.Licence, error)
 	LicenceKeys(ctx context.Context, product string) ([]*vetting.LicenceKey, error)
+	// LicenceKeyMade is what the same act made before, nil if nothing.
+	LicenceKeyMade(ctx context.Context, act access.Act, product string) (*vetting.LicenceKey, error)
 	CreateLicenceKey(context.Context, access.Act, *vetting.LicenceKey) (*vetting.LicenceKey, error)
 	UseLicenceKey(ctx context.Context, act access.Act, product string, number uint8) (*vetting.LicenceKey, error)
 }
@@ -50,6 +52,11 @@ func (v View) LicenceKeys(ctx context.Context, product string) ([]*vetting.Licen
 		return nil, err
 	}
 	return v.store.LicenceKeys(ctx, product)
+}
+
+// LicenceKeyMade is the key that the same act made before.
+func (v View) LicenceKeyMade(ctx context.Context, act access.Act, product string) (*vetting.LicenceKey, error) {
+	return ofManufacturer(v, unknownName("product", product), func() (*vetting.LicenceKey, error) { return v.store.LicenceKeyMade(ctx, act, product) })
 }
 
 // CreateLicenceKey keeps a new key. It is not a site's or owner's to say.
