@@ -33,7 +33,7 @@ func (u *Update) String() string {
 	if u.Installed > 0 {
 		fmt.Fprintf(&b, "%d of %d units run version %s, with security counter %d", u.Installed, u.Units, u.Version, u.Counter)
 	}
-	for _, why := range []firmware.Reason{firmware.Damaged, firmware.Forged, firmware.Foreign, firmware.Downgrade} {
+	for _, why := range []firmware.Reason{firmware.Damaged, firmware.Forged, firmware.Foreign, firmware.Sealed, firmware.Downgrade} {
 		if n := u.Refused[why]; n > 0 {
 			if b.Len() > 0 {
 				b.WriteString("; ")

@@ -2,6 +2,8 @@ package main
 
 import (
 	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -18,17 +20,19 @@ import (
 
 func updateCommand() *cobra.Command {
 	var keys []string
-	var vendor, class, refused string
+	var vendor, class, refused, decrypt string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "update --key FILE DIR IMAGE",
 		Short: "Offers an MCUboot image to the units that `factory` built",
 		Long: `Offers an MCUboot image to the units in DIR. Each checks the signature, its
 device class and its security counter, installs the image in DIR/SERIAL/flash,
-starts it, and raises its counter; or it says why it does not.
+starts it, and raises its counter; or it says why it does not. With --decrypt
+the units have a key that decrypts images that are for it.
 
 The exit status is 0 if every unit installed it; with --refused REASON, if
-every unit refused it for that reason: damaged, forged, foreign or downgrade.`,
+every unit refused it for that reason: damaged, forged, foreign, sealed or
+downgrade.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			var trust firmware.Trust
@@ -39,6 +43,9 @@ every unit refused it for that reason: damaged, forged, foreign or downgrade.`,
 				return err
 			}
 			if trust.Class, err = uuid("class", class); err != nil {
+				return err
+			}
+			if trust.Decrypt, err = decryptionKey(decrypt); err != nil {
 				return err
 			}
 			dirs, err := unitDirs(args[0])
@@ -63,6 +70,7 @@ every unit refused it for that reason: damaged, forged, foreign or downgrade.`,
 	c.Flags().StringSliceVar(&keys, "key", nil, "the bootloader's public `key`, PEM; two while keys change")
 	c.Flags().StringVar(&vendor, "vendor", "", "the units' vendor `UUID`, which an image must name")
 	c.Flags().StringVar(&class, "class", "", "the units' class `UUID`, which an image must name")
+	c.Flags().StringVar(&decrypt, "decrypt", "", "the private key `file` (PKCS#8 PEM; X25519 or P-256) that decrypts images")
 	c.Flags().StringVar(&refused, "refused", "", "the `reason` for which every unit should refuse it")
 	c.Flags().BoolVar(&asJSON, "json", false, "report as JSON")
 	_ = c.MarkFlagRequired("key") // it exists
@@ -116,6 +124,32 @@ func publicKeys(files []string) (keys []crypto.PublicKey, err error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// decryptionKey reads a private key; nil if the file is "".
+func decryptionKey(file string) (*ecdh.PrivateKey, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("--decrypt %s: no PEM", file)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("--decrypt %s: %w", file, err)
+	}
+	switch key := key.(type) {
+	case *ecdh.PrivateKey:
+		return key, nil
+	case *ecdsa.PrivateKey:
+		return key.ECDH()
+	}
+	return nil, fmt.Errorf("--decrypt %s: a key of type %T decrypts nothing: want X25519 or P-256", file, key)
 }
 
 // uuid reads one as people write it; "" is all zeros.

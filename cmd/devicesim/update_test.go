@@ -72,3 +72,24 @@ func publicPEM(t *testing.T, file string) string {
 	}
 	return name
 }
+
+// A unit takes what is encrypted for it, and refuses what is for another.
+func TestEncryptedUpdate(t *testing.T) {
+	const images = "../../firmware-sign/mcuboot/testdata/"
+	units := filepath.Join(t.TempDir(), "units")
+	must(t, "factory", "--count", "1", "--out", units)
+	key := publicPEM(t, images+"ed25519.pem")
+	update := func(more ...string) []string {
+		return append([]string{"update", "--key", key, units, images + "enc-x25519-256.img"}, more...)
+	}
+	must(t, update("--refused", "sealed")...)
+	must(t, update("--refused", "sealed", "--decrypt", images+"ecdsa-p256.pem")...)
+	if out := must(t, update("--decrypt", images+"x25519.pem")...); !strings.Contains(out, "run version 3.0.0+0") {
+		t.Error(out)
+	}
+	for file, want := range map[string]string{"payload.bin": "no PEM", "ed25519.pem": "decrypts nothing"} {
+		if out, err := run(t, update("--decrypt", images+file)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q\n%s", file, err, want, out)
+		}
+	}
+}

@@ -110,7 +110,7 @@ func TestChangedImage(t *testing.T) {
 		wantRefusal(t, err, firmware.Damaged, "something was added")
 	}
 	_, err := check(read(t, "enc-p256.img"), firmware.Trust{})
-	wantRefusal(t, err, firmware.Damaged, "encrypted")
+	wantRefusal(t, err, firmware.Sealed, "encrypted")
 }
 
 // A genuine image for other devices is refused, although one key signs for

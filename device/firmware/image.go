@@ -54,8 +54,10 @@ type Image struct {
 // parsed is an image taken apart. Nothing in it is trusted yet.
 type parsed struct {
 	Image
-	signed int64 // bytes from the beginning that signatures are over
-	open   []tlv // what follows them
+	header, payload int64 // bytes
+	signed          int64 // bytes from the beginning that signatures are over
+	open            []tlv // what follows them
+	keyLength       int   // of the content key, in bytes; 0 if the payload is plain
 }
 
 type tlv struct {
@@ -72,10 +74,13 @@ func parse(file io.ReaderAt, size int64) (*parsed, error) {
 	}
 	u16, u32 := binary.LittleEndian.Uint16, binary.LittleEndian.Uint32
 	p := &parsed{Image: Image{Version: Version{head[20], head[21], u16(head[22:]), u32(head[24:])}}}
-	if u32(head[16:])&flagsEncrypted != 0 {
-		return nil, refuse(Damaged, "the image is encrypted: only the bootloader, which has the key, can check it")
+	if flags := u32(head[16:]) & flagsEncrypted; flags == flagAES256 {
+		p.keyLength = 32
+	} else if flags != 0 {
+		p.keyLength = 16
 	}
-	p.signed = int64(u16(head[8:])) + int64(u32(head[12:]))
+	p.header, p.payload = int64(u16(head[8:])), int64(u32(head[12:]))
+	p.signed = p.header + p.payload
 	if n := u16(head[10:]); n > 0 {
 		if err := p.readProtected(file, n); err != nil {
 			return nil, err

@@ -9,6 +9,7 @@ const (
 	Damaged   Reason = "damaged"   // no MCUboot image, cut off, or changed on the way
 	Forged    Reason = "forged"    // not signed with a key that the device knows
 	Foreign   Reason = "foreign"   // genuine, but for devices of another class
+	Sealed    Reason = "sealed"    // encrypted, and not for this device
 	Downgrade Reason = "downgrade" // its security counter is below the device's
 )
 

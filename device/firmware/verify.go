@@ -3,6 +3,7 @@ package firmware
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -24,6 +25,10 @@ type Trust struct {
 	Keys []crypto.PublicKey
 	// Vendor and Class are what an image must name (UUIDs). All zeros: any.
 	Vendor, Class [16]byte
+	// Decrypt, on X25519 or P-256, decrypts images that are for this device; nil
+	// refuses encrypted ones. They stay encrypted where they are kept: the
+	// bootloader, which has the key, too, decrypts what it starts.
+	Decrypt *ecdh.PrivateKey
 }
 
 // Verify checks an image that fills a file, and returns what it says of
@@ -33,7 +38,7 @@ func Verify(file io.ReaderAt, size int64, trust Trust) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	kind, digest, err := p.checkDigest(file)
+	kind, digest, err := p.checkDigest(file, trust)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +66,7 @@ func (t Trust) class(im *Image) error {
 var hashes = map[uint16]crypto.Hash{tlvSHA256: crypto.SHA256, tlvSHA384: crypto.SHA384, tlvSHA512: crypto.SHA512}
 
 // checkDigest compares the image with the one digest that it has.
-func (p *parsed) checkDigest(file io.ReaderAt) (kind uint16, digest []byte, err error) {
+func (p *parsed) checkDigest(file io.ReaderAt, trust Trust) (kind uint16, digest []byte, err error) {
 	var stated []byte
 	for _, t := range p.open {
 		if _, ok := hashes[t.kind]; !ok {
@@ -75,8 +80,12 @@ func (p *parsed) checkDigest(file io.ReaderAt) (kind uint16, digest []byte, err 
 	if stated == nil {
 		return 0, nil, refuse(Damaged, "the image has no digest")
 	}
+	contents, err := p.contents(file, trust)
+	if err != nil {
+		return 0, nil, err
+	}
 	h := hashes[kind].New()
-	if _, err := io.Copy(h, io.NewSectionReader(file, 0, p.signed)); err != nil {
+	if _, err := io.Copy(h, contents); err != nil {
 		return 0, nil, fmt.Errorf("read the image: %w", err)
 	}
 	if digest = h.Sum(nil); !bytes.Equal(digest, stated) {
