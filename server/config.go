@@ -73,6 +73,9 @@ type Config struct {
 	// the same for the keys tuf-targets-N, tuf-snapshot-N and tuf-timestamp-N of
 	// the TUF repository, each of which can also have a URI of its own by that
 	// name; if it is missing, file:keys/{name}.key.
+	// content is an RSA key that decrypts: it keeps what is secret of encrypted
+	// firmware; if it is missing, file:keys/content.key. It is made when it is
+	// first needed.
 	Keys map[string]string `yaml:"keys"`
 
 	// EST is where devices enrol (RFC 7030).
@@ -397,7 +400,7 @@ func checkHostName(n string) error {
 }
 
 // keyNames are the keys that a running server uses.
-var keyNames = append([]string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, firmwareKeys, licenceKeysPlace, tufKeys}, ca.OwnKeys...)
+var keyNames = append([]string{ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, firmwareKeys, licenceKeysPlace, tufKeys, contentKeyName}, ca.OwnKeys...)
 
 // Places is where the authorities are.
 func (c *Config) Places() ca.Places { return ca.Places{Dir: c.Dir, Keys: c.Keys} }

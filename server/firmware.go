@@ -26,6 +26,7 @@ type firmware struct {
 	place     string // a key URI with {name} and {id}
 	certifier ca.FirmwareCertifier
 	stamps    *timestamp.Authority // nil if there is none
+	content   *contentKey
 }
 
 func (s *Server) firmware() firmware {
@@ -33,7 +34,7 @@ func (s *Server) firmware() firmware {
 	if place == "" {
 		place = "file:keys/firmware-{name}.key"
 	}
-	return firmware{s.store, s.keys, place, ca.FirmwareCertifier{Authorities: s.authorities, Now: s.env.Now}, s.stamps}
+	return firmware{s.store, s.keys, place, ca.FirmwareCertifier{Authorities: s.authorities, Now: s.env.Now}, s.stamps, newContentKey(s.config)}
 }
 
 // uri is where a key is.

@@ -143,6 +143,7 @@ func (i *initialization) makeAuthorities(ctx context.Context) error {
 		for n, name := range []string{ca.RootName, ca.DeviceName, ca.FactoryName, ca.OperatorName, ca.CodeSignName, ca.LogKeyName, ca.ResponderKeyName, ca.AttestationKeyName, ca.TimestampKeyName} {
 			uris[name] = strings.NewReplacer("{name}", name, "{id}", fmt.Sprintf("%02x", n+1)).Replace(i.KMS)
 		}
+		uris[contentKeyName] = strings.NewReplacer("{name}", contentKeyName, "{id}", "c0").Replace(i.KMS)
 		uris[firmwareKeys] = strings.ReplaceAll(i.KMS, "{name}", "firmware-{name}")
 		uris[licenceKeysPlace] = i.KMS
 		uris[tufKeys] = i.KMS

@@ -21,7 +21,8 @@ func (a *app) firmwareCommand() *cobra.Command {
 		`A release is one firmware version of a product: draft → approved → signed → published → yanked. Files are signed where the build runs: this
 program prepares them, sends no more than digests and parameters to the server, whose keys never leave their store, finishes them, and
 verifies what it made. Test keys sign drafts at once; production keys sign approved releases alone, and exactly what was approved.`,
-		a.firmwareKey(), a.firmwareRelease(), a.firmwareSign(), a.firmwareCollect(), a.firmwareVerify(), a.firmwareRequest(), a.firmwareYank(), a.firmwareFloor(), a.firmwarePolicy())
+		a.firmwareKey(), a.firmwareRelease(), a.firmwareSign(), a.firmwareCollect(), a.firmwareVerify(), a.firmwareRequest(), a.firmwareWrap(), a.firmwareWraps(), a.firmwareRecipient(),
+		a.firmwareYank(), a.firmwareFloor(), a.firmwarePolicy())
 }
 
 func (a *app) firmwareKey() *cobra.Command {

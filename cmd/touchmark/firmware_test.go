@@ -113,7 +113,6 @@ func TestFirmwareForTest(t *testing.T) {
 			t.Errorf("the server keeps %+v", part)
 		}
 	}
-	w.as(t, w.erna, append(sign, "--key", "thermo-test", "--set", "encrypt=aes128")...).want(t, exitUsage, "encrypt") // not there yet
 	w.as(t, w.erna, "sign", w.file("app.bin"), "--format", "raw", "--stage", "test", "--release", "thermostat@1.4.0", "--key", "thermo-ed").want(t, exitFailed, "message of 70000 bytes", "another kind")
 	w.as(t, w.erna, append(sign, "--key", "thermo-1")...).want(t, exitFailed, "for the stage production")
 	w.as(t, w.erna, "release", "show", "thermostat@1.4.0").want(t, 0, "draft", "security counter  3")

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/touchmark/touchmark/firmware-sign/catalogue"
@@ -34,7 +33,7 @@ func (s *signing) check(signed *growing) (<-chan hashed, error) {
 	if !s.format.Digests {
 		digested = hashOf(signed)
 	}
-	out := catalogue.Output{Source: s.file, Signed: signed, Signers: s.signers, Roots: roots, Digested: func(sha256 []byte) {
+	out := catalogue.Output{Source: s.file, Signed: signed, Signers: s.signers, Roots: roots, ContentKey: s.contentKey, Digested: func(sha256 []byte) {
 		digested <- hashed{File: release.File{Size: signed.Size(), SHA256: hex.EncodeToString(sha256)}}
 	}}
 	parameters, done := s.part.Parameters, make(chan hashed, 1) // s.part becomes what the server has
@@ -49,23 +48,27 @@ func (s *signing) check(signed *growing) (<-chan hashed, error) {
 }
 
 // verify has the programs that are installed verify the signed file, too, and
-// the server keep who did.
-func (s *signing) verify(ctx context.Context, path string, signed hashed) (raw []byte, err error) {
+// the server keep who did. The file is what is left of the signed one: all of
+// it, or the part that all devices share.
+func (s *signing) verify(ctx context.Context, path string, signed hashed) (raw []byte, file release.File, err error) {
 	if signed.err != nil {
-		return nil, signed.err
+		return nil, file, signed.err
 	}
 	root, err := s.root()
 	if err != nil {
-		return nil, err
+		return nil, file, err
 	}
 	checks, err := outside{s.format, s.part.Parameters, s.path, path, root, s.signers[0].Public}.check(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("what was signed is thrown away: %w", err)
+		return nil, file, fmt.Errorf("what was signed is thrown away: %w", err)
 	}
 	in := api.ChecksInput{Signed: signed.File, Checks: append([]release.Check{{Program: "touchmark", Version: version}}, checks...)}
+	if s.format.Encrypting(s.part.Parameters) != nil {
+		return s.keepContent(ctx, path, in)
+	}
 	var out json.RawMessage
-	err = s.client.api(ctx, http.MethodPost, "/artefacts/"+strconv.FormatInt(s.part.ID, 10)+"/checks", in, &out)
-	return out, err
+	err = s.client.api(ctx, http.MethodPost, artefactPath(s.part.ID)+"/checks", in, &out)
+	return out, in.Signed, err
 }
 
 // root is the root certificate that signers' certificates chain to.
@@ -123,6 +126,9 @@ func (o outside) files(p catalogue.Program) (files catalogue.Files, remove func(
 	}
 	if err == nil {
 		err = os.WriteFile(files.Root, o.root, 0o600)
+	}
+	if err == nil && p.Config != nil {
+		err = os.WriteFile(files.Config, []byte(p.Config(files)), 0o600)
 	}
 	if err == nil && p.Config != nil {
 		err = os.WriteFile(files.Config, []byte(p.Config(files)), 0o600)

@@ -46,6 +46,8 @@ type signing struct {
 	signers []catalogue.Signer
 	offline []*release.Key // those of the keys that sign elsewhere
 	source  <-chan hashed
+
+	contentKey []byte // of an image that is encrypted here
 }
 
 func (a *app) firmwareSign() *cobra.Command {
@@ -60,6 +62,9 @@ For production the file becomes a part of the draft: a ticket is printed, and th
 same command again, or firmware collect, writes the signed file. With --wait the command waits for that.
 
 The server stamps the time (RFC 3161) on each signature: inside it for cms and authenticode, or over the signed file, in FILE.tst beside it.
+
+With --set encrypt=… the file is encrypted, too, and what is written is the part that all devices share, FILE.encrypted. What is secret of it goes
+to the server, sealed; firmware wrap makes from it what each device gets of its own.
 
 ` + formatHelp(),
 		Example: "  touchmark firmware sign app.bin --format mcuboot --stage test --release thermostat@1.4.0 --set slot-size=0x60000\n" +
@@ -213,7 +218,7 @@ func (s *signing) run(ctx context.Context) (raw []byte, err error) {
 		return nil, err
 	}
 	if s.out == "" {
-		s.out = s.path + s.format.Suffix
+		s.out = s.path + s.suffix()
 	}
 	f, err := os.Open(s.path)
 	if err != nil {
@@ -226,7 +231,10 @@ func (s *signing) run(ctx context.Context) (raw []byte, err error) {
 	if s.signers, err = s.keys(ctx); err != nil {
 		return nil, err
 	}
-	made, err := s.format.Sign(s.part.Parameters, s.signers)
+	if s.contentKey, err = s.format.ContentKey(s.part.Parameters); err != nil {
+		return nil, err
+	}
+	made, err := s.format.SignWith(s.part.Parameters, s.signers, s.contentKey)
 	if err != nil {
 		return nil, err
 	}
@@ -246,10 +254,11 @@ func (s *signing) run(ctx context.Context) (raw []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if raw, err = s.verify(ctx, signed.Name(), sum); err != nil {
+	raw, file, err := s.verify(ctx, signed.Name(), sum)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.stampFile(ctx, sum.File); err != nil {
+	if err := s.stampFile(ctx, file); err != nil {
 		return nil, err
 	}
 	return raw, os.Rename(signed.Name(), s.out)

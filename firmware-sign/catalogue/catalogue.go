@@ -51,6 +51,8 @@ type Format struct {
 	// Programs check an output, too, where they are installed. They get the
 	// names of files and are run without a shell.
 	Programs []Program
+	// Encryption is how files are encrypted; nil if the format cannot be.
+	Encryption *Encryption
 }
 
 // Parameter is one thing that a format is told.
@@ -78,6 +80,8 @@ type Output struct {
 	// Digested, unless it is nil, is told the SHA-256 of Signed by those who
 	// hash all of it anyway ([Format.Digests]), once it is verified.
 	Digested func(sha256 []byte)
+	// ContentKey is that of an encrypted file; nil for others.
+	ContentKey []byte
 }
 
 // File is a file such as an *io.SectionReader. It may still be written: ReadAt
@@ -93,7 +97,8 @@ func (o Output) signed() *io.SectionReader { return io.NewSectionReader(o.Signed
 // Program is one that verifies outputs, independent of this one.
 type Program struct {
 	Name string
-	// Unless names a parameter: when that is true, the program cannot check.
+	// Unless names a parameter: when that is given, and not as false, the
+	// program cannot check.
 	Unless  string
 	Version []string // arguments that have it say its version
 	// Config gives the text of a configuration that it needs; nil if it needs none.
@@ -166,12 +171,22 @@ func (f *Format) parameterNames() string {
 	return strings.Join(names, ", ")
 }
 
-// Sign makes a signing of complete parameters.
+// Sign makes a signing of complete parameters. What is to be signed does not
+// depend on the content key: each signing of an encrypted file has a new one.
 func (f *Format) Sign(parameters map[string]string, signers []Signer) (firmwaresign.Format, error) {
+	contentKey, err := f.ContentKey(parameters)
+	if err != nil {
+		return nil, err
+	}
+	return f.SignWith(parameters, signers, contentKey)
+}
+
+// SignWith is Sign with a content key that the caller made by ContentKey.
+func (f *Format) SignWith(parameters map[string]string, signers []Signer, contentKey []byte) (firmwaresign.Format, error) {
 	if len(signers) == 0 || len(signers) > f.MaxKeys {
 		return nil, fmt.Errorf("the format %s takes 1 to %d keys, not %d", f.Name, f.MaxKeys, len(signers))
 	}
-	v := &Values{of: parameters}
+	v := &Values{of: parameters, ContentKey: contentKey}
 	made, err := f.New(v, signers)
 	if v.err != nil {
 		return nil, v.err
@@ -200,7 +215,7 @@ func certificateOf(_ *Values, s Signer) ([]byte, error) {
 
 // Check verifies an output that was made with complete parameters.
 func (f *Format) Check(parameters map[string]string, out Output) error {
-	v := &Values{of: parameters}
+	v := &Values{of: parameters, ContentKey: out.ContentKey}
 	out.Roots = out.issuers()
 	err := f.Verify(v, out)
 	if v.err != nil {
@@ -212,8 +227,10 @@ func (f *Format) Check(parameters map[string]string, out Output) error {
 // Checkers are the programs that can check what was made with complete
 // parameters.
 func (f *Format) Checkers(parameters map[string]string) []Program {
-	v := &Values{of: parameters}
-	return slices.DeleteFunc(slices.Clone(f.Programs), func(p Program) bool { return p.Unless != "" && v.Bool(p.Unless) })
+	return slices.DeleteFunc(slices.Clone(f.Programs), func(p Program) bool {
+		value := parameters[p.Unless]
+		return p.Unless != "" && value != "" && value != "false"
+	})
 }
 
 // issuers are the roots, and the CAs of the signers' chains that lead to one:
@@ -239,8 +256,9 @@ func (o Output) issuers() *x509.CertPool {
 // Values are parameters as they are read. The first that cannot be read is
 // kept as the error of the whole.
 type Values struct {
-	of  map[string]string
-	err error
+	of         map[string]string
+	ContentKey []byte // of a file that is encrypted as it is signed; nil for others
+	err        error
 }
 
 func (v *Values) bad(name, want string) {

@@ -14,8 +14,9 @@ import (
 // Certificates are checked at the signing time: devices decide by their own
 // clocks.
 var raucFormat = &Format{
-	Name: "rauc", About: "bundles of RAUC, format verity or crypt, signed anew", Suffix: ".signed", Certified: certifiedInBundle, MaxKeys: 1, Parameters: []Parameter{signingTime, pss},
-	Key: certificateOf,
+	Name: "rauc", About: "bundles of RAUC, format verity or crypt, signed anew", Suffix: ".signed", Certified: certifiedInBundle, MaxKeys: 1,
+	Parameters: []Parameter{signingTime, pss, {Name: "encrypt", About: "cms encrypts the key of a bundle of the format crypt; firmware wrap makes what devices get"}},
+	Key:        certificateOf, Encryption: raucEncryption,
 	New: func(v *Values, s []Signer) (firmwaresign.Format, error) {
 		return rauc.Bundle{Certificate: s[0].Certificate, Chain: s[0].Chain, At: v.Time("at"), PSS: v.Bool("pss")}, nil
 	},

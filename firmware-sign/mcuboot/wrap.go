@@ -82,17 +82,34 @@ func seal[H hash.Hash](newHash func() H, shared, contentKey []byte) (sealed, mac
 // content key must be the image's; that is not checked, for it would take
 // reading the image.
 func Wrap(image *io.SectionReader, contentKey []byte, to *Recipient) (offset int64, end []byte, err error) {
-	f, err := dissect(image)
+	f, offset, tlvs, err := split(image)
 	if err != nil {
 		return 0, nil, err
 	}
+	if len(contentKey) != f.keyLength() {
+		return 0, nil, fmt.Errorf("the content key is %d bytes long: the image says %d", len(contentKey), f.keyLength())
+	}
+	end, err = WrapInto(tlvs, contentKey, to)
+	return offset, end, err
+}
+
+// Split tells an encrypted image's two parts apart: up to size is what all
+// recipients share, then come TLVs, of which one is the recipient's own. It
+// gives the others, for [WrapInto].
+func Split(image *io.SectionReader) (size int64, tlvs []byte, err error) {
+	_, size, tlvs, err = split(image)
+	return size, tlvs, err
+}
+
+func split(image *io.SectionReader) (f *found, size int64, tlvs []byte, err error) {
+	if f, err = dissect(image); err != nil {
+		return nil, 0, nil, err
+	}
 	switch {
 	case !f.info.Encrypted:
-		return 0, nil, errors.New("the image is not encrypted: there is no key to wrap")
+		return nil, 0, nil, errors.New("the image is not encrypted: there is no key to wrap")
 	case f.info.Size != image.Size():
-		return 0, nil, errors.New("the image fills its slot already: wrap the key before that")
-	case len(contentKey) != f.keyLength():
-		return 0, nil, fmt.Errorf("the content key is %d bytes long: the image says %d", len(contentKey), f.keyLength())
+		return nil, 0, nil, errors.New("the image fills its slot already: wrap the key before that")
 	}
 	a := area{magic: magicTLV}
 	for _, e := range f.open {
@@ -100,13 +117,34 @@ func Wrap(image *io.SectionReader, contentKey []byte, to *Recipient) (offset int
 			a.add(e.kind, e.value)
 		}
 	}
+	tlvs, err = a.bytes()
+	return f, f.signed, tlvs, err
+}
+
+// WrapInto is [Wrap] for who has no more of an image than what [Split] gave.
+func WrapInto(tlvs, contentKey []byte, to *Recipient) (end []byte, err error) {
+	if err := CheckTLVs(tlvs); err != nil {
+		return nil, err
+	}
 	wrapped, err := to.wrap(contentKey)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
+	a := area{magic: magicTLV, tlvs: bytes.Clone(tlvs[tlvLen:])}
 	a.add(wrapped.Type, wrapped.Value)
-	end, err = a.bytes()
-	return f.signed, end, err
+	return a.bytes()
+}
+
+// CheckTLVs reports whether these are TLVs that a wrapped key can follow.
+func CheckTLVs(tlvs []byte) error {
+	_, size, err := readArea(io.NewSectionReader(bytes.NewReader(tlvs), 0, int64(len(tlvs))), 0, magicTLV)
+	if err == nil && int(size) != len(tlvs) {
+		err = fmt.Errorf("they are %d bytes long, but say %d", len(tlvs), size)
+	}
+	if err != nil {
+		return fmt.Errorf("the image's TLVs: %w", err)
+	}
+	return nil
 }
 
 // WrapFor is the whole of an image that is wrapped for one recipient.

@@ -58,7 +58,10 @@ const (
 	KindStatementSignature Kind = "statement-signature"
 	KindTUFKey             Kind = "tuf-key" // of an online role
 	KindTUFRoot            Kind = "tuf-root"
-	KindTUFFile            Kind = "tuf-file" // the newest of a role
+	KindTUFFile            Kind = "tuf-file"  // the newest of a role
+	KindContent            Kind = "content"   // the sealed secret of an encrypted artefact, whose ID it has
+	KindRecipient          Kind = "recipient" // a key that encrypted files are wrapped for
+	KindWrap               Kind = "wrap"      // of an artefact for a recipient
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"time"
 
@@ -62,8 +63,17 @@ func SealKey(pkcs8 []byte, by Signatory, at time.Time, to Recipient) ([]byte, er
 	return envelop(pkcs7.OIDSignedData, signed, to)
 }
 
+// Envelop encrypts content of the type data for recipients, each of whom can
+// open it: an EnvelopedData, in DER.
+func Envelop(content []byte, to ...Recipient) ([]byte, error) {
+	if len(to) == 0 {
+		return nil, errors.New("nobody is named whom the content is encrypted to")
+	}
+	return envelop(pkcs7.OIDData, content, to...)
+}
+
 // envelopedData is EnvelopedData (RFC 5652 §6.1), version 2 because its
-// recipient is named by a key identifier.
+// recipients are named by key identifiers.
 type envelopedData struct {
 	Version    int
 	Recipients []asn1.RawValue `asn1:"set"`
@@ -78,13 +88,17 @@ type encryptedContent struct {
 
 // envelop encrypts content by AES-256 in CBC mode, which every CMS reader
 // knows; it is signed inside.
-func envelop(kind asn1.ObjectIdentifier, content []byte, to Recipient) ([]byte, error) {
+func envelop(kind asn1.ObjectIdentifier, content []byte, to ...Recipient) ([]byte, error) {
 	key, iv := make([]byte, 32), make([]byte, aes.BlockSize)
 	rand.Read(key)
 	rand.Read(iv)
-	recipient, err := recipientInfo(key, to)
-	if err != nil {
-		return nil, err
+	var recipients []asn1.RawValue
+	for _, r := range to {
+		info, err := recipientInfo(key, r)
+		if err != nil {
+			return nil, err
+		}
+		recipients = append(recipients, asn1.RawValue{FullBytes: info})
 	}
 	encrypted, err := encryptCBC(key, iv, content)
 	if err != nil {
@@ -97,7 +111,7 @@ func envelop(kind asn1.ObjectIdentifier, content []byte, to Recipient) ([]byte, 
 	return asn1.Marshal(struct {
 		Type    asn1.ObjectIdentifier
 		Content envelopedData `asn1:"explicit,tag:0"`
-	}{oidEnvelopedData, envelopedData{2, []asn1.RawValue{{FullBytes: recipient}}, encryptedContent{
+	}{oidEnvelopedData, envelopedData{2, recipients, encryptedContent{
 		kind, pkix.AlgorithmIdentifier{Algorithm: oidAES256CBC, Parameters: asn1.RawValue{FullBytes: params}}, encrypted,
 	}}})
 }

@@ -212,25 +212,34 @@ func (k *tokenKey) Public() crypto.PublicKey { return k.public }
 // signature failed is not looked into: modules differ in what they say when
 // their token is gone.
 func (k *tokenKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.use("sign", func(s crypto.Signer) ([]byte, error) { return s.Sign(rand, digest, opts) })
+}
+
+// use does something with the key, and if that fails once more with the token
+// opened anew.
+func (k *tokenKey) use(what string, do func(crypto.Signer) ([]byte, error)) ([]byte, error) {
 	signer, opened, err := k.current()
 	if err == nil {
-		var sig []byte
-		if sig, err = signer.Sign(rand, digest, opts); err == nil {
-			return sig, nil
+		var out []byte
+		if out, err = do(signer); err == nil {
+			return out, nil
+		}
+		if answered(err) {
+			return nil, fmt.Errorf("%s with %s: %w", what, Redact(k.uri), redacted(k.uri, err))
 		}
 	}
 	if again := k.token.reopen(opened); again != nil {
-		return nil, fmt.Errorf("sign with %s: %w", Redact(k.uri), again)
+		return nil, fmt.Errorf("%s with %s: %w", what, Redact(k.uri), again)
 	}
 	if signer, _, err = k.current(); err != nil {
 		return nil, err
 	}
-	sig, err := signer.Sign(rand, digest, opts)
+	out, err := do(signer)
 	if err != nil {
-		return nil, fmt.Errorf("sign with %s: %w", Redact(k.uri), redacted(k.uri, err))
+		return nil, fmt.Errorf("%s with %s: %w", what, Redact(k.uri), redacted(k.uri, err))
 	}
 	k.token.well()
-	return sig, nil
+	return out, nil
 }
 
 // current is the key in the token as it is open now.

@@ -123,9 +123,12 @@ func (s *Store) KeepSignatures(ctx context.Context, a access.Act, id int64, sign
 }
 
 // KeepChecks keeps how the signed file of an artefact was verified, and what
-// file that is.
+// file that is. One that is encrypted comes with its secret (KeepContent).
 func (s *Store) KeepChecks(ctx context.Context, a access.Act, id int64, signed release.File, checks []release.Check) (*release.Artefact, error) {
 	return s.changeArtefact(ctx, a, id, "artefact.verify", func(_ *writing, r *release.Release, part *release.Artefact) (bool, error) {
+		if part.Encrypted() {
+			return false, vetting.Errorf(vetting.Conflict, "%s of %s is encrypted: hand its secret in with it, or no device could ever open it", part.Name, r.Name())
+		}
 		return true, conflict(part.Verified(r, signed, checks))
 	})
 }

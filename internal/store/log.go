@@ -222,6 +222,9 @@ var tables = []struct {
 	{`SELECT ` + statementColumns + ` FROM statement_signatures ss`, objectOf[statementRow]},
 	{`SELECT ` + tufKeyColumns + ` FROM tuf_keys tk`, objectOf[tufKeyRow]},
 	{`SELECT ` + tufRootColumns + ` FROM tuf_roots tr`, objectOf[tufRootRow]},
+	{`SELECT ` + contentColumns + ` FROM contents ct`, objectOf[contentRow]},
+	{`SELECT ` + recipientColumns + ` FROM recipients rp`, objectOf[recipientRow]},
+	{`SELECT ` + wrapColumns + ` FROM wraps wr`, objectOf[wrapRow]},
 	{`SELECT ` + testColumns + ` FROM test_results tr`, func(r row) (audit.Object, error) {
 		var t testRow
 		err := r.Scan(t.dest()...)

@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"mime/multipart"
@@ -67,6 +68,8 @@ func attempts(t testing.TB) map[string]attempt {
 		"toSign": []any{map[string]any{"algorithm": "ed25519", "publicKey": "AA==", "message": "AA=="}}}
 	response := map[string]any{"type": "touchmark/firmware-response/1", "release": "lamp@1.0", "statement": strings.Repeat("0a", 32), "publicKey": "AA==",
 		"signatures": []any{map[string]any{"artefact": "app.bin", "index": 0, "signature": "AA=="}}}
+	// An X25519 key: the header of a SubjectPublicKeyInfo (RFC 8410 §4), and any 32 bytes.
+	spki := base64.StdEncoding.EncodeToString(append([]byte("\x30\x2a\x30\x05\x06\x03\x2b\x65\x6e\x03\x21\x00"), bytes.Repeat([]byte{9}, 32)...))
 	return map[string]attempt{
 		"listProducts":         {near: "/products", status: 200},
 		"createProduct":        {near: "/products", body: with(product, "name", "new"), status: 201},
@@ -175,6 +178,14 @@ func attempts(t testing.TB) map[string]attempt {
 		"getArtefact":          {near: "/artefacts/62", status: 200},
 		"signArtefact":         {near: "/artefacts/62/sign", status: 200},
 		"keepChecks":           {near: "/artefacts/62/checks", body: map[string]any{"signed": file, "checks": []any{map[string]any{"program": "openssl"}}}, status: 200},
+		"getContentKey":        {near: "/firmware-content-key", status: 200},
+		"keepContent":          {near: "/artefacts/62/content", body: map[string]any{"signed": file, "checks": []any{map[string]any{"program": "openssl"}}, "sealed": map[string]any{"key": strings.Repeat("0a", 32), "hash": "SHA-256", "wrapped": "AA==", "box": "AA=="}}, status: 200},
+		"wrapArtefact":         {near: "/artefacts/62/wraps", body: map[string]any{"family": true}, status: 200},
+		"listWraps":            {near: "/artefacts/62/wraps", status: 200},
+		"listRecipients":       {near: "/products/lamp/firmware/recipients", status: 200},
+		"addFamilyKey":         {near: "/products/lamp/firmware/family-keys", body: map[string]any{"name": "lamp-family", "publicKey": spki}, status: 201},
+		"addDeviceKey":         {near: "/products/lamp/firmware/device-keys", body: map[string]any{"serial": "S-near", "publicKey": spki}, status: 201},
+		"revokeRecipient":      {near: "/firmware-recipients/63/revoke", body: map[string]any{"note": "it leaked"}, status: 200},
 		"attachDocument":       {near: "/releases/61/documents", body: map[string]any{"content": []byte(`{"bomFormat":"CycloneDX"}`)}, status: 200},
 		"getDocument":          {near: "/releases/61/documents/00", status: 200},
 		"submitRelease":        {near: "/releases/61/submit", body: map[string]any{"note": "it is ready"}, status: 200},
@@ -261,6 +272,8 @@ var who = map[string]access.Permission{
 	"listReleases": access.ReadReleases, "getRelease": access.ReadReleases, "createRelease": access.SignFirmware, "publishRelease": access.SignFirmware,
 	"getStatement": access.ReadReleases, "signStatement": access.SignFirmware,
 	"addArtefact": access.SignFirmware, "getArtefact": access.ReadReleases, "signArtefact": access.SignFirmware, "keepChecks": access.SignFirmware,
+	"getContentKey": access.SignFirmware, "keepContent": access.SignFirmware, "wrapArtefact": access.SignFirmware, "listWraps": access.ReadReleases,
+	"listRecipients": access.ReadReleases, "addFamilyKey": access.ManageFirmwareKeys, "addDeviceKey": access.SignFirmware, "revokeRecipient": access.SignFirmware,
 	"attachDocument": access.SignFirmware, "getDocument": access.ReadReleases, "submitRelease": access.SignFirmware, "yankRelease": access.SignFirmware, "getYankImpact": access.ReadReleases,
 	"revokeFirmwareKey": access.SignFirmware, "getKeyImpact": access.ReadReleases, "getFirmwarePolicy": access.ReadReleases, "setFirmwareApprovals": access.ManageFirmwareKeys,
 	"raiseFloor": access.SignFirmware, "getFloorImpact": access.ReadReleases, "reportFirmware": access.ReportObservations,

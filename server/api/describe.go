@@ -121,7 +121,7 @@ var requestTypes = map[string]bool{
 	"LicencesInput": true, "ConfirmationInput": true, "LicenceKeyInput": true, "LicencePolicy": true,
 	"WebhookInput": true, "PauseInput": true, "RotationInput": true,
 	"IssuerInput": true, "IssuerCertificate": true, "ResponderInput": true, "ForgeriesInput": true,
-	"FirmwareKeyInput": true, "ReleaseInput": true, "ArtefactInput": true, "ChecksInput": true, "DocumentInput": true, "FloorInput": true, "FirmwareApprovalsInput": true, "RunningInput": true,
+	"FirmwareKeyInput": true, "ReleaseInput": true, "ContentInput": true, "FamilyKeyInput": true, "DeviceKeyInput": true, "WrapInput": true, "ArtefactInput": true, "ChecksInput": true, "DocumentInput": true, "FloorInput": true, "FirmwareApprovalsInput": true, "RunningInput": true,
 	"TUFKeyInput": true, "TUFRootInput": true,
 	"OwnerInput": true, "HandoutInput": true, "OfferInput": true, "TransferNote": true,
 	"Profile": true, "Identifiers": true,

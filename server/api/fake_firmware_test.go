@@ -3,9 +3,11 @@ package api_test
 import (
 	"context"
 
+	"github.com/touchmark/touchmark/firmware-sign/content"
 	"github.com/touchmark/touchmark/firmware-sign/release"
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/approval"
+	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
 )
 
@@ -132,4 +134,32 @@ func (armoury) StatementSignatures(context.Context, int64) ([]*release.Statement
 func (f armoury) SignStatement(ctx context.Context, a access.Act, id int64) ([]*release.StatementSignature, error) {
 	_, err := f.PublishRelease(ctx, a, id)
 	return nil, err
+}
+
+func (armoury) ContentKey(context.Context) (*content.WrappingKey, error) {
+	return &content.WrappingKey{Hash: "SHA-256"}, nil
+}
+
+func (f armoury) KeepContent(ctx context.Context, a access.Act, id int64, _ release.File, _ []release.Check, _ *content.Sealed) (*release.Artefact, error) {
+	return f.SignArtefact(ctx, a, id)
+}
+
+func (armoury) Recipients(context.Context, string, vetting.Page) ([]*release.Recipient, error) {
+	return []*release.Recipient{{ID: 63}}, nil
+}
+
+func (f armoury) AddRecipient(_ context.Context, a access.Act, r *release.Recipient) (*release.Recipient, error) {
+	return did(f, a, r, nil)
+}
+
+func (f armoury) RevokeRecipient(_ context.Context, a access.Act, id int64, _ string) (*release.Recipient, error) {
+	return did(f, a, &release.Recipient{ID: id}, f.one("recipient", id == 63))
+}
+
+func (f armoury) WrapArtefact(_ context.Context, a access.Act, id int64, _ release.Wanted) (*api.Wraps, error) {
+	return did(f, a, &api.Wraps{Ends: []api.WrapEnd{}}, f.one("artefact", id == 62))
+}
+
+func (f armoury) Wraps(_ context.Context, id int64, _ vetting.Page) ([]*release.Wrapped, error) {
+	return []*release.Wrapped{{ID: 64}}, f.one("artefact", id == 62)
 }

@@ -33,6 +33,7 @@ type Firmware interface {
 	FirmwareActs
 	FirmwareCeremonies
 	Statements
+	FirmwareWraps
 }
 
 // FirmwareKeyInput is a key to be made.
@@ -78,6 +79,7 @@ func (a *API) firmware() {
 	a.statements()
 	a.firmwarePolicies()
 	a.firmwareCeremonies()
+	a.firmwareWraps()
 }
 
 func (a *API) firmwareKeys() {

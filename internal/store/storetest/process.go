@@ -342,6 +342,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 func allCalls(ctx context.Context, s *store.Store) map[string]func() error {
 	all := calls(ctx, s)
 	maps.Copy(all, firmwareCalls(ctx, s))
+	maps.Copy(all, wrapCalls(ctx, s))
 	maps.Copy(all, licenceCalls(ctx, s))
 	return all
 }

@@ -44,6 +44,7 @@ var subjects = []struct {
 	{"raises", raiseCases},
 	{"proposals", proposalCases},
 	{"releases", releaseCases},
+	{"wraps", wrapCases},
 	{"approved releases", approvedReleaseCases},
 	{"offline keys", offlineKeyCases},
 	{"statement signatures", statementSignatureCases},
