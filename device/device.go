@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -126,7 +127,7 @@ func (d *Device) Renew(ctx context.Context, rekey bool) (*Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := d.reenrol(ctx, official, csr)
+	cert, err := d.another(ctx, official, pending.Key, csr)
 	if err != nil {
 		return nil, err
 	}
@@ -184,12 +185,21 @@ func (d *Device) enrol(ctx context.Context, by *Credential, csr []byte) (*x509.C
 		if err != nil {
 			return nil, fmt.Errorf("pending key: %w", err)
 		}
-		return d.prove(ctx, pending.Key, csr)
+		return d.prove(ctx, nil, pending.Key, csr)
 	}
 	if d.MQTT == nil {
 		return d.Client.Enrol(ctx, by, csr)
 	}
 	return d.keepCAs(d.MQTT.Enrol(ctx, by, csr))
+}
+
+// another asks for a certificate on another key: with the TPM's word on that, if
+// the device proves itself by its TPM.
+func (d *Device) another(ctx context.Context, by *Credential, key crypto.Signer, csr []byte) (*x509.Certificate, error) {
+	if d.Prover != nil && d.MQTT == nil { // over MQTT there is no such message
+		return d.prove(ctx, by, key, csr)
+	}
+	return d.reenrol(ctx, by, csr)
 }
 
 func (d *Device) reenrol(ctx context.Context, by *Credential, csr []byte) (*x509.Certificate, error) {

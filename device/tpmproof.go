@@ -113,14 +113,15 @@ func parseTPMChallenge(body []byte) (*TPMChallenge, error) {
 	return &ch, nil
 }
 
-// prove asks for a first certificate by what the TPM says.
-func (d *Device) prove(ctx context.Context, key crypto.Signer, csr []byte) (*x509.Certificate, error) {
+// prove asks for a certificate by what the TPM says: a first one, or with the
+// official certificate one on another key.
+func (d *Device) prove(ctx context.Context, by *Credential, key crypto.Signer, csr []byte) (*x509.Certificate, error) {
 	prover, err := d.Prover.Identify()
 	if err != nil {
 		return nil, err
 	}
 	first := tpmFirst{Serial: d.Serial, TPMIdentity: prover.Message()}
-	ask, err := d.messenger(key, &first)
+	ask, err := d.messenger(by, key, &first)
 	if err != nil {
 		return nil, err
 	}
@@ -148,10 +149,10 @@ type messenger interface {
 
 // messenger chooses how messages go. Over MQTT the key to be certified signs
 // them, with a certificate of its own.
-func (d *Device) messenger(key crypto.Signer, first *tpmFirst) (messenger, error) {
+func (d *Device) messenger(by *Credential, key crypto.Signer, first *tpmFirst) (messenger, error) {
 	if d.MQTT == nil {
 		first.Product = d.Client.Label
-		return d.Client, nil
+		return httpProof{d.Client, by}, nil
 	}
 	cert, err := selfSigned(key, d.Serial, d.now())
 	if err != nil {
@@ -162,8 +163,15 @@ func (d *Device) messenger(key crypto.Signer, first *tpmFirst) (messenger, error
 
 const opChallenge, opProve = "tpm-challenge", "tpm-enrol"
 
-func (c *Client) challenge(ctx context.Context, m tpmFirst) (*TPMChallenge, error) {
-	body, err := c.post(ctx, opChallenge, "/device/v1/tpm/challenge", m)
+// httpProof carries the messages over HTTP, the second with an official
+// certificate if there is one.
+type httpProof struct {
+	client *Client
+	by     *Credential
+}
+
+func (p httpProof) challenge(ctx context.Context, m tpmFirst) (*TPMChallenge, error) {
+	body, err := p.client.post(ctx, opChallenge, "/device/v1/tpm/challenge", m, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -174,9 +182,9 @@ func (c *Client) challenge(ctx context.Context, m tpmFirst) (*TPMChallenge, erro
 	return ch, nil
 }
 
-func (c *Client) certificate(ctx context.Context, m tpmSecond, csr []byte) (*x509.Certificate, []*x509.Certificate, error) {
+func (p httpProof) certificate(ctx context.Context, m tpmSecond, csr []byte) (*x509.Certificate, []*x509.Certificate, error) {
 	m.CSR = csr
-	body, err := c.post(ctx, opProve, "/device/v1/tpm/enrol", m)
+	body, err := p.client.post(ctx, opProve, "/device/v1/tpm/enrol", m, p.by)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -191,7 +199,7 @@ func (c *Client) certificate(ctx context.Context, m tpmSecond, csr []byte) (*x50
 }
 
 // post sends a message in JSON and returns the answer's body.
-func (c *Client) post(ctx context.Context, op, path string, message any) ([]byte, error) {
+func (c *Client) post(ctx context.Context, op, path string, message any, by *Credential) ([]byte, error) {
 	out, err := json.Marshal(message)
 	if err != nil {
 		return nil, err
@@ -207,7 +215,7 @@ func (c *Client) post(ctx context.Context, op, path string, message any) ([]byte
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, body, err := c.roundTrip(op, request, nil)
+	response, body, err := c.roundTrip(op, request, by)
 	if err != nil {
 		return nil, err
 	}
