@@ -24,7 +24,7 @@ func main() {
 	clients := flag.Int("clients", 64, "clients at the same time")
 	postgres := flag.String("postgres", os.Getenv("TOUCHMARK_TEST_POSTGRES"), "a PostgreSQL to make databases in; empty leaves it out")
 	records := flag.Int("records", 100_000, "records in the manifest that is imported; 0 leaves that out")
-	only := flag.String("only", "", "measure only this: enrol, renew, mqtt, acme, doors, overload, rules, verify, import, bulk, growth, crl, beside-crl, filter, firmware, licences, ocsp or agent; or soak, which is not measured otherwise")
+	only := flag.String("only", "", "measure only this: enrol, renew, mqtt, acme, doors, overload, rules, verify, import, bulk, growth, crl, beside-crl, filter, firmware, wrap, licences, ocsp or agent; or soak, which is not measured otherwise")
 	fill := flag.Int("fill", 50_000, "devices that the database is filled with to measure growth; 0 leaves that out")
 	revoked := flag.Int("revoked", 1_000_000, "certificates on the revocation lists that are made; 0 leaves that out")
 	issued := flag.Int("issued", 10_000_000, "certificates that the offline filter knows; 0 leaves that out")
@@ -147,7 +147,7 @@ func (b *bench) run(ctx context.Context) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context, string, *table) error
-	}{{"enrol", b.enrolments}, {"renew", b.renewals}, {"mqtt", b.messages}, {"acme", b.attestations}, {"doors", b.idleDoors}, {"overload", b.overload}, {"rules", b.rules}, {"verify", b.verifications}, {"import", b.imports}, {"bulk", b.bulk}, {"growth", b.growth}, {"crl", b.crls}, {"beside-crl", b.besideCRL}, {"filter", b.filters}, {"firmware", b.firmware}, {"licences", b.licences}, {"ocsp", b.answers}, {"agent", b.agents}} {
+	}{{"enrol", b.enrolments}, {"renew", b.renewals}, {"mqtt", b.messages}, {"acme", b.attestations}, {"doors", b.idleDoors}, {"overload", b.overload}, {"rules", b.rules}, {"verify", b.verifications}, {"import", b.imports}, {"bulk", b.bulk}, {"growth", b.growth}, {"crl", b.crls}, {"beside-crl", b.besideCRL}, {"filter", b.filters}, {"firmware", b.firmware}, {"wrap", b.wraps}, {"licences", b.licences}, {"ocsp", b.answers}, {"agent", b.agents}} {
 		for _, db := range databases {
 			if b.only == "" || b.only == part.name {
 				if err := part.measure(ctx, db, &t); err != nil {

@@ -80,7 +80,7 @@ func (w *firmwareWorld) read(t *testing.T, name string) []byte {
 // key is a key as the server tells of it.
 func (w *firmwareWorld) key(t *testing.T, name string) release.Key {
 	t.Helper()
-	return decodeAs[release.Key](t, w.as(t, w.erna, "key", "show", name, "--json").want(t, 0).out)
+	return decodeAs[release.Key](t, w.admin(t, "firmware", "key", "show", name, "--json").want(t, 0).out)
 }
 
 func reader(b []byte) *io.SectionReader {

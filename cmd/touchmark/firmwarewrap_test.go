@@ -303,29 +303,77 @@ func (w *wrapWorld) wraps(t *testing.T) []release.Wrapped {
 	return decodeAs[struct{ Items []release.Wrapped }](t, out).Items
 }
 
-// One for test is wrapped by its ticket, as long as its release is not yanked.
-func TestEncryptedFirmwareForTest(t *testing.T) {
-	w := newFirmwareWorld(t)
+// testImage is an image for test that is encrypted, and the key of the one
+// device that is in service.
+func (w *firmwareWorld) testImage(t *testing.T) (ticket string, key *ecdh.PrivateKey) {
+	t.Helper()
 	d := newDevice(t, "A-0001")
 	w.handIn(t, d)
 	w.inService(t, d)
 	key, file := recipientKey(t, ecdh.P256())
 	w.as(t, w.erna, "recipient", "add", file, "--product", "thermostat", "--device", "A-0001").want(t, 0)
 	w.as(t, w.erna, "release", "create", wrapRelease, "--counter", "3", "--support-end", "2031-12-31").want(t, 0)
-	sign := []string{"sign", w.file("app.bin"), "--format", "mcuboot", "--stage", "test", "--key", "thermo-test", "--release", wrapRelease, "--set", "pad-header=true", "--json"}
-	w.as(t, w.erna, append(sign, "--set", "encrypt=aes512")...).want(t, exitFailed, "aes128 or aes256")
-	plain := decodeAs[release.Artefact](t, w.as(t, w.erna, sign...).want(t, 0).out)
-	part := decodeAs[release.Artefact](t, w.as(t, w.erna, append(sign, "--set", "encrypt=aes128")...).want(t, 0).out)
-	wrap := func(id int64) ran {
-		return w.as(t, w.erna, "wrap", w.ticket(release.Artefact{ID: id}), "--in", w.file("app.bin.encrypted"), "--out", w.file("wrapped"), "--device", "A-0001", "--json")
+	part := decodeAs[release.Artefact](t, w.as(t, w.erna, append(w.signForTest(), "--set", "encrypt=aes128")...).want(t, 0).out)
+	return w.ticket(part), key
+}
+
+func (w *firmwareWorld) signForTest() []string {
+	return []string{"sign", w.file("app.bin"), "--format", "mcuboot", "--stage", "test", "--key", "thermo-test", "--release", wrapRelease, "--set", "pad-header=true", "--json"}
+}
+
+// wrapsFor has an administrator wrap an image for the device, which opens it.
+func (w *firmwareWorld) wrapsFor(t *testing.T, ticket string, key *ecdh.PrivateKey) {
+	t.Helper()
+	out := w.admin(t, "firmware", "wrap", ticket, "--in", w.file("app.bin.encrypted"), "--out", w.file("wrapped"), "--device", "A-0001", "--json").want(t, 0).out
+	made := decodeAs[api.Wraps](t, out)
+	image := w.read(t, "wrapped")
+	if made.Shared.Size+int64(len(made.Ends[0].End)) != int64(len(image)) || !bytes.HasSuffix(image, made.Ends[0].End) {
+		t.Errorf("wrapped: %+v, a file of %d bytes", made, len(image))
 	}
-	wrap(plain.ID).want(t, exitFailed, "is not encrypted")
-	made := decodeAs[api.Wraps](t, wrap(part.ID).want(t, 0).out)
-	if made.Shared != *part.Signed || !bytes.HasSuffix(w.read(t, "wrapped"), made.Ends[0].End) {
-		t.Errorf("wrapped: %+v of %+v", made, part)
+	contentKey, err := unwrap(made.Ends[0].End, key, 16)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := unwrap(made.Ends[0].End, key, 16); err != nil {
+	k := w.key(t, "thermo-test")
+	public, err := k.Public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mcuboot.Verify(reader(image), mcuboot.Trust{Keys: []crypto.PublicKey{public}, ContentKey: contentKey}); err != nil {
 		t.Error(err)
+	}
+}
+
+// One for test is wrapped by its ticket. Its secret comes back with a backup
+// that has the keys; without them the server says which key it lacks.
+func TestEncryptedFirmwareForTest(t *testing.T) {
+	w := newFirmwareWorld(t)
+	ticket, key := w.testImage(t)
+	w.as(t, w.erna, append(w.signForTest(), "--set", "encrypt=aes512")...).want(t, exitFailed, "aes128 or aes256")
+	plain := decodeAs[release.Artefact](t, w.as(t, w.erna, w.signForTest()...).want(t, 0).out)
+	w.as(t, w.erna, "wrap", w.ticket(plain), "--end-only", "--out", w.file("end"), "--device", "A-0001").want(t, exitFailed, "is not encrypted")
+	w.wrapsFor(t, ticket, key)
+
+	to := t.TempDir()
+	touchmark(t, "backup", to, "--dir", w.dir, "--with-keys").want(t, 0)
+	found, err := filepath.Glob(filepath.Join(to, "*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the backup made %v, %v", found, err)
+	}
+	w.server.stop(t)
+	restored := filepath.Join(t.TempDir(), "restored")
+	touchmark(t, "restore", found[0], restored, "--database", "sqlite:touchmark.db").want(t, 0, "nothing is wrong")
+	there := *w
+	there.world = &world{dir: restored, server: serve(t, restored)}
+	there.wrapsFor(t, ticket, key)
+	there.server.stop(t)
+	if err := os.Remove(filepath.Join(restored, "keys", "content.key")); err != nil {
+		t.Fatal(err)
+	}
+	there.server = serve(t, restored)
+	there.admin(t, "firmware", "wrap", ticket, "--end-only", "--out", w.file("end"), "--device", "A-0001").want(t, exitFailed)
+	if log := there.server.stop(t); !strings.Contains(log, "give the server the key from before back") {
+		t.Errorf("the log does not say which key is missing:\n%s", log)
 	}
 }
 
