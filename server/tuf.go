@@ -146,7 +146,7 @@ func (t *tufRepository) TUFRepository(ctx context.Context) (*api.TUFRepository, 
 			out.Files = append(out.Files, api.TUFFile{Role: role, Version: f.Version, Expires: f.Expires})
 		}
 	}
-	if err, _ := t.Failure(); err != nil {
+	if _, err := t.Failure(); err != nil {
 		out.Problem = keys.Redact(err.Error())
 	}
 	return out, nil

@@ -92,10 +92,10 @@ func (m *Maker) note(ctx context.Context, err error) {
 }
 
 // Failure is why rounds fail, and since when; nil if they do not.
-func (m *Maker) Failure() (err error, since time.Time) {
+func (m *Maker) Failure() (since time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.failure, m.since
+	return m.since, m.failure
 }
 
 // Round makes what is due: targets when other releases are published than
@@ -364,7 +364,7 @@ func suits(root *tuf.Root, keys []*Key) error {
 // Check reports what clients meet, or will soon: metadata that could not be
 // made, or runs out.
 func (m *Maker) Check(context.Context) error {
-	if err, since := m.Failure(); err != nil {
+	if since, err := m.Failure(); err != nil {
 		return fmt.Errorf("TUF metadata cannot be made since %s, and what there is is served on: %w", since.Format(time.RFC3339), err)
 	}
 	st := m.Directory.Newest()
