@@ -35,7 +35,7 @@ func TestReleaseGuide(t *testing.T) {
 		}
 		said += out
 	}
-	for _, want := range []string{"BEGIN PUBLIC KEY", "not approved yet", "verified by", "carried-out", "published", "thermostat-pq (ml-dsa-65)", "the statement is what the key signed", "stamped", "release.yank", "Of 0 devices seen", "wrapped for"} {
+	for _, want := range []string{"BEGIN PUBLIC KEY", "not approved yet", "verified by", "carried-out", "published", "thermostat-pq (ml-dsa-65)", "the statement is what the key signed", "tokens of", "stamped", "release.yank", "Of 0 devices seen", "wrapped for"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the guide's commands did not say %q:\n%s", want, said)
 		}

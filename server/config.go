@@ -93,6 +93,10 @@ type Config struct {
 	// published audit log.
 	API API `yaml:"api"`
 
+	// Workloads are builds that log in with a token of their CI system (OpenID
+	// Connect) instead of a key that lies about: operator trust, operator login.
+	Workloads Workloads `yaml:"workloads"`
+
 	// Status is where anybody asks whether a certificate still counts: OCSP
 	// (RFC 6960).
 	Status Status `yaml:"status"`
@@ -261,6 +265,7 @@ func Default() *Config {
 		MQTT:      MQTT{Listen: ":8883", Window: Duration(5 * time.Minute), Limits: limits},
 		ACME:      ACME{Bound: true, Limits: limits},
 		API:       API{Listen: ":8444", MaxManifest: 512 << 20, UploadStall: Duration(time.Minute), Limits: limits},
+		Workloads: Workloads{Allow: []string{}},
 		Enrol:     Enrol{DeviceRate: 1, SiteRate: 500, CodeRate: 1, MaxQueue: 512},
 		Exempt:    []string{"127.0.0.0/8", "::1/128"},
 		Status:    Status{Listen: ":8446", Partitions: 16, Validity: Duration(time.Hour), MaxStale: Duration(5 * time.Minute), Cache: 64 << 20, CRL: defaultCRL(), Limits: limits},
@@ -318,6 +323,7 @@ func (c *Config) Check() error {
 	checkListen("mqtt.listen", c.MQTT.Listen, true, bad)
 	c.ACME.check(bad)
 	checkListen("api.listen", c.API.Listen, false, bad)
+	c.Workloads.check(bad)
 	checkListen("ops.listen", c.Ops.Listen, true, bad)
 	c.Status.check(bad)
 	c.Timestamp.check(bad)

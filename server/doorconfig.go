@@ -127,6 +127,25 @@ func (a ACME) check(bad func(string, ...any)) {
 	a.Limits.check("acme", bad)
 }
 
+// Workloads configures how the tokens of builds are verified, for operators
+// that `touchmark operator trust` made.
+type Workloads struct {
+	// Allow lists the host names, addresses and networks that may be connected
+	// to besides public addresses, to read the keys of the CI systems that such
+	// operators trust: "gitlab.example.com", "10.1.0.0/16". Only admins say
+	// which.
+	Allow []string `yaml:"allow"`
+	// CA is a PEM file with the roots that their TLS certificates are checked
+	// by; empty is the system's. A relative path counts from the data directory.
+	CA string `yaml:"ca"`
+}
+
+func (w Workloads) check(bad func(string, ...any)) {
+	if _, err := egress.Parse(w.Allow); err != nil {
+		bad("workloads.allow: %w", err)
+	}
+}
+
 // API configures the operators' listener.
 type API struct {
 	// Listen is the TLS address for operators, "HOST:PORT" or ":PORT".

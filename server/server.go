@@ -28,6 +28,7 @@ import (
 	"github.com/touchmark/touchmark/internal/cluster"
 	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/events/webhook"
+	"github.com/touchmark/touchmark/internal/idtoken"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/licensing"
 	"github.com/touchmark/touchmark/ocsp/offline/publish"
@@ -87,6 +88,7 @@ type Server struct {
 	status    *status
 	timestamp http.Handler
 	stamps    *timestamp.Authority // behind it; nil without a key
+	tokens    *idtoken.Verifier    // of workloads
 	offline   *publish.Maker
 	tuf       *tufRepository // nil on a node of role ocsp
 	doors     []*door        // ops last
@@ -153,7 +155,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.store.Bind(ctx, s.authorities.Name(), s.authorities.Kin()...); err != nil {
 		return err
 	}
-	if err := errors.Join(s.openAttestation(ctx), s.openTimestamp()); err != nil {
+	if err := errors.Join(s.openAttestation(ctx), s.openTimestamp(), s.openTokens()); err != nil {
 		return err
 	}
 	s.issuing = issuing{s.authorities, s.store, s.env.Now}
@@ -295,6 +297,7 @@ func (s *Server) apiHandler(pipeline enroller) http.Handler {
 		Authorities: s.authorities,
 		Enroller:    pipeline,
 		Operators:   ca.OperatorIssuer{Authorities: s.authorities, Now: s.env.Now},
+		Tokens:      s.tokens,
 		Vouchers:    ca.VoucherSigner{Authorities: s.authorities, Now: s.env.Now},
 		Profiles:    s.authorities,
 		IssuingCAs:  s.issuing,

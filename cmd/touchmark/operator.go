@@ -28,7 +28,7 @@ func (a *app) operatorCommand() *cobra.Command {
 	return group("operator", "People and rigs that work with the server",
 		`An operator is a person or a QA rig with a client certificate. Role, site, owner and revocation are kept by the
 server, so a change takes effect with the next request. Roles: `+join(access.Roles)+".",
-		a.operatorAdd(), a.operatorList(), a.operatorShow(), a.operatorRenew(), a.operatorRevoke(), a.operatorWhoami())
+		a.operatorAdd(), a.operatorTrust(), a.operatorLogin(), a.operatorList(), a.operatorShow(), a.operatorRenew(), a.operatorRevoke(), a.operatorWhoami())
 }
 
 func (a *app) operatorAdd() *cobra.Command {
@@ -170,9 +170,17 @@ func (a *app) operatorList() *cobra.Command {
 	return listCommand(a, &cobra.Command{Use: "list", Short: "List operators"}, "/operators", noQuery, table[access.Operator]{
 		columns: "NAME\tROLE\tOF\tCREATED\tREVOKED\tCERTIFICATE OF\tUNTIL\tKEY", none: "There are no operators.",
 		row: func(o *access.Operator) []any {
-			return []any{o.Name, o.Role, o.Site + o.Owner, o.Created, o.Revoked, o.Issuer, o.NotAfter, short(o.Key.String())}
+			return []any{o.Name, o.Role, o.Site + o.Owner, o.Created, o.Revoked, o.Issuer, o.NotAfter, keyOf(o)}
 		},
 	})
+}
+
+// keyOf is the fingerprint of an operator's key, or whose tokens speak for it.
+func keyOf(o *access.Operator) string {
+	if o.Trust != nil {
+		return "tokens of " + o.Trust.Issuer
+	}
+	return short(o.Key.String())
 }
 
 func (a *app) operatorShow() *cobra.Command {
@@ -216,7 +224,10 @@ func showOperator(w io.Writer, o *access.Operator) {
 	field(w, "role", o.Role)
 	field(w, "site", o.Site)
 	field(w, "owner", o.Owner)
-	field(w, "key", o.Key)
+	if !o.Key.IsZero() {
+		field(w, "key", o.Key)
+	}
+	showWorkload(w, o.Trust)
 	field(w, "created", o.Created)
 	field(w, "certificate of", o.Issuer)
 	field(w, "until", o.NotAfter)

@@ -133,13 +133,15 @@ type Operator struct {
 	SiteID int64  `json:"-"`
 	// Owner confines an operator of an owner; "" for the others.
 	Owner   string              `json:"owner,omitempty"`
-	Key     vetting.Fingerprint `json:"key"`
+	Key     vetting.Fingerprint `json:"key,omitzero"`
 	Created time.Time           `json:"created"`
 	Revoked time.Time           `json:"revoked,omitzero"`
 	// Issuer is the name of the CA that issued the newest certificate, and
 	// NotAfter its end, which is not known of the oldest ones.
 	Issuer   string    `json:"issuer,omitempty"`
 	NotAfter time.Time `json:"notAfter,omitzero"`
+	// Trust is set of an operator that is a workload and has no key of its own.
+	Trust *Trust `json:"trust,omitempty"`
 }
 
 // Certificate is one that was made for an operator.
@@ -159,6 +161,9 @@ func (o *Operator) Check() error {
 	}
 	if !slices.Contains(Roles, o.Role) {
 		return fmt.Errorf("unknown role %q; known are %s", o.Role, joinRoles())
+	}
+	if o.Trust != nil && !slices.Contains(workloadRoles, o.Role) {
+		return fmt.Errorf("a workload cannot have the role %s: known for workloads are %v", o.Role, workloadRoles)
 	}
 	if err := o.belongs("a site", o.Role.OfSite(), o.Site); err != nil {
 		return err
@@ -180,7 +185,8 @@ func (o *Operator) belongs(to string, does bool, name string) error {
 
 // May reports whether the operator's role grants the permission.
 func (o *Operator) May(p Permission) bool {
-	return o.Revoked.IsZero() && slices.Contains(grants[o.Role], p)
+	// A workload's wish is nobody's judgement.
+	return o.Revoked.IsZero() && slices.Contains(grants[o.Role], p) && (o.Trust == nil || p != Approve)
 }
 
 // MayApprove reports whether the operator may approve acts of a kind.

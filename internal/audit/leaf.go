@@ -53,7 +53,8 @@ const (
 	KindFirmwareKey    Kind = "firmware-key"
 	KindFirmwarePolicy Kind = "firmware-policy" // of a product
 	KindRelease        Kind = "release"
-	KindArtefact       Kind = "artefact" // of a release
+	KindArtefact       Kind = "artefact"       // of a release
+	KindLogin          Kind = "operator-login" // of a workload
 	// KindStatementSignature is the signature of a release's statement.
 	KindStatementSignature Kind = "statement-signature"
 	KindTUFKey             Kind = "tuf-key" // of an online role

@@ -22,6 +22,9 @@ import (
 // operatorValidity is how long an operator's or rig's certificate lasts.
 const operatorValidity = 397 * 24 * time.Hour
 
+// workloadValidity is how long that of a workload lasts.
+const workloadValidity = time.Hour
+
 // OperatorIssuer makes the certificates of operators and rigs.
 type OperatorIssuer struct {
 	Authorities *Authorities
@@ -49,7 +52,10 @@ func (i OperatorIssuer) IssueOperator(csr *x509.CertificateRequest, op *access.O
 	if of := op.Site + op.Owner; of != "" { // one of them at most
 		t.Subject.Organization = []string{of}
 	}
-	if op.Role == access.RoleRig || op.Role.OfOwner() { // they sign nothing
+	if op.Trust != nil {
+		t.NotAfter = earlier(now.Add(workloadValidity), by.Certificate.NotAfter)
+	}
+	if op.Role == access.RoleRig || op.Role.OfOwner() || op.Trust != nil { // they sign nothing
 		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	}
 	if op.Role == access.RoleRig {

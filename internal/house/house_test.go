@@ -220,9 +220,9 @@ func TestRules(t *testing.T) {
 			breaks: []link{{from: "enroll/acme", to: "github.com/smallstep/certificates/acme"}, {from: "device", to: "github.com/smallstep/certificates/acme", test: true}},
 			keeps:  []link{{from: "enroll/acme/challenge", to: "github.com/smallstep/certificates/acme"}},
 		},
-		"JOSE stays in the ACME door": {
+		"JOSE stays in the ACME door and with ID tokens": {
 			breaks: []link{{from: "vetting/manifest", to: "github.com/go-jose/go-jose/v4"}},
-			keeps:  []link{{from: "enroll/acme", to: "github.com/go-jose/go-jose/v4"}, {from: "server", to: "github.com/go-jose/go-jose/v4", test: true}},
+			keeps:  []link{{from: "enroll/acme", to: "github.com/go-jose/go-jose/v4"}, {from: "internal/idtoken", to: "github.com/go-jose/go-jose/v4"}, {from: "server", to: "github.com/go-jose/go-jose/v4", test: true}},
 		},
 		"EST parses no CMS": {
 			breaks: []link{{from: "enroll/est", to: "github.com/smallstep/pkcs7"}},

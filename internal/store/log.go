@@ -219,6 +219,7 @@ var tables = []struct {
 	{`SELECT ` + firmwarePolicyColumns + ` FROM firmware_policies fp`, objectOf[firmwarePolicyRow]},
 	{`SELECT ` + releaseColumns + ` FROM releases re`, objectOf[releaseRow]},
 	{`SELECT ` + artefactColumns + ` FROM artefacts ar`, objectOf[artefactRow]},
+	{`SELECT ` + loginColumns + ` FROM operator_logins ol`, objectOf[loginRow]},
 	{`SELECT ` + statementColumns + ` FROM statement_signatures ss`, objectOf[statementRow]},
 	{`SELECT ` + tufKeyColumns + ` FROM tuf_keys tk`, objectOf[tufKeyRow]},
 	{`SELECT ` + tufRootColumns + ` FROM tuf_roots tr`, objectOf[tufRootRow]},

@@ -20,17 +20,18 @@ type operatorRow struct {
 	OwnerID    int64  `json:",omitempty"` // these came later than the others, so are absent from their digests
 	Issuer     string `json:",omitempty"` // "" is the founding CA
 	NotAfter   int64  `json:",omitempty"`
+	Trust      string `json:",omitempty"` // the access.Trust of a workload as JSON
 }
 
 func (o *operatorRow) dest() []any {
-	return []any{&o.ID, &o.Name, &o.Role, &o.SiteID, &o.Key, &o.Created, &o.Revoked, &o.OwnerID, &o.Issuer, &o.NotAfter}
+	return []any{&o.ID, &o.Name, &o.Role, &o.SiteID, &o.Key, &o.Created, &o.Revoked, &o.OwnerID, &o.Issuer, &o.NotAfter, &o.Trust}
 }
 
 func (o *operatorRow) object() audit.Object {
 	return audit.Object{Kind: audit.KindOperator, ID: o.ID, Digest: audit.DigestOf(o)}
 }
 
-const operatorColumns = `op.id, op.name, op.role, op.site_id, op.key, op.created, op.revoked, op.owner_id, op.issuer, op.not_after`
+const operatorColumns = `op.id, op.name, op.role, op.site_id, op.key, op.created, op.revoked, op.owner_id, op.issuer, op.not_after, op.trust`
 
 func (s *Store) operators(ctx context.Context, where string, args ...any) (list []*access.Operator, err error) {
 	err = s.db.query(ctx, `SELECT `+operatorColumns+`, COALESCE(s.name, ''), COALESCE(ow.name, '') FROM operators op
@@ -40,7 +41,10 @@ func (s *Store) operators(ctx context.Context, where string, args ...any) (list 
 		if err := r.Scan(append(o.dest(), &site, &owner)...); err != nil {
 			return err
 		}
-		out := o.operator()
+		out, err := o.operator()
+		if err != nil {
+			return err
+		}
 		out.Site, out.Owner = site, owner
 		list = append(list, out)
 		return nil
@@ -49,11 +53,15 @@ func (s *Store) operators(ctx context.Context, where string, args ...any) (list 
 }
 
 // operator is the row without the names of site and owner.
-func (o *operatorRow) operator() *access.Operator {
-	out := &access.Operator{ID: o.ID, Name: o.Name, Role: access.Role(o.Role), SiteID: o.SiteID,
+func (o *operatorRow) operator() (out *access.Operator, err error) {
+	out = &access.Operator{ID: o.ID, Name: o.Name, Role: access.Role(o.Role), SiteID: o.SiteID,
 		Created: fromMicros(o.Created), Revoked: fromMicros(o.Revoked), Issuer: o.issuer(), NotAfter: fromMicros(o.NotAfter)}
-	copy(out.Key[:], o.Key)
-	return out
+	if out.Trust, err = o.trust(); out.Trust != nil {
+		out.Issuer = "" // there is no newest certificate
+	} else {
+		copy(out.Key[:], o.Key)
+	}
+	return out, err
 }
 
 // issuer is the CA of the newest certificate.
@@ -98,7 +106,10 @@ func (s *Store) OperatorByKey(ctx context.Context, key vetting.Fingerprint) (*ac
 		return o, nil
 	}
 	began := time.Now()
-	o, err := s.operator(ctx, `op.key = $1`, key[:], "with the key "+key.String())
+	o, err := s.operator(ctx, `op.key = $1 AND op.trust = ''`, key[:], "with the key "+key.String())
+	if vetting.ProblemOf(err) == vetting.NotFound {
+		o, err = s.workloadByKey(ctx, key)
+	}
 	if err == nil {
 		s.cache.keepOperator(o, began)
 	}
@@ -122,7 +133,14 @@ func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error
 	if used, err := w.taken(`SELECT 1 FROM operators WHERE key = $1`, o.Key[:]); err != nil || used {
 		return 0, orExists(err, "operator with the key", o.Key.String())
 	}
+	if used, err := w.taken(`SELECT 1 FROM operator_logins WHERE key = $1`, o.Key[:]); err != nil || used {
+		return 0, orExists(err, "operator with the key", o.Key.String())
+	}
 	row := &operatorRow{Name: o.Name, Role: string(o.Role), Key: o.Key[:], Created: micros(w.now)}
+	if o.Trust != nil {
+		key := access.WorkloadKey(o.Name)
+		row.Key, row.Trust = key[:], mustJSON(o.Trust)
+	}
 	if o.Site != "" {
 		var err error
 		if row.SiteID, err = w.idOf("site", "sites", o.Site); err != nil {
@@ -137,8 +155,8 @@ func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error
 	}
 	row.ID = w.ids(1)
 	row.certified(o.Issuer, o.NotAfter)
-	w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked, owner_id, issuer, not_after) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9)`,
-		row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created, row.OwnerID, row.Issuer, row.NotAfter)
+	w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked, owner_id, issuer, not_after, trust) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10)`,
+		row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created, row.OwnerID, row.Issuer, row.NotAfter, row.Trust)
 	w.leaf("operator.create", operatorOf(a), o.Name+" as "+row.Role, row.object())
 	return row.ID, nil
 }
@@ -170,6 +188,8 @@ func (s *Store) RenewOperator(ctx context.Context, a access.Act, o *access.Opera
 		switch {
 		case have.Revoked != 0:
 			return vetting.Errorf(vetting.Conflict, "operator %s was revoked: create another one", o.Name)
+		case have.Trust != "":
+			return vetting.Errorf(vetting.Conflict, "operator %s is a workload: it gets its next certificate with another token (operator login)", o.Name)
 		case !bytes.Equal(have.Key, o.Key[:]):
 			return vetting.Errorf(vetting.Conflict, "operator %s has the key %x, and the request is for %s: a certificate is renewed on the same key", o.Name, have.Key, o.Key)
 		}
@@ -203,7 +223,7 @@ func (s *Store) changeOperator(ctx context.Context, a access.Act, name string, c
 // newest certificates of a CA, by its name.
 func (s *Store) OperatorCounts(ctx context.Context) (map[string]int64, error) {
 	counts := map[string]int64{}
-	err := s.db.query(ctx, `SELECT op.role, op.issuer, COUNT(*) FROM operators op WHERE op.revoked = 0 GROUP BY op.role, op.issuer`, nil, func(r row) error {
+	err := s.db.query(ctx, `SELECT op.role, op.issuer, COUNT(*) FROM operators op WHERE op.revoked = 0 AND op.trust = '' GROUP BY op.role, op.issuer`, nil, func(r row) error {
 		var o operatorRow
 		n := int64(0)
 		if err := r.Scan(&o.Role, &o.Issuer, &n); err != nil {

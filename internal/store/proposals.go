@@ -291,7 +291,11 @@ func (w *writing) operatorsNamed(names ...string) (map[string]*access.Operator, 
 			if err := r.Scan(o.dest()...); err != nil {
 				return err
 			}
-			list[name] = o.operator()
+			op, err := o.operator()
+			if err != nil {
+				return err
+			}
+			list[name] = op
 			return nil
 		})
 	}

@@ -229,6 +229,7 @@ func attempts(t testing.TB) map[string]attempt {
 		"reverseTransfer":      {near: "/transfers/72/reverse", body: map[string]any{"note": "not paid"}, status: 200},
 		"listOperators":        {near: "/operators", status: 200},
 		"createOperator":       {near: "/operators", body: map[string]any{"name": "new", "role": "support", "csr": csr}, status: 201},
+		"createWorkload":       {near: "/workloads", body: map[string]any{"name": "ci", "role": "release-engineer", "trust": map[string]any{"issuer": "https://ci.example", "audience": "x", "claims": map[string]any{"project": "lamp"}}}, status: 201},
 		"getOperator":          {near: "/operators/planner", status: 200},
 		"revokeOperator":       {near: "/operators/support/revoke", status: 200},
 		"renewOperator":        {near: "/operators/support/certificate", body: map[string]any{"csr": csr}, status: 200},
@@ -280,7 +281,7 @@ var who = map[string]access.Permission{
 	"certifyResponder": access.AnswerStatus, "reportForgeries": access.AnswerStatus,
 	"listTransfers": access.ReadOwners, "getTransfer": access.ReadOwners, "listTransferDevices": access.ReadOwners,
 	"offerTransfer": access.TransferDevices, "acceptTransfer": access.TransferDevices, "declineTransfer": access.TransferDevices, "withdrawTransfer": access.TransferDevices, "reverseTransfer": access.ManageOwners, "createVoucher": access.ManageOwners, "getVoucher": access.ReadOwners,
-	"listOperators": access.ReadAudit, "createOperator": access.ManageOperators, "getOperator": access.ReadAudit, "revokeOperator": access.ManageOperators, "renewOperator": access.ManageOperators,
+	"listOperators": access.ReadAudit, "createOperator": access.ManageOperators, "createWorkload": access.ManageOperators, "getOperator": access.ReadAudit, "revokeOperator": access.ManageOperators, "renewOperator": access.ManageOperators,
 	"renewOwn": api.AnyOperator, "whoami": api.AnyOperator,
 }
 

@@ -116,6 +116,7 @@ type Config struct {
 	Authorities Authorities
 	Enroller    Enroller
 	Operators   OperatorIssuer
+	Tokens      TokenVerifier
 	Vouchers    VoucherSigner
 	Profiles    ProfileChecker
 	IssuingCAs  IssuingCAs
@@ -222,6 +223,7 @@ func New(c Config) *API {
 	a.events()
 	a.webhooks()
 	a.operators()
+	a.workloads()
 	a.mux.HandleFunc(anyRoute, a.noRoute)
 	a.finishSpec()
 	return a

@@ -16,6 +16,8 @@ const overview = `The API for everybody at the OEM and its factories who plans, 
 
 Authenticate with a TLS client certificate. What an operator may do follows from the role, which each operation names; site operators and rigs know of their own site's things only, owner operators of the devices that their owner has now and of the transfers from and to it; everything else looks as if it did not exist.
 
+One operation needs no certificate: a build gets one for an ID token of its CI system (POST /logins).
+
 Errors are application/problem+json (RFC 9457); detail says what was wrong and what to do. Times are RFC 3339. Lists are paged: pass the field next of a page as the parameter cursor, until it is absent. Every POST takes an Idempotency-Key, with which it can be sent again safely after a lost answer.
 
 The audit log's checkpoint, verifier and tiles are served without authentication below /audit/.`
@@ -113,7 +115,7 @@ func (a *API) describe() {
 // unknown field is a mistake.
 var requestTypes = map[string]bool{
 	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "SiteUpdate": true, "OrderInput": true, "OrderPatch": true,
-	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true, "AccountKeyInput": true,
+	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true, "WorkloadInput": true, "LoginInput": true, "AccountKeyInput": true,
 	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "RaiseApprovalInput": true, "ApprovalInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
 	"VerifyInput": true, "ChallengeInput": true, "ObservationsInput": true, "ObservationInput": true, "Place": true, "AnswerInput": true, "EvidenceNote": true,

@@ -452,6 +452,10 @@ func (m *memory) RenewOperator(_ context.Context, a access.Act, o *access.Operat
 	return act(m, a, func() (*access.Operator, error) { return o, nil })
 }
 
+func (m *memory) LogIn(ctx context.Context, l access.Login) (*access.Operator, error) {
+	return m.Operator(ctx, l.Operator)
+}
+
 func (m *memory) OperatorByKey(_ context.Context, key vetting.Fingerprint) (*access.Operator, error) {
 	return find(m, m.operators, func(o *access.Operator) bool { return o.Key == key })
 }

@@ -153,6 +153,7 @@ func calls(ctx context.Context, s *store.Store) map[string]func() error {
 		"RenewOperator": call(func() (any, error) {
 			return s.RenewOperator(ctx, By, &access.Operator{Name: "anna", Key: Key("anna", 0)})
 		}),
+		"LogIn":                call(func() (any, error) { return s.LogIn(ctx, access.Login{Operator: "anna"}) }),
 		"OperatorCounts":       call(func() (any, error) { return s.OperatorCounts(ctx) }),
 		"RevokeOperator":       call(func() (any, error) { return s.RevokeOperator(ctx, By, "anna") }),
 		"Manifests":            call(func() (any, error) { return s.Manifests(ctx, vetting.ManifestFilter{}, page) }),

@@ -49,6 +49,7 @@ var subjects = []struct {
 	{"offline keys", offlineKeyCases},
 	{"statement signatures", statementSignatureCases},
 	{"tuf", tufCases},
+	{"logins", loginCases},
 	{"manifests", manifestCases},
 	{"manifest approvals", manifestApprovalCases},
 	{"records", recordCases},

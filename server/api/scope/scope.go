@@ -169,6 +169,9 @@ type Operators interface {
 	// OperatorCounts says how many operators that were not revoked have their
 	// newest certificates of a CA, by its name.
 	OperatorCounts(context.Context) (map[string]int64, error)
+	// LogIn keeps that a workload has a key for a while, for a token that was
+	// verified and counts once.
+	LogIn(context.Context, access.Login) (*access.Operator, error)
 	// OperatorByKey finds the operator that holds a key, revoked ones too.
 	OperatorByKey(context.Context, vetting.Fingerprint) (*access.Operator, error)
 }
@@ -183,6 +186,21 @@ func NewGate(s Store) Gate { return Gate{s} }
 // a *vetting.Error with NotFound if none does.
 func (g Gate) Holder(ctx context.Context, key vetting.Fingerprint) (*access.Operator, error) {
 	return g.store.OperatorByKey(ctx, key)
+}
+
+// Workload finds the operator of a name if a workload's tokens may speak for it.
+// The error is a *vetting.Error with NotFound if they may not.
+func (g Gate) Workload(ctx context.Context, name string) (*access.Operator, error) {
+	o, err := g.store.Operator(ctx, name)
+	if err == nil && (o.Trust == nil || !o.Revoked.IsZero()) {
+		return nil, unknownName("operator", name)
+	}
+	return o, err
+}
+
+// LogIn is the store's.
+func (g Gate) LogIn(ctx context.Context, l access.Login) (*access.Operator, error) {
+	return g.store.LogIn(ctx, l)
 }
 
 // View gives what the operator may know of.
