@@ -49,9 +49,9 @@ test: ## everything that CI runs; installs what the tests need (Debian: as root 
 # are made to fail, parts of the store's suite, lives of devices, TPMs. These
 # names are names of tests in those two packages alone.
 FAULTS := Answer|Approval|CreateIssuingCA|Delivery|EnlistServer|Ending|Ends|Founding|HandOut|JobChunk|KeepingA|LicenceCommit|MakingASecret|MakingCodes|NoteOfAnAK|OtherWrites|Raise|ReleaseWrite|ResultCommit|Revocation|ReworkCommit|SetDefault|Signing|TimeStampCommit|Transfer|UseOfCode|UseOfTPM
-SUBJECTS := catalogue|rule_versions|orders|manifests|manifest_approvals|facts|stale|devices|revoke|statuses|life|test_results|jobs|issuing_CAs|revocation_lists|offline_files|registrations|authenticity|observed|log|webhooks|licences|releases|approved_releases|tuf|proposals|openings|raises|transfers|replace|codes|owners|messages|tpm|process|acts
+SUBJECTS := catalogue|rule_versions|orders|manifests|manifest_approvals|facts|stale|devices|revoke|statuses|life|test_results|jobs|issuing_CAs|guarded_CAs|revocation_lists|offline_files|registrations|authenticity|observed|log|webhooks|licences|releases|approved_releases|tuf|proposals|openings|raises|transfers|replace|codes|owners|messages|tpm|process|acts
 LIVES := ACMEByTPM|ACMECertbot|ACMEFalseStatementsOfTPMs|ACMELego|ACMELegoDNS|AnswersWithoutTheTPM|AttestationCA.*|AttestedKeys|AuditInPortions|EnrolmentByTPM|FalseStatements|FormerPartitionsEnd|KillAtApprovals|KillAtLicences|KillAtReleases|KillAtApprovalsOfKinds|KillWhileLists.*|KeysThatAttestNothing|Lives|NewProfile|QuotedRegisters|RootRollover|StatusOfIssued|StoreFollowsTheModel|TPMOverMQTT|TPMsOfOthers
-ALONE := ^Test($(FAULTS)).*Fails?$$|^TestTampering(WithReleasesAndLicences)?IsFound$$|^TestTamperingIsFound$$|^TestSuite$$/.*/^($(SUBJECTS))$$|^Test($(LIVES))$$
+ALONE := ^Test($(FAULTS)).*Fails?$$|^TestTampering(WithReleasesAndLicences)?IsFound$$|^TestSuite$$/.*/^($(SUBJECTS))$$|^Test($(LIVES))$$
 LONG  := ./server ./internal/store
 
 # Every test has what it needs here, so one that is skipped fails.

@@ -23,6 +23,18 @@ type IssuingCA struct {
 	Updated     time.Time // when its certificate was last replaced
 }
 
+// IssuerStatement is what those sign who approve an act on a CA below the
+// root. All bytes are in base64.
+type IssuerStatement struct {
+	Issuer  string `json:"issuer"`  // its name
+	Purpose string `json:"purpose"` // whom it issues to
+	// Instead is the CA that is the default now; only where another becomes it.
+	Instead     string `json:"instead,omitempty"`
+	Key         string `json:"key"`         // its fingerprint
+	Subject     []byte `json:"subject"`     // DER
+	Certificate []byte `json:"certificate"` // DER
+}
+
 // IssuingState is what an issuing CA is used for.
 type IssuingState string
 

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +29,7 @@ func (a *app) approvalCommand() *cobra.Command {
 	return group("approval", "Agree to what others ask for, by your signature",
 		`Some acts want the approval of others: whoever asks makes a proposal, and so many others must sign it, each with their own key. What is
 signed is the proposal itself: the exact act, who asks and why, how many approvals it wants and until when. The last approval carries it out.`,
-		a.approvalList(), a.approvalShow(), a.approvalApprove(), a.approvalRetract(), a.approvalWithdraw(), a.approvalExport(), a.approvalVerify())
+		a.approvalList(), a.approvalShow(), a.approvalApprove(), a.approvalRetract(), a.approvalWithdraw(), a.approvalExport(), a.approvalVerify(), a.approvalPolicy())
 }
 
 func (a *app) approvalList() *cobra.Command {
@@ -209,6 +213,9 @@ func showTerms(w io.Writer, t *approval.Terms) {
 		} else if json.Unmarshal(statement[name], &list) == nil {
 			value = strings.Join(list, ", ")
 		}
+		if name == "certificate" {
+			value = certificateLine(value)
+		}
 		field(w, "  "+name, value)
 	}
 	field(w, "digest", t.Digest)
@@ -217,6 +224,20 @@ func showTerms(w io.Writer, t *approval.Terms) {
 	field(w, "asked", t.At)
 	field(w, "expires", t.Expires)
 	field(w, "wanted", counted(int64(t.Wanted), "approval", "approvals")+" by others")
+}
+
+// certificateLine says of a certificate in base64 what people look at. All of it
+// is in the statement's digest.
+func certificateLine(text string) string {
+	der, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return text
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return text
+	}
+	return fmt.Sprintf("of %s, by %s, from %s to %s, SHA-256 %x", cert.Subject, cert.Issuer, cert.NotBefore.Format(time.DateOnly), cert.NotAfter.Format(time.DateOnly), sha256.Sum256(der))
 }
 
 func givers(list []vetting.Approval) string {

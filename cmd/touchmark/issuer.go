@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/server/api"
 	"github.com/touchmark/touchmark/vetting"
@@ -23,13 +24,13 @@ func (a *app) issuerCommand() *cobra.Command {
 Others sign the certificates of sites' operators and rigs (factory-ca), of the other operators and the servers (operator-ca), and of what signs
 vouchers and code (codesign-ca). Each can get a successor: create it with --for, and make it the default. What the former one issued counts until it
 is closed or runs out; operators move with touchmark operator renew.`,
-		a.issuerCreate(), a.issuerDefault(), a.issuerStep("close", "Have an issuing CA issue no more",
+		a.issuerCreate(), a.issuerDefault(), a.issuerStep(approval.CAClose, "close", "Have an issuing CA issue no more",
 			"It must not be the default, and no owner may name it. What it issued to devices stays valid, is renewed with the CA in its place, and told the status of. Certificates of operators and rigs that it issued are refused from then on."),
-		a.issuerStep("reopen", "Let a closed issuing CA issue again", ""), a.issuerList(), a.issuerShow())
+		a.issuerStep(approval.CAReopen, "reopen", "Let a closed issuing CA issue again", ""), a.issuerList(), a.issuerShow())
 }
 
 func (a *app) issuerCreate() *cobra.Command {
-	var config, rootKey, purpose string
+	var config, rootKey, purpose, note string
 	c := &cobra.Command{Use: "create NAME", Short: "Create an issuing CA, for owners to name or to be the default", Args: cobra.ExactArgs(1),
 		Long: `create makes the key of an issuing CA, signs its certificate with the root's key, and has the running server use it. It
 runs on the server's machine, as the server's user; the root's key is needed for that moment, and never by the server. If it
@@ -37,33 +38,62 @@ breaks off, run it again. Where the root's key must not come to this machine, th
 ca sign, ca import.
 
 The key becomes the file keys/issuer-NAME.key. For one in an HSM or KMS put issuer-NAME with its URI under keys: in the
-configuration of every server first, and restart them. Other servers of the same database need the key file as well.`,
+configuration of every server first, and restart them. Other servers of the same database need the key file as well.
+
+Where others must agree (touchmark approval policy), it only asks for it, with --note; the CA is there when they have approved.`,
 		Example: "  touchmark issuer create acme --dir /var/lib/touchmark\n  touchmark issuer create beta --dir /var/lib/touchmark --root-key /media/safe/root.key\n  touchmark issuer create factory-2027 --for sites --dir /var/lib/touchmark --root-key /media/safe/root.key"}
 	configFlag(c, &config)
 	purposeFlag(c, &purpose)
 	c.Flags().StringVar(&rootKey, "root-key", "", "the root's key, a `file` or URI (default: keys/root.key in the data directory)")
-	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+	whyFlag(c, &note)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
 		what, err := purposeOf(purpose)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		settings, err := a.config(config)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := vetting.CheckIssuingCAName(args[0]); err != nil {
-			return nil, err
+			return err
 		}
-		if err := nameIsFree(ctx, cl, args[0]); err != nil {
-			return nil, err // before a key is made
-		}
-		cert, err := createIssuingCA(ctx, settings.Places(), rootKey, args[0], what)
+		in, err := a.newIssuer(cmd.Context(), args[0], note)
 		if err != nil {
-			return nil, err
+			return err // before a key is made
 		}
-		err = cl.api(ctx, http.MethodPost, "/issuers", api.IssuerInput{Name: args[0], Certificate: string(ca.PEM(cert.Raw))}, &raw)
-		return raw, err
-	}, showIssuer)
+		cert, err := createIssuingCA(cmd.Context(), settings.Places(), rootKey, args[0], what)
+		if err != nil {
+			return err
+		}
+		in.Certificate = string(ca.PEM(cert.Raw))
+		return a.actOnIssuer(cmd.Context(), in, func(cl *client) (raw []byte, err error) {
+			err = cl.api(cmd.Context(), http.MethodPost, "/issuers", api.IssuerInput{Name: in.Name, Certificate: in.Certificate}, &raw)
+			return raw, err
+		})
+	}
+	return a.jsonFlag(c)
+}
+
+func whyFlag(c *cobra.Command, note *string) {
+	c.Flags().StringVar(note, "note", "", "why, for those who approve it, where others must agree")
+}
+
+// newIssuer is the wish for an issuing CA, whose name is free.
+func (a *app) newIssuer(ctx context.Context, name, note string) (api.IssuerProposalInput, error) {
+	in := api.IssuerProposalInput{Act: approval.CACreate, Name: name, Note: note}
+	cl, err := a.client()
+	if err != nil {
+		return in, err
+	}
+	if err := nameIsFree(ctx, cl, name); err != nil {
+		return in, err
+	}
+	n, err := guarded(ctx, cl, in.Act)
+	if err == nil && n > 0 {
+		err = noted("a new issuing CA", n, note)
+	}
+	return in, err
 }
 
 // createIssuingCA is a ceremony on one machine.
@@ -115,18 +145,25 @@ What the other issued stays valid; devices get certificates of the new one when 
 spread over a time: touchmark device renew --issuer OLD.`,
 		Example:           "  touchmark issuer default devices-2027\n  touchmark issuer default device-ca",
 		ValidArgsFunction: a.completeFirst("/issuers")}
-	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
-		err = cl.api(ctx, http.MethodPost, "/issuers/"+segment(args[0])+"/default", nil, &raw)
-		return raw, err
-	}, showIssuer)
+	return a.changing(c, approval.CADefault, "default")
 }
 
-func (a *app) issuerStep(name, about, more string) *cobra.Command {
+func (a *app) issuerStep(kind approval.Kind, name, about, more string) *cobra.Command {
 	c := &cobra.Command{Use: name + " NAME", Short: about, Long: strings.TrimSpace(about + ". " + more), Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeFirst("/issuers")}
-	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
-		err = cl.api(ctx, http.MethodPost, "/issuers/"+segment(args[0])+"/"+name, nil, &raw)
-		return raw, err
-	}, showIssuer)
+	return a.changing(c, kind, name)
+}
+
+// changing makes a command that changes the state of a CA, or asks for that.
+func (a *app) changing(c *cobra.Command, kind approval.Kind, step string) *cobra.Command {
+	note := ""
+	whyFlag(c, &note)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.actOnIssuer(cmd.Context(), api.IssuerProposalInput{Act: kind, Name: args[0], Note: note}, func(cl *client) (raw []byte, err error) {
+			err = cl.api(cmd.Context(), http.MethodPost, "/issuers/"+segment(args[0])+"/"+step, nil, &raw)
+			return raw, err
+		})
+	}
+	return a.jsonFlag(c)
 }
 
 func (a *app) issuerList() *cobra.Command {

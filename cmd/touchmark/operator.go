@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/ca"
 	"github.com/touchmark/touchmark/internal/keys"
 	"github.com/touchmark/touchmark/server"
@@ -28,17 +29,20 @@ func (a *app) operatorCommand() *cobra.Command {
 	return group("operator", "People and rigs that work with the server",
 		`An operator is a person or a QA rig with a client certificate. Role, site, owner and revocation are kept by the
 server, so a change takes effect with the next request. Roles: `+join(access.Roles)+".",
-		a.operatorAdd(), a.operatorTrust(), a.operatorLogin(), a.operatorList(), a.operatorShow(), a.operatorRenew(), a.operatorRevoke(), a.operatorWhoami())
+		a.operatorAdd(), a.operatorCertify(), a.operatorTrust(), a.operatorLogin(), a.operatorList(), a.operatorShow(), a.operatorRenew(), a.operatorRevoke(), a.operatorWhoami())
 }
 
 func (a *app) operatorAdd() *cobra.Command {
 	var in api.OperatorInput
-	var role, out string
+	var role, out, note string
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Add an operator: make a key, get a certificate", Args: cobra.ExactArgs(1),
 		Long: `add makes the operator's key on this machine, gets the certificate from the server, and writes NAME.key, NAME.crt,
 root.crt and cli.yaml into a directory that serves as --dir from then on. With --csr the key stays where it is: give the
-operator's own PKCS#10 request.`,
+operator's own PKCS#10 request.
+
+Where others must agree to operators who may approve (touchmark approval policy), it makes the key and asks for them, with --note;
+when they have approved, operator certify gets the certificate.`,
 		Example: `  touchmark operator add anna --role site-operator --site penang --out anna
   touchmark operator add rig-7 --role rig --site penang --out /media/rig-7
   touchmark operator add olga --role owner-operator --owner acme --out olga
@@ -53,36 +57,114 @@ operator's own PKCS#10 request.`,
 	f.StringVar(&csr, "csr", "", "the operator's own PKCS#10 request in PEM, a `file`")
 	_ = c.MarkFlagRequired("role")
 	oneOf(c, "role", access.Roles...)
+	whyFlag(c, &note)
 	a.completeFlags(c)
-	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+	c.RunE = func(cmd *cobra.Command, args []string) error {
 		in.Name, in.Role = args[0], access.Role(role)
-		if err := (&access.Operator{Name: in.Name, Role: in.Role, Site: in.Site, Owner: in.Owner}).Check(); err != nil {
-			return nil, &usageError{err}
+		op := &access.Operator{Name: in.Name, Role: in.Role, Site: in.Site, Owner: in.Owner}
+		if err := op.Check(); err != nil {
+			return &usageError{err}
 		}
 		if out == "" {
 			out = in.Name
 		}
-		return a.addOperator(ctx, cl, in, out, csr)
-	}, func(w io.Writer, o *api.OperatorCreated) {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		if op.May(access.Approve) {
+			n, err := guarded(cmd.Context(), cl, approval.OperatorAdd)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				return a.askForOperator(cmd.Context(), cl, in, n, note, out, csr)
+			}
+		}
+		raw, err := a.addOperator(cmd.Context(), cl, in, out, csr)
+		if err != nil {
+			return err
+		}
+		return show(a, raw, showAdded(out))
+	}
+	return a.jsonFlag(c)
+}
+
+func showAdded(out string) func(io.Writer, *api.OperatorCreated) {
+	return func(w io.Writer, o *api.OperatorCreated) {
 		showOperator(w, &o.Operator)
 		field(w, "directory", out)
 		fmt.Fprintf(w, "next\ttouchmark --dir %s operator whoami\n", out)
+	}
+}
+
+// askForOperator asks others to agree to an operator, whose key it makes.
+func (a *app) askForOperator(ctx context.Context, cl *client, in api.OperatorInput, n int, note, out, csrFile string) error {
+	if err := noted("an operator who may approve", n, note); err != nil {
+		return err
+	}
+	csr, _, err := operatorRequest(ctx, in.Name, out, csrFile)
+	if err != nil {
+		return err
+	}
+	var raw []byte
+	if err := cl.api(ctx, http.MethodPost, "/operator-proposals", api.OperatorProposalInput{Name: in.Name, Role: in.Role, CSR: csr, Note: note}, &raw); err != nil {
+		return err
+	}
+	return show(a, raw, func(w io.Writer, p *api.Proposal) {
+		showProposal(w, p)
+		fmt.Fprintf(w, "next\twhen it was carried out: touchmark operator certify %s --out %s\n", in.Name, out)
 	})
 }
 
-func (a *app) addOperator(ctx context.Context, cl *client, in api.OperatorInput, out, csrFile string) (raw []byte, err error) {
+func (a *app) operatorCertify() *cobra.Command {
+	var out, csr string
+	c := &cobra.Command{Use: "certify NAME", Short: "Get the first certificate of an operator whom others agreed to", Args: cobra.ExactArgs(1),
+		Long: `certify ends what operator add began where others must agree: it gets a certificate on the key in the directory, or on the one of
+the request that add was given, and makes the directory one that serves as --dir.`,
+		Example: "  touchmark operator certify dora --out dora"}
+	c.Flags().StringVar(&out, "out", "", "`directory` for key and certificate (default: NAME)")
+	c.Flags().StringVar(&csr, "csr", "", "the operator's own PKCS#10 request in PEM, a `file`")
+	return objectCommand(a, c, func(ctx context.Context, cl *client, args []string) (raw []byte, err error) {
+		name := args[0]
+		if out == "" {
+			out = name
+		}
+		request, keyFile, err := operatorRequest(ctx, name, out, csr)
+		if err != nil {
+			return nil, err
+		}
+		if err := cl.api(ctx, http.MethodPost, "/operators/"+segment(name)+"/certificate", api.OperatorRenewal{CSR: request}, &raw); err != nil {
+			return nil, err
+		}
+		var made api.OperatorCreated
+		if err := decode(raw, &made); err != nil {
+			return nil, err
+		}
+		return raw, a.writeOperator(cl, name, out, keyFile, made)
+	}, func(w io.Writer, o *api.OperatorCreated) { showAdded(out)(w, o) })
+}
+
+// operatorRequest is the request of a new operator: from a file, or for the key
+// in the directory, which is made if there is none.
+func operatorRequest(ctx context.Context, name, out, csrFile string) (csr, keyFile string, err error) {
 	if err := os.MkdirAll(out, 0o700); err != nil {
-		return nil, err
+		return "", "", err
 	}
-	keyFile := filepath.Join(out, in.Name+".key")
 	if csrFile != "" {
-		keyFile = ""
 		text, err := os.ReadFile(csrFile)
 		if err != nil {
-			return nil, fmt.Errorf("the request (--csr): %w", err)
+			return "", "", fmt.Errorf("the request (--csr): %w", err)
 		}
-		in.CSR = string(text)
-	} else if in.CSR, err = makeKey(ctx, out, in.Name); err != nil {
+		return string(text), "", nil
+	}
+	csr, err = makeKey(ctx, out, name)
+	return csr, filepath.Join(out, name+".key"), err
+}
+
+func (a *app) addOperator(ctx context.Context, cl *client, in api.OperatorInput, out, csrFile string) (raw []byte, err error) {
+	keyFile := ""
+	if in.CSR, keyFile, err = operatorRequest(ctx, in.Name, out, csrFile); err != nil {
 		return nil, err
 	}
 	if err = cl.api(ctx, http.MethodPost, "/operators", in, &raw); err != nil {

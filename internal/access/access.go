@@ -144,6 +144,13 @@ type Operator struct {
 	Trust *Trust `json:"trust,omitempty"`
 }
 
+// AddStatement is what those sign who approve that an operator is added.
+type AddStatement struct {
+	Operator string `json:"operator"`
+	Role     Role   `json:"role"`
+	Key      string `json:"key"` // the fingerprint of the operator's key
+}
+
 // Certificate is one that was made for an operator.
 type Certificate struct {
 	DER []byte

@@ -41,10 +41,15 @@ const (
 	ReleaseYank       Kind = "release.yank"
 	FirmwareCounter   Kind = "firmware.counter" // a product's floor is raised
 	FirmwareKeyRevoke Kind = "firmware.key.revoke"
+	CACreate          Kind = "ca.create"  // an issuing CA
+	CADefault         Kind = "ca.default" // it issues in another's place
+	CAClose           Kind = "ca.close"
+	CAReopen          Kind = "ca.reopen"
+	OperatorAdd       Kind = "operator.add" // one who may approve
 )
 
 // Kinds lists every kind.
-var Kinds = []Kind{OrderOpen, OrderRaise, ManifestAccept, ReleaseApprove, ReleaseYank, FirmwareCounter, FirmwareKeyRevoke}
+var Kinds = []Kind{OrderOpen, OrderRaise, ManifestAccept, ReleaseApprove, ReleaseYank, FirmwareCounter, FirmwareKeyRevoke, CACreate, CADefault, CAClose, CAReopen, OperatorAdd}
 
 // State is where a proposal stands.
 type State string

@@ -63,6 +63,7 @@ const (
 	KindContent            Kind = "content"   // the sealed secret of an encrypted artefact, whose ID it has
 	KindRecipient          Kind = "recipient" // a key that encrypted files are wrapped for
 	KindWrap               Kind = "wrap"      // of an artefact for a recipient
+	KindApprovalPolicy     Kind = "approval-policy"
 )
 
 // Digest is the SHA-256 of an object's canonical content; its text form is

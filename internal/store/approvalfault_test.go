@@ -38,6 +38,13 @@ var carriedKinds = map[approval.Kind]carried{
 		}
 		return err == nil && m.State == vetting.ManifestAccepted, err
 	}},
+	approval.CACreate: {wantPolicy, askCA, func(ctx context.Context, s *store.Store, round int) (bool, error) {
+		_, err := s.IssuingCA(ctx, roundCA(round))
+		if vetting.ProblemOf(err) == vetting.NotFound {
+			return false, nil
+		}
+		return err == nil, err
+	}},
 }
 
 func wantManifestApprovals(ctx context.Context, s *store.Store) error {
@@ -161,4 +168,22 @@ func TestApprovalCommitFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// wantPolicy makes acts on CAs and operators want one approval.
+func wantPolicy(ctx context.Context, s *store.Store) error {
+	for n := range 2 { // who could give it
+		o := &access.Operator{Name: fmt.Sprintf("admin-%d", n), Role: access.RoleAdmin, Key: storetest.Key("admin", n)}
+		if _, err := s.CreateOperator(ctx, storetest.By, o); err != nil {
+			return err
+		}
+	}
+	_, err := s.SetApprovalPolicy(ctx, storetest.By, approval.Policy{CAs: 1})
+	return err
+}
+
+func roundCA(round int) string { return fmt.Sprintf("ca-%d", round) }
+
+func askCA(ctx context.Context, s *store.Store, a access.Act, round int) (*approval.Proposal, error) {
+	return s.ProposeIssuer(ctx, a, approval.CACreate, storetest.IssuingCA(roundCA(round)), "the plan of 2027")
 }

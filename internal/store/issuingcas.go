@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -65,19 +66,11 @@ func (s *Store) IssuingCA(ctx context.Context, name string) (*vetting.IssuingCA,
 // (Exists), and there is a bound (Conflict).
 func (s *Store) CreateIssuingCA(ctx context.Context, a access.Act, c *vetting.IssuingCA) (*vetting.IssuingCA, error) {
 	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
-		if used, err := w.taken(`SELECT 1 FROM issuing_cas WHERE name = $1`, c.Name); err != nil || used {
-			return 0, orExists(err, "issuing CA", c.Name)
-		}
-		if used, err := w.taken(`SELECT 1 FROM issuing_cas WHERE subject = $1 OR key = $2`, c.Subject, c.Key[:]); err != nil || used {
-			return 0, orExists(err, "issuing CA with the subject or the key of", c.Name)
-		}
-		count := 0
-		w.fetch(`SELECT COUNT(*) FROM issuing_cas`, nil, func(r row) error { return r.Scan(&count) })
-		if err := w.flush(); err != nil {
+		if err := w.alone(approval.CACreate, "a new issuing CA", "touchmark issuer create "+c.Name); err != nil {
 			return 0, err
 		}
-		if count >= vetting.MaxIssuingCAs {
-			return 0, vetting.Errorf(vetting.Conflict, "there are %d issuing CAs already: more would make /cacerts too long for devices", count)
+		if err := w.mayCreate(c); err != nil {
+			return 0, err
 		}
 		row := w.insertIssuing(c)
 		w.leaf("issuer.create", operatorOf(a), c.Name, row.object())
@@ -87,6 +80,25 @@ func (s *Store) CreateIssuingCA(ctx context.Context, a access.Act, c *vetting.Is
 		return nil, err
 	}
 	return s.IssuingCA(ctx, c.Name)
+}
+
+// mayCreate refuses an issuing CA that cannot be kept.
+func (w *writing) mayCreate(c *vetting.IssuingCA) error {
+	if used, err := w.taken(`SELECT 1 FROM issuing_cas WHERE name = $1`, c.Name); err != nil || used {
+		return orExists(err, "issuing CA", c.Name)
+	}
+	if used, err := w.taken(`SELECT 1 FROM issuing_cas WHERE subject = $1 OR key = $2`, c.Subject, c.Key[:]); err != nil || used {
+		return orExists(err, "issuing CA with the subject or the key of", c.Name)
+	}
+	count := 0
+	w.fetch(`SELECT COUNT(*) FROM issuing_cas`, nil, func(r row) error { return r.Scan(&count) })
+	if err := w.flush(); err != nil {
+		return err
+	}
+	if count >= vetting.MaxIssuingCAs {
+		return vetting.Errorf(vetting.Conflict, "there are %d issuing CAs already: more would make /cacerts too long for devices", count)
+	}
+	return nil
 }
 
 func (w *writing) insertIssuing(c *vetting.IssuingCA) *issuingRow {
@@ -114,7 +126,7 @@ func (s *Store) RenewIssuingCA(ctx context.Context, a access.Act, c *vetting.Iss
 		have.Certificate, have.Updated = c.Certificate, micros(w.now)
 		w.exec(`UPDATE issuing_cas SET certificate = $2, updated = $3 WHERE id = $1`, have.ID, have.Certificate, have.Updated)
 		w.leaf("issuer.renew", operatorOf(a), c.Name, have.object())
-		return have.ID, nil
+		return have.ID, w.reviewIssuers(operatorOf(a))
 	})
 	if err != nil {
 		return nil, err

@@ -40,6 +40,7 @@ var doomed = map[string]func(ctx context.Context, s *store.Store, dir string, ro
 	"TUF": makeTUF, "ending lists": makeAndEndLists, "TPMs": workOnTPMs, "approvals": raiseByApproval,
 	string(approval.OrderOpen): byApproval(approval.OrderOpen), string(approval.ManifestAccept): byApproval(approval.ManifestAccept),
 	"releases": releaseAndYank, "licences": licenseChips,
+	string(approval.CACreate): byApproval(approval.CACreate),
 }
 
 func doom(v []string) error {

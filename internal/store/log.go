@@ -215,6 +215,7 @@ var tables = []struct {
 		err := p.scan(r)
 		return p.object(), err
 	}},
+	{`SELECT ` + approvalPolicyColumns + ` FROM approval_policy ap`, objectOf[approvalPolicyRow]},
 	{`SELECT ` + firmwareKeyColumns + ` FROM firmware_keys fk`, objectOf[firmwareKeyRow]},
 	{`SELECT ` + firmwarePolicyColumns + ` FROM firmware_policies fp`, objectOf[firmwarePolicyRow]},
 	{`SELECT ` + releaseColumns + ` FROM releases re`, objectOf[releaseRow]},

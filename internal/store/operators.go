@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
+	"github.com/touchmark/touchmark/internal/approval"
 	"github.com/touchmark/touchmark/internal/audit"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -117,9 +118,17 @@ func (s *Store) OperatorByKey(ctx context.Context, key vetting.Fingerprint) (*ac
 }
 
 // CreateOperator keeps a new operator; name and key must be free (Exists),
-// site and owner must exist (NotFound).
+// site and owner must exist (NotFound). Where others must agree to one with such
+// a role, that is a Conflict: see ProposeOperator.
 func (s *Store) CreateOperator(ctx context.Context, a access.Act, o *access.Operator) (*access.Operator, error) {
-	_, err := s.act(ctx, a, func(w *writing) (int64, error) { return w.createOperator(a, o) })
+	_, err := s.act(ctx, a, func(w *writing) (int64, error) {
+		if o.May(access.Approve) {
+			if err := w.alone(approval.OperatorAdd, "a new "+string(o.Role), "touchmark operator add "+o.Name); err != nil {
+				return 0, err
+			}
+		}
+		return w.createOperator(a, o)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -127,14 +136,31 @@ func (s *Store) CreateOperator(ctx context.Context, a access.Act, o *access.Oper
 }
 
 func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error) {
+	row, err := w.insertOperator(o)
+	if err != nil {
+		return 0, err
+	}
+	w.leaf("operator.create", operatorOf(a), o.Name+" as "+row.Role, row.object())
+	return row.ID, nil
+}
+
+// isFree refuses an operator whose name or key is another's.
+func (w *writing) isFree(o *access.Operator) error {
 	if used, err := w.taken(`SELECT 1 FROM operators WHERE name = $1`, o.Name); err != nil || used {
-		return 0, orExists(err, "operator", o.Name)
+		return orExists(err, "operator", o.Name)
 	}
 	if used, err := w.taken(`SELECT 1 FROM operators WHERE key = $1`, o.Key[:]); err != nil || used {
-		return 0, orExists(err, "operator with the key", o.Key.String())
+		return orExists(err, "operator with the key", o.Key.String())
 	}
 	if used, err := w.taken(`SELECT 1 FROM operator_logins WHERE key = $1`, o.Key[:]); err != nil || used {
-		return 0, orExists(err, "operator with the key", o.Key.String())
+		return orExists(err, "operator with the key", o.Key.String())
+	}
+	return nil
+}
+
+func (w *writing) insertOperator(o *access.Operator) (*operatorRow, error) {
+	if err := w.isFree(o); err != nil {
+		return nil, err
 	}
 	row := &operatorRow{Name: o.Name, Role: string(o.Role), Key: o.Key[:], Created: micros(w.now)}
 	if o.Trust != nil {
@@ -144,21 +170,20 @@ func (w *writing) createOperator(a access.Act, o *access.Operator) (int64, error
 	if o.Site != "" {
 		var err error
 		if row.SiteID, err = w.idOf("site", "sites", o.Site); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	if o.Owner != "" {
 		var err error
 		if row.OwnerID, err = w.idOf("owner", "owners", o.Owner); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	row.ID = w.ids(1)
 	row.certified(o.Issuer, o.NotAfter)
 	w.exec(`INSERT INTO operators (id, name, role, site_id, key, created, revoked, owner_id, issuer, not_after, trust) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10)`,
 		row.ID, row.Name, row.Role, row.SiteID, row.Key, row.Created, row.OwnerID, row.Issuer, row.NotAfter, row.Trust)
-	w.leaf("operator.create", operatorOf(a), o.Name+" as "+row.Role, row.object())
-	return row.ID, nil
+	return row, nil
 }
 
 // RevokeOperator takes an operator's rights away, at once and for good.

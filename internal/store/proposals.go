@@ -26,6 +26,11 @@ var carriers = map[approval.Kind]func(w *writing, p *approval.Proposal) ([]audit
 	approval.ReleaseYank:       carryYank,
 	approval.FirmwareCounter:   carryFloor,
 	approval.FirmwareKeyRevoke: carryKeyRevocation,
+	approval.CACreate:          carryIssuer,
+	approval.CADefault:         carryIssuer,
+	approval.CAClose:           carryIssuer,
+	approval.CAReopen:          carryIssuer,
+	approval.OperatorAdd:       carryOperator,
 }
 
 // proposalRow is a row of proposals. Expiry is not written: nobody does it.

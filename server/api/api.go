@@ -197,6 +197,7 @@ func New(c Config) *API {
 	a.openings()
 	a.raises()
 	a.proposals()
+	a.approvalPolicy()
 	a.manifests()
 	a.manifestApprovals()
 	a.registrations()

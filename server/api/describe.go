@@ -116,7 +116,7 @@ func (a *API) describe() {
 var requestTypes = map[string]bool{
 	"ProductInput": true, "ProductUpdate": true, "SiteInput": true, "SiteUpdate": true, "OrderInput": true, "OrderPatch": true,
 	"RegistrationInput": true, "DecisionInput": true, "DeviceStateInput": true, "TrialInput": true, "ReasonInput": true, "RevocationInput": true, "ScrapInput": true, "OperatorInput": true, "WorkloadInput": true, "LoginInput": true, "AccountKeyInput": true,
-	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "RaiseApprovalInput": true, "ApprovalInput": true, "Unit": true,
+	"TestResultInput": true, "Test": true, "ReplacementInput": true, "RaiseInput": true, "RaiseApprovalInput": true, "OperatorProposalInput": true, "ApprovalPolicyInput": true, "IssuerProposalInput": true, "ApprovalInput": true, "Unit": true,
 	"JobInput": true, "JobConfirmation": true, "JobNote": true, "SelectionInput": true,
 	"VerifyInput": true, "ChallengeInput": true, "ObservationsInput": true, "ObservationInput": true, "Place": true, "AnswerInput": true, "EvidenceNote": true,
 	"CodesInput":    true,

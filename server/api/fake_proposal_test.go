@@ -59,4 +59,20 @@ func (m *memory) ProposeManifest(ctx context.Context, a access.Act, id int64, _ 
 	return act(m, a, func() (*vetting.Manifest, error) { return &vetting.Manifest{ID: id}, nil })
 }
 
+func (m *memory) ApprovalPolicy(context.Context) (*approval.Policy, error) {
+	return &approval.Policy{CAs: 1}, nil
+}
+
+func (m *memory) SetApprovalPolicy(_ context.Context, a access.Act, p approval.Policy) (*approval.Policy, error) {
+	return act(m, a, func() (*approval.Policy, error) { return &p, nil })
+}
+
+func (m *memory) ProposeIssuer(_ context.Context, a access.Act, _ approval.Kind, _ *vetting.IssuingCA, _ string) (*approval.Proposal, error) {
+	return act(m, a, func() (*approval.Proposal, error) { return m.proposal(), nil })
+}
+
+func (m *memory) ProposeOperator(_ context.Context, a access.Act, _ *access.Operator, _ string) (*approval.Proposal, error) {
+	return act(m, a, func() (*approval.Proposal, error) { return m.proposal(), nil })
+}
+
 func (w *world) OperatorChain(*x509.Certificate) [][]byte { return [][]byte{w.office.cert.Raw} }

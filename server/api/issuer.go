@@ -96,8 +96,8 @@ func (a *API) issuerStates() {
 }
 
 func (a *API) setDefaultIssuer(ctx context.Context, c *call, in *nameInput) (*bodyOutput[Issuer], error) {
-	if err := a.config.IssuingCAs.Unable()[in.Name]; err != nil {
-		return nil, vetting.Errorf(vetting.Conflict, "the server cannot issue with %s, so no device would get a certificate: %v", in.Name, err)
+	if err := a.ableToIssue(in.Name); err != nil {
+		return nil, err
 	}
 	if err := c.SetDefaultIssuingCA(ctx, c.act, in.Name); err != nil {
 		return nil, err
@@ -116,8 +116,8 @@ func (a *API) closeIssuer(ctx context.Context, c *call, in *nameInput) (*bodyOut
 	} else if have, err := c.IssuingCA(ctx, in.Name); err == nil {
 		i = have
 	}
-	if bytes.Equal(i.Subject, c.r.TLS.PeerCertificates[0].RawIssuer) {
-		return nil, vetting.Errorf(vetting.Conflict, "your own certificate is of %s, and would count no more: get one of its successor first, with `touchmark operator renew`", in.Name)
+	if err := locksOut(c, i); err != nil {
+		return nil, err
 	}
 	return answer(a.taken(ctx, c)(c.CloseIssuingCA(ctx, c.act, i)))
 }

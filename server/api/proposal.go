@@ -129,6 +129,8 @@ func (a *API) follow(ctx context.Context, p *approval.Proposal) error {
 	switch p.Kind {
 	case approval.ManifestAccept:
 		return a.config.Manifests.Resume(ctx)
+	case approval.CACreate, approval.CADefault, approval.CAClose, approval.CAReopen:
+		return a.config.IssuingCAs.Refresh(ctx)
 	}
 	return nil
 }

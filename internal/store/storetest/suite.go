@@ -71,6 +71,7 @@ var subjects = []struct {
 	{"replace", replaceCases},
 	{"jobs", jobCases},
 	{"issuing CAs", issuingCases},
+	{"guarded CAs", guardedCases},
 	{"revocation lists", crlCases},
 	{"offline files", offlineCases},
 	{"transfers", transferCases},

@@ -19,6 +19,35 @@ type Proposals interface {
 	ApproveProposal(ctx context.Context, act access.Act, id int64, yes approval.Approval) (*approval.Proposal, error)
 	RetractApproval(ctx context.Context, act access.Act, id int64, note string) (*approval.Proposal, error)
 	WithdrawProposal(ctx context.Context, act access.Act, id int64, note string) (*approval.Proposal, error)
+	// ApprovalPolicy is what of the installation itself wants approvals.
+	ApprovalPolicy(context.Context) (*approval.Policy, error)
+	SetApprovalPolicy(context.Context, access.Act, approval.Policy) (*approval.Policy, error)
+	// ProposeIssuer and ProposeOperator ask for what the policy guards; what it
+	// does not is a Conflict.
+	ProposeIssuer(ctx context.Context, act access.Act, kind approval.Kind, c *vetting.IssuingCA, note string) (*approval.Proposal, error)
+	ProposeOperator(ctx context.Context, act access.Act, o *access.Operator, note string) (*approval.Proposal, error)
+}
+
+// ApprovalPolicy shows the policy.
+func (v View) ApprovalPolicy(ctx context.Context) (*approval.Policy, error) {
+	return ofManufacturer(v, errNoPolicy, func() (*approval.Policy, error) { return v.store.ApprovalPolicy(ctx) })
+}
+
+// SetApprovalPolicy changes the policy.
+func (v View) SetApprovalPolicy(ctx context.Context, act access.Act, p approval.Policy) (*approval.Policy, error) {
+	return ofManufacturer(v, errNoPolicy, func() (*approval.Policy, error) { return v.store.SetApprovalPolicy(ctx, act, p) })
+}
+
+var errNoPolicy = vetting.Errorf(vetting.NotFound, "there is no approval policy")
+
+// ProposeIssuer asks others to agree to an act on a CA.
+func (v View) ProposeIssuer(ctx context.Context, act access.Act, kind approval.Kind, c *vetting.IssuingCA, note string) (*approval.Proposal, error) {
+	return ofManufacturer(v, unknownName("issuing CA", c.Name), func() (*approval.Proposal, error) { return v.store.ProposeIssuer(ctx, act, kind, c, note) })
+}
+
+// ProposeOperator asks others to agree to an operator.
+func (v View) ProposeOperator(ctx context.Context, act access.Act, o *access.Operator, note string) (*approval.Proposal, error) {
+	return ofManufacturer(v, unknownName("operator", o.Name), func() (*approval.Proposal, error) { return v.store.ProposeOperator(ctx, act, o, note) })
 }
 
 // Proposals lists proposals.
