@@ -125,10 +125,10 @@ func TestTUFAttacks(t *testing.T) {
 	}
 	c.bad(t, w.frozen(t, before), "1.5.0", "no such target") // not yet seen: it knows no better
 	c.good(t, "1.4.0", file)
-	c.bad(t, w.frozen(t, before), "1.4.0", "version")                      // rollback
+	c.bad(t, w.frozen(t, before), "1.4.0", "version")                             // rollback
 	w.client(t).bad(t, w.frozen(t, before), "1.4.0", "expired", "HOURS_AHEAD=25") // freeze
-	c.bad(t, w.frozen(t, before), "1.4.0", "expired", "HOURS_AHEAD=9999")  // and the root's end
-	w.client(t).good(t, "1.4.0", file, "HOURS_AHEAD=11")                   // as long as it is good
+	c.bad(t, w.frozen(t, before), "1.4.0", "expired", "HOURS_AHEAD=9999")         // and the root's end
+	w.client(t).good(t, "1.4.0", file, "HOURS_AHEAD=11")                          // as long as it is good
 	mixed := maps.Clone(before)
 	_, mixed["timestamp.json"], _ = w.get(t, "timestamp.json")
 	_, other, _ := w.get(t, "1.root.json")
