@@ -138,7 +138,6 @@ type wrapWorld struct {
 	*firmwareWorld
 	berta, carla string
 	sign         []string
-	part         *release.Artefact
 }
 
 const wrapRelease = "thermostat@1.4.0"

@@ -123,8 +123,8 @@ func (w *hsmWorld) submitted(t *testing.T) (ticket string) {
 	return strconv.FormatInt(part.ID, 10)
 }
 
-// operatorRequest asks for an operator.
-func operatorRequest(t *testing.T) map[string]any {
+// askedOperator asks for an operator.
+func askedOperator(t *testing.T) map[string]any {
 	t.Helper()
 	key, _ := newKey(t)
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
@@ -164,7 +164,7 @@ func TestHSMThatVanishesWhileSigning(t *testing.T) {
 	w.later(t, w.rig, "/licences", "chip", chip)
 	w.later(t, w.dir, "/firmware-keys", "key", key)
 	w.later(t, w.dir, "/products/thermostat/licence-keys", "second", map[string]any{"algorithm": "P-256"})
-	w.later(t, w.dir, "/operators", "operator", operatorRequest(t))
+	w.later(t, w.dir, "/operators", "operator", askedOperator(t))
 	if text := w.becomes(t, 503); !strings.Contains(text, "licence-thermostat-1, thermo-1, thermo-test cannot sign") || strings.Contains(text, "1234") {
 		t.Errorf("readiness says %s", text)
 	}
