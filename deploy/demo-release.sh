@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The demo's third act (demo.sh): firmware is signed by keys of the server
 # after two people agreed, and installed by a fleet, which refuses what is
-# forged or older.
+# forged or older. Where openssl is installed, which makes the device's key, one
+# image is for a single device.
 #
 #   deploy/demo-release.sh DIR    DIR is that of a server that runs
 set -euo pipefail
@@ -30,11 +31,11 @@ sign() { # VERSION STAGE FILE [--out FILE]
 
 # build makes a release as a build server does: draft, image, SBOM and
 # provenance, two approvals, signature, publication.
-build() { # VERSION COUNTER
+build() { # VERSION COUNTER [--set NAME=VALUE]
 	local release=thermostat@$1 file=$at/$1.bin proposal
 	head -c 65536 /dev/urandom >"$file"
 	told "$at/erna" firmware release create "$release" --counter "$2" --support-end 2031-12-31
-	sign "$1" production "$file" || [[ $? == 75 ]] # it waits for approvals
+	sign "$1" production "$file" "${@:3}" || [[ $? == 75 ]] # it waits for approvals
 	echo '{"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []}' >"$at/sbom.json"
 	printf '{"_type": "https://in-toto.io/Statement/v1", "subject": [{"name": "%s", "digest": {"sha256": "%s"}}], "predicateType": "https://slsa.dev/provenance/v1", "predicate": {}}' \
 		"$1.bin" "$(sha256sum <"$file" | cut -d' ' -f1)" >"$at/provenance.json"
@@ -48,13 +49,33 @@ build() { # VERSION COUNTER
 	fi
 	told "$at/berta" approval approve "$proposal" --yes
 	told "$at/carla" approval approve "$proposal" --yes
-	sign "$1" production "$file"
+	sign "$1" production "$file" "${@:3}"
 	told "$at/erna" firmware release publish "$release"
 	echo "    thermostat@$1, security counter $2: built by erna, approved by berta and carla, signed, published"
 }
 
-offer() { # NAME FILE [--refused REASON]
-	echo "    $1: $("$bin/devicesim" update --key "$at/bootloader.pem" "${@:3}" "$at/units" "$2")"
+offer() { # NAME FILE [--units DIR] [--decrypt KEY] [--refused REASON]
+	local units=$at/units
+	if [[ ${3-} == --units ]]; then
+		units=$4
+		set -- "$1" "$2" "${@:5}"
+	fi
+	echo "    $1: $("$bin/devicesim" update --key "$at/bootloader.pem" "${@:3}" "$units" "$2")"
+}
+
+# encrypted has one unit in service get an image that no other can open.
+encrypted() { # SERIAL
+	local who
+	for who in mine other; do
+		openssl genpkey -algorithm X25519 -out "$at/$who.pem"
+		"$bin/devicesim" factory --count 1 --out "$at/$who" >>"$at/log"
+	done
+	openssl pkey -in "$at/mine.pem" -pubout -out "$at/mine.pub.pem"
+	told "$at/erna" firmware recipient add "$at/mine.pub.pem" --product thermostat --device "$1"
+	build 1.3.0 2 --set encrypt=aes256
+	told "$at/erna" firmware wrap thermostat@1.3.0 --device "$1" --in "$at/1.3.0.bin.encrypted" --out "$at/wrapped.bin"
+	offer "$1" "$at/wrapped.bin" --units "$at/mine" --decrypt "$at/mine.pem"
+	offer another "$at/wrapped.bin" --units "$at/other" --decrypt "$at/other.pem" --refused sealed
 }
 
 echo "  Two releases; the second closes a hole"
@@ -68,3 +89,7 @@ offer downgraded "$at/1.0.0.bin.signed" --refused downgrade
 told "$at/erna" firmware release create thermostat@1.2.0 --counter 2 --support-end 2031-12-31
 sign 1.2.0 test "$at/1.1.0.bin" --out "$at/forged.bin"
 offer forged "$at/forged.bin" --refused forged
+if command -v openssl >/dev/null; then
+	echo "  An image is encrypted, and its key wrapped for one device"
+	encrypted TH-000000
+fi
