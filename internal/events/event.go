@@ -1,7 +1,8 @@
-// Package events tells what became of devices. An event is nothing that is
-// stored: it is a leaf of the audit log, read again with what it is about
-// (docs/decisions/events.md). So whatever changes a device is an event, in one
-// order over all servers, and none can be forgotten or invented.
+// Package events tells what became of devices, and what waits for somebody's
+// approval. An event is nothing that is stored: it is a leaf of the audit log,
+// read again with what it is about (docs/decisions/events.md). So whatever
+// changes a device or a proposal is an event, in one order over all servers,
+// and none can be forgotten or invented.
 //
 // The package knows what an event, a place among them and a webhook are, and
 // how to wait for more. The store reads events; package webhook delivers them.
@@ -46,7 +47,7 @@ func typeOf(act string) Type {
 	return Type(act)
 }
 
-// Meaning is a type and what it says of a device.
+// Meaning is a type and what it says of a device, or of a proposal.
 type Meaning struct {
 	Type  Type
 	Means string
@@ -86,9 +87,15 @@ var Types = []Meaning{
 	{EvidenceAdded, "evidence against it came up, other than by its own request"},
 	{"evidence.clear", "a person found evidence against it to be a false alarm"},
 	{"evidence.reopen", "a person took that back"},
+	{"proposal.create", "an operator asks others to approve an act"},
+	{"proposal.approve", "one of them approved it; it wants more"},
+	{"proposal.carry-out", "the last approval came, and the act was carried out"},
+	{"proposal.retract", "an approval was taken back, or its operator was revoked"},
+	{"proposal.withdraw", "it was taken back"},
+	{"proposal.void", "what it rests on was changed"},
 }
 
-// Event is one thing that happened to one device.
+// Event is one thing that happened to one device, or to one proposal.
 type Event struct {
 	ID   Position  `json:"id" doc:"Names the event, and its place in the one order of all events: the index of the audit log's leaf, and the event's place in the leaf, from 1"`
 	Time time.Time `json:"time" doc:"When it happened"`
@@ -100,6 +107,8 @@ type Event struct {
 	// Device is nil if the request named none that is known.
 	Device   *DeviceNow `json:"device,omitempty" doc:"The device as it is when the event is read, which may be later than the event; absent if the request was of a device in no record"`
 	Evidence []Sign     `json:"evidence,omitempty" doc:"The evidence that came up"`
+	// Proposal is the OEM's affair only, whatever it is about.
+	Proposal int64 `json:"proposal,omitempty" doc:"The proposal that it is about, for those who approve; absent if none"`
 
 	// Site is where the event belongs: the device's site, or that of the rig
 	// that asked; "" is the OEM's affair only.

@@ -23,8 +23,9 @@ type Lookup interface {
 	Device(id int64) *DeviceNow
 }
 
-// Of gives the events of a leaf: one for each device that its objects tell
-// of, in their order, then one for each device that only evidence tells of.
+// Of gives the events of a leaf: one for each device and proposal that its
+// objects tell of, in their order, then one for each device that only evidence
+// tells of.
 // So an event's place follows from the leaf, which never changes.
 func Of(index int64, l audit.Leaf, look Lookup) []Event {
 	p := projection{leaf: l, look: look, at: map[int64]int{}}
@@ -70,6 +71,8 @@ func (p *projection) subject(o audit.Object) {
 		for id, last := o.ID, p.look.Records(o.ID); id <= last; id++ {
 			p.event(id, Recorded)
 		}
+	case audit.KindProposal:
+		p.events = append(p.events, Event{Time: p.leaf.Time, Type: typeOf(p.leaf.Act), By: p.leaf.By, Note: p.leaf.Note, Proposal: o.ID})
 	}
 }
 

@@ -69,7 +69,7 @@ func TestTamperingWithReleasesAndLicencesIsFound(t *testing.T) {
 			"licences get another signature":     `UPDATE licence_grants SET signatures = (SELECT spki FROM licence_keys)`,
 			"licences are unsigned again":        `UPDATE licence_grants SET signed = 0`,
 			"licences go":                        `DELETE FROM licence_grants`,
-			"a licence key changes":              `UPDATE licence_keys SET spki = (SELECT MAX(uid) FROM licences)`,
+			"a licence key changes":              `UPDATE licence_keys SET spki = (SELECT uid FROM licences WHERE id = (SELECT MAX(id) FROM licences))`,
 			"another licence key signs":          `UPDATE licence_keys SET signing = 0`,
 			"a licence was never programmed":     `DELETE FROM programmed`,
 			"fewer licences were given":          `UPDATE orders SET licensed = licensed - 1`,

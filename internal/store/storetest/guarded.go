@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"time"
 
 	"github.com/touchmark/touchmark/internal/access"
@@ -161,4 +162,19 @@ func operatorByApproval(t *trial) {
 	ok(t.approves(people[0], again.ID))(t)
 	ok(t.store.CreateOperator(t.ctx, By, &access.Operator{Name: "emma", Role: access.RoleSupport, Key: Key("other", 0)}))(t)
 	t.refuses(vetting.Conflict)(t.approves(people[1], again.ID)) // the name is taken by now
+}
+
+func guardedCalls(ctx context.Context, s *store.Store) map[string]func() error {
+	return map[string]func() error{
+		"ApprovalPolicy":    call(func() (any, error) { return s.ApprovalPolicy(ctx) }),
+		"SetApprovalPolicy": call(func() (any, error) { return s.SetApprovalPolicy(ctx, By, approval.Policy{CAs: 1}) }),
+		"ProposeIssuer": call(func() (any, error) {
+			return s.ProposeIssuer(ctx, By, approval.CAClose, &vetting.IssuingCA{Name: "plant"}, "x")
+		}),
+		"ProposeOperator": call(func() (any, error) {
+			return s.ProposeOperator(ctx, By, &access.Operator{Name: "berta", Role: access.RoleApprover}, "x")
+		}),
+		"ProposeOpening":  call(func() (any, error) { return s.ProposeOpening(ctx, By, "PO-1", "x") }),
+		"ProposeManifest": call(func() (any, error) { return s.ProposeManifest(ctx, By, 1, "x") }),
+	}
 }

@@ -345,6 +345,8 @@ func allCalls(ctx context.Context, s *store.Store) map[string]func() error {
 	maps.Copy(all, firmwareCalls(ctx, s))
 	maps.Copy(all, wrapCalls(ctx, s))
 	maps.Copy(all, licenceCalls(ctx, s))
+	maps.Copy(all, guardedCalls(ctx, s))
+	maps.Copy(all, tufCalls(ctx, s))
 	return all
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/touchmark/touchmark/internal/access"
 	"github.com/touchmark/touchmark/internal/approval"
+	"github.com/touchmark/touchmark/internal/events"
 	"github.com/touchmark/touchmark/internal/store"
 	"github.com/touchmark/touchmark/vetting"
 )
@@ -76,6 +77,15 @@ func proposalSignatures(t *trial) {
 		t.Errorf("%+v", l)
 	}
 	t.refuses(vetting.Conflict)(t.approves(people[2], again.ID)) // it was carried out
+	all := t.events(events.Filter{Types: []string{"proposal.*"}})
+	if got, want := told(all), "proposal.create proposal.withdraw proposal.create proposal.approve proposal.carry-out"; got != want {
+		t.Errorf("the events are %s, want %s", got, want)
+	}
+	for i, e := range all {
+		if want := []int64{first.ID, again.ID}[min(i/2, 1)]; e.Proposal != want || e.Device != nil || e.Site != "" {
+			t.Errorf("event %d: %+v, want one of proposal %d, for the OEM", i, e, want)
+		}
+	}
 }
 
 func proposalDuties(t *trial) {

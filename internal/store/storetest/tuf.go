@@ -263,3 +263,18 @@ func tufKeysFollow(t *trial) {
 	}
 	same(t, "keys", names, []string{"tuf-targets-1", "tuf-snapshot-1", "tuf-targets-2"})
 }
+
+func tufCalls(ctx context.Context, s *store.Store) map[string]func() error {
+	return map[string]func() error{
+		"TUFMark":    call(func() (any, error) { return s.TUFMark(ctx) }),
+		"TUFState":   call(func() (any, error) { return s.TUFState(ctx) }),
+		"TUFFile":    call(func() (any, error) { return s.TUFFile(ctx, repository.Targets, 1) }),
+		"TUFKeys":    call(func() (any, error) { return s.TUFKeys(ctx) }),
+		"TUFListing": call(func() (any, error) { return s.TUFListing(ctx) }),
+		"TUFTargets": call(func() (any, error) { return s.TUFTargets(ctx) }),
+		"CreateTUFKey": call(func() (any, error) {
+			return s.CreateTUFKey(ctx, By, &repository.Key{Role: repository.Targets, Number: 1})
+		}),
+		"KeepTUF": call(func() (any, error) { return s.KeepTUF(ctx, "server", "", madeTUF(1)) }),
+	}
+}
