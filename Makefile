@@ -19,7 +19,7 @@ TESTS  := TOUCHMARK_TEST_REQUIRE=1 $(if $(MEMORY),TMPDIR=$(MEMORY) TOUCHMARK_POS
 STATICCHECK := .cache/staticcheck
 TESTGATE    := .cache/testgate
 
-.PHONY: build programs pkcs11 demo test check race lint bench fuzz reproducible clean help
+.PHONY: build programs pkcs11 demo test check plain alone race lint bench fuzz reproducible clean help
 
 build: programs pkcs11 ## the static programs, and one with PKCS#11 (needs a C compiler)
 
@@ -42,7 +42,7 @@ test: ## everything that CI runs; installs what the tests need (Debian: as root 
 	@$(MAKE) --no-print-directory race
 
 # Each test runs once: under the race detector where that can find something,
-# plain otherwise. Plain are docs and the soak, which work with programs that
+# plain otherwise. Plain are formats of firmware, docs and the soak, which work with programs that
 # are built as they ship, e2e and the command line, whose servers are other
 # processes or have nobody else around; and of the two packages whose tests
 # take longest, what asks one thing after the other: most of the writes that
@@ -54,20 +54,28 @@ LIVES := ACMEByTPM|ACMECertbot|ACMEFalseStatementsOfTPMs|ACMELego|ACMELegoDNS|An
 ALONE := ^Test($(FAULTS)).*Fails?$$|^TestTampering(WithReleasesAndLicences)?IsFound$$|^TestSuite$$/.*/^($(SUBJECTS))$$|^Test($(LIVES))$$
 LONG  := ./server ./internal/store
 
-# Every test has what it needs here, so one that is skipped fails.
+# Formats, whose work is one goroutine's: nothing there can race.
+SINGLE := $(addprefix ./firmware-sign/,authenticode catalogue content detached esp32 fit kmod licence swupdate)
+
+# Every test has what it needs here, so one that is skipped fails. Tests wait,
+# for each other and for other processes: two parts of them at a time, and four
+# packages of a part, keep two cores busy.
 check: $(TESTGATE) ## the tests that the race detector would only slow down
-	$(TESTS) deploy/postgres-test.sh run go test -json -p 4 -count=1 -timeout 10m ./docs ./bench/... ./e2e ./cmd/... | $(TESTGATE)
+	@$(MAKE) --no-print-directory -j2 --output-sync=target plain alone
+
+plain: $(TESTGATE)
+	$(TESTS) deploy/postgres-test.sh run go test -json -p 4 -count=1 -timeout 10m ./docs ./bench/... ./e2e ./cmd/... $(SINGLE) | $(TESTGATE)
+
+alone: $(TESTGATE)
 	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m -run '$(ALONE)' $(LONG) | $(TESTGATE)
 	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 ./internal/keys/... ./device/token | $(TESTGATE)
 	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 -run 'HSM|PIN|Token' ./cmd/touchmark ./cmd/touchmark-agent | $(TESTGATE)
 	go test -C .ci/tools -json ./... | $(TESTGATE)
 	go test -C e2e/foreign -json -count=1 -timeout 5m ./... | $(TESTGATE)
 
-# Tests wait for each other and for other processes: four packages at a time
-# keep two cores busy.
 race: $(TESTGATE) ## all others, under the race detector
 	$(TESTS) CGO_ENABLED=1 deploy/postgres-test.sh run \
-		go test -json -race -p 4 -count=1 -timeout 14m -skip '$(ALONE)' $(LONG) $$(go list ./... | grep -v -e /docs$$ -e /bench -e /e2e$$ -e /cmd/ -e /server$$ -e /internal/store$$) | $(TESTGATE)
+		go test -json -race -p 4 -count=1 -timeout 14m -skip '$(ALONE)' $(LONG) $$(go list ./... | grep -v -e /docs$$ -e /bench -e /e2e$$ -e /cmd/ -e /server$$ -e /internal/store$$ $(SINGLE:.%=-e %$$)) | $(TESTGATE)
 
 lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, and what no commit may hold
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not gofmt-ed:" $$unformatted >&2; exit 1; fi
