@@ -276,7 +276,7 @@ func TestNoticesOverMQTT(t *testing.T) {
 			t.Fatalf("the notice is signed by %v: %v, %v", by.Certificate, err, certErr)
 		}
 		var n mqtt.Notice
-		if err := json.Unmarshal(content, &n); err != nil || n.Notice != want || n.Certificate != fmt.Sprintf("%x", p.cert.SerialNumber) || n.Event == "" {
+		if err := json.Unmarshal(content, &n); err != nil || n.Notice != want || n.Certificate != hex.EncodeToString(p.cert.SerialNumber.Bytes()) || n.Event == "" {
 			t.Errorf("%s, %v; want %s", content, err, want)
 		}
 	}

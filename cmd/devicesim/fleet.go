@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -138,7 +139,7 @@ func reportFleet(w io.Writer, results []devicesim.Result, dir string, asJSON boo
 	for i, r := range results {
 		units[i] = unitReport{r.Unit.Serial, r.Verdict, r.Text, r.Attempts, []string{}}
 		for _, cert := range r.Certificates {
-			units[i].Certificates = append(units[i].Certificates, fmt.Sprintf("%x", cert.SerialNumber))
+			units[i].Certificates = append(units[i].Certificates, hex.EncodeToString(cert.SerialNumber.Bytes()))
 			text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
 			if err := os.WriteFile(filepath.Join(dir, r.Unit.Serial, "official.crt"), text, 0o644); err != nil {
 				return err

@@ -262,6 +262,7 @@ var docs = map[string]string{
 	"TPMPolicy.attestationCA":  "Whether keys count that this server's attestation CA certified, with the proof attestation",
 	"TPMPolicy.pcrs":           "The registers (PCRs) of the SHA-256 bank that a quote should hold; absent for 0 to 7",
 	"Claim.tpm":                "What the TPM said that made the key",
+	"TPM.ek":                   "The SHA-256 of the public endorsement key of the TPM that attests a renewal's key; absent at other times",
 	"TPM.ak":                   "The Name of the attestation key, in hexadecimal",
 	"TPM.manufacturer":         "The TPM's manufacturer, as its EK certificate names it",
 	"TPM.model":                "The TPM's model, as its EK certificate names it",
