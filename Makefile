@@ -19,7 +19,7 @@ TESTS  := TOUCHMARK_TEST_REQUIRE=1 $(if $(MEMORY),TMPDIR=$(MEMORY) TOUCHMARK_POS
 STATICCHECK := .cache/staticcheck
 TESTGATE    := .cache/testgate
 
-.PHONY: build programs pkcs11 demo test check plain alone race lint bench fuzz reproducible clean help
+.PHONY: build programs pkcs11 demo test check plain lives store race lint bench fuzz reproducible clean help
 
 build: programs pkcs11 ## the static programs, and one with PKCS#11 (needs a C compiler)
 
@@ -42,40 +42,40 @@ test: ## everything that CI runs; installs what the tests need (Debian: as root 
 	@$(MAKE) --no-print-directory race
 
 # Each test runs once: under the race detector where that can find something,
-# plain otherwise. Plain are formats of firmware, docs and the soak, which work with programs that
-# are built as they ship, e2e and the command line, whose servers are other
-# processes or have nobody else around; and of the two packages whose tests
-# take longest, what asks one thing after the other: most of the writes that
-# are made to fail, parts of the store's suite, lives of devices, TPMs. These
-# names are names of tests in those two packages alone.
-FAULTS := Answer|Approval|Importing|KeepingContent|Login|NoteOfAWrap|OpenAccount|StatementSigning|CreateIssuingCA|Delivery|EnlistServer|Ending|Ends|Founding|HandOut|JobChunk|KeepingA|LicenceCommit|MakingASecret|MakingCodes|NoteOfAnAK|OtherWrites|Raise|ReleaseWrite|ResultCommit|Revocation|ReworkCommit|SetDefault|Signing|TimeStampCommit|Transfer|UseOfCode|UseOfTPM
-SUBJECTS := catalogue|rule_versions|orders|manifests|manifest_approvals|facts|stale|devices|revoke|statuses|life|test_results|jobs|issuing_CAs|guarded_CAs|revocation_lists|offline_files|registrations|authenticity|observed|log|webhooks|licences|releases|approved_releases|wraps|offline_keys|statement_signatures|logins|tuf|proposals|openings|raises|transfers|replace|codes|owners|messages|tpm|process|acts
-LIVES := ACMEByTPM|ACMECertbot|ACMEFalseStatementsOfTPMs|ACMELego|ACMELegoDNS|AnswersWithoutTheTPM|AttestationCA.*|AttestedKeys|AuditInPortions|EnrolmentByTPM|FalseStatements|FormerPartitionsEnd|KillAtApprovals|KillAtLicences|KillAtReleases|KillAtApprovalsOfKinds|KillWhile(Lists|TUF).*|KeysThatAttestNothing|Lives|NewProfile|QuotedRegisters|RootRollover|StatusOfIssued|StoreFollowsTheModel|TPMOverMQTT|TPMsOfOthers
-ALONE := ^Test($(FAULTS)).*Fails?$$|^TestTampering(WithReleasesAndLicences)?IsFound$$|^TestSuite$$/.*/^($(SUBJECTS))$$|^Test($(LIVES))$$
-LONG  := ./server ./internal/store
+# plain otherwise. Plain are formats of firmware, docs and the soak, which work
+# with programs that are built as they ship, e2e and the command line, whose
+# servers are other processes or have nobody else around; and of the two
+# packages whose tests take longest, what asks one thing after the other: of
+# the server's tests LIVES, and of the store's all but RACED.
+LIVES := ^Test(ACMEByTPM|ACMECertbot|ACMEFalseStatementsOfTPMs|ACMELego|ACMELegoDNS|AnswersWithoutTheTPM|AttestationCA.*|AttestedKeys|EnrolmentByTPM|FalseStatements|FormerPartitionsEnd|KeysThatAttestNothing|Lives|NewProfile|QuotedRegisters|RootRollover|StatusOfIssued|TPMOverMQTT|TPMsOfOthers)$$
+RACED := ^Test(Batch|Copy|Queue|Quota|Reader)|^TestSuite$$/sqlite/^(ACME|activate|challenges|commit|counts|events|licences|messages|orders|stale|transfers|webhooks)$$
 
 # Formats, whose work is one goroutine's: nothing there can race.
 SINGLE := $(addprefix ./firmware-sign/,authenticode catalogue content detached esp32 fit kmod licence swupdate)
 
 # Every test has what it needs here, so one that is skipped fails. Tests wait,
-# for each other and for other processes: two parts of them at a time, and four
-# packages of a part, keep two cores busy.
+# for each other and for other processes: three parts of them at a time, and
+# four packages of a part, keep two cores busy.
 check: $(TESTGATE) ## the tests that the race detector would only slow down
-	@$(MAKE) --no-print-directory -j2 --output-sync=target plain alone
+	@$(MAKE) --no-print-directory -j3 --output-sync=target plain lives store
 
 plain: $(TESTGATE)
-	$(TESTS) deploy/postgres-test.sh run go test -json -p 4 -count=1 -timeout 10m ./docs ./bench/... ./e2e ./cmd/... $(SINGLE) | $(TESTGATE)
+	$(TESTS) deploy/postgres-test.sh run go test -json -p 4 -count=1 -timeout 14m ./docs ./bench/... ./e2e ./cmd/... $(SINGLE) | $(TESTGATE)
 
-alone: $(TESTGATE)
-	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 10m -run '$(ALONE)' $(LONG) | $(TESTGATE)
+lives: $(TESTGATE)
+	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 14m -run '$(LIVES)' ./server | $(TESTGATE)
 	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 ./internal/keys/... ./device/token | $(TESTGATE)
 	CGO_ENABLED=1 go test -json -count=1 -tags pkcs11 -run 'HSM|PIN|Token' ./cmd/touchmark ./cmd/touchmark-agent | $(TESTGATE)
 	go test -C .ci/tools -json ./... | $(TESTGATE)
 	go test -C e2e/foreign -json -count=1 -timeout 5m ./... | $(TESTGATE)
 
+store: $(TESTGATE)
+	$(TESTS) deploy/postgres-test.sh run go test -json -count=1 -timeout 14m -skip '$(RACED)' ./internal/store | $(TESTGATE)
+
 race: $(TESTGATE) ## all others, under the race detector
-	$(TESTS) CGO_ENABLED=1 deploy/postgres-test.sh run \
-		go test -json -race -p 4 -count=1 -timeout 14m -skip '$(ALONE)' $(LONG) $$(go list ./... | grep -v -e /docs$$ -e /bench -e /e2e$$ -e /cmd/ -e /server$$ -e /internal/store$$ $(SINGLE:.%=-e %$$)) | $(TESTGATE)
+	$(TESTS) CGO_ENABLED=1 deploy/postgres-test.sh run go test -json -race -count=1 -timeout 14m -run '$(RACED)' ./internal/store | $(TESTGATE)
+	$(TESTS) CGO_ENABLED=1 deploy/postgres-test.sh run go test -json -race -p 4 -count=1 -timeout 14m -skip '$(LIVES)' ./server \
+		$$(go list ./... | grep -v -e /docs$$ -e /bench -e /e2e$$ -e /cmd/ -e /server$$ -e /internal/store$$ $(SINGLE:.%=-e %$$)) | $(TESTGATE)
 
 lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, and what no commit may hold
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "not gofmt-ed:" $$unformatted >&2; exit 1; fi
